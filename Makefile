@@ -1,0 +1,52 @@
+# make           set up .venv and run the default study; prints the cost table
+# make test      set up .venv and run every test
+# make published the published CEMS study, whatever the default study is
+# make params    compose conf/ into params.yaml (after editing conf/)
+# make lint      ruff and mypy
+# make bench     measure; see benchmarks/README.md
+
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+# A copy of the published data beside this checkout serves in place of its public address.
+ifneq ($(wildcard $(CURDIR)/../shared/data/cems/Model_Perf),)
+export PROMPTROUTE_CEMS ?= $(abspath $(CURDIR)/../shared/data/cems)
+endif
+
+.PHONY: repro test published params lint bench setup clean
+.DEFAULT_GOAL := repro
+
+repro: setup
+	dvc repro
+	@python -m stages.evaluate --show
+
+test: setup
+	pytest
+
+published: setup
+	dvc exp run -S experiment=published
+	@python -m stages.evaluate --show
+
+params: setup
+	python -m stages.runtime.compose
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: setup
+	python -m benchmarks
+
+setup: .venv/.installed
+
+.venv/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11"; exit 1; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
+	@touch $@
+
+clean:
+	rm -rf .venv

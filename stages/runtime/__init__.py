@@ -1,0 +1,7 @@
+"""What every stage needs: its parameters as objects, a device, and errors that read well."""
+
+from stages.runtime.device import pick_device
+from stages.runtime.params import Params, build, load_params
+from stages.runtime.stage import run_stage
+
+__all__ = ["Params", "build", "load_params", "pick_device", "run_stage"]

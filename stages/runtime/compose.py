@@ -1,0 +1,39 @@
+"""`python -m stages.runtime.compose [OVERRIDE ...]`: compose conf/ into params.yaml, and run nothing.
+
+Writes byte for byte what `dvc exp run -S OVERRIDE ...` would.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.records import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def compose(output: Path, overrides: Sequence[str] = ()) -> None:
+    """Write the composed parameters to `output`.
+
+    Raises:
+        BadInput: an override that Hydra refuses; its message lists the options.
+    """
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+
+    try:
+        compose_and_dump(str(output), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
+    except HydraException as error:
+        raise BadInput(str(error)) from error
+
+
+def main() -> str:
+    """Compose into the project's params.yaml."""
+    compose(ROOT / "params.yaml", sys.argv[1:])
+    return "params.yaml: composed from conf/" + (f" with {' '.join(sys.argv[1:])}" if sys.argv[1:] else "")
+
+
+if __name__ == "__main__":
+    from stages.runtime import run_stage
+
+    run_stage(main)

@@ -1,0 +1,22 @@
+"""How a stage starts and fails."""
+
+import sys
+from collections.abc import Callable
+
+from stages.records import BadInput
+
+
+def run_stage(main: Callable[[], str | None]) -> None:
+    """Run a stage: print its one summary line, or one clear error and exit with status 1.
+
+    Args:
+        main: does the work and returns the line to print. A `BadInput` is somebody's mistake, so its
+            message alone is shown; anything else is ours, so the traceback stays.
+    """
+    try:
+        line = main()
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    if line:
+        print(line)

@@ -1,0 +1,59 @@
+"""Rows are checked against what their record declares, and the message says which row and why."""
+
+import pandas as pd
+import pytest
+
+from stages.records import MODEL_NAME, BadInput, Prompt, Score, SplitRow, check, check_names, schema
+
+
+def prompts(**changes: object) -> pd.DataFrame:
+    rows = {"prompt_id": ["A1", "A2"], "prompt": ["a dog", "a cat"], "set": ["A", "A"], "count": [1, 2]}
+    return pd.DataFrame({**rows, **changes})
+
+
+def test_schema_follows_the_record() -> None:
+    found = schema(Score)
+    assert found.names == ["prompt_id", "seed", "score", "images", "seconds"]
+    assert [str(field.type) for field in found] == ["string", "int64", "double", "int64", "double"]
+    assert [field.nullable for field in found] == [False, True, False, False, True]
+    assert found.field("seconds").metadata == {b"unit": b"s per image"}
+
+
+def test_good_rows_pass() -> None:
+    check(prompts(), Prompt, "file")
+    check(
+        pd.DataFrame({"prompt_id": ["a"], "seed": [None], "score": [1.0], "images": [3], "seconds": [None]}),
+        Score,
+        "f",
+    )
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (prompts().drop(columns="set"), r"f.parquet: columns \['set'\] are missing"),
+        (prompts(prompt=["a dog", None]), r"prompt .* is empty in the row of prompt_id 'A2'"),
+        (prompts(count=[1, 0]), r"count .*0.* is below 1 in the row of prompt_id 'A2'; 1 such row"),
+        (prompts(count=["one", 2]), r"count \('one'\) is not a number in the row of prompt_id 'A1'"),
+        (prompts(count=[1, float("inf")]), r"count .* is not finite"),
+        (prompts(prompt_id=["A1", "A1"]), r"prompt_id \('A1'\) stands twice"),
+    ],
+)
+def test_a_bad_row_is_named(frame: pd.DataFrame, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check(frame, Prompt, "f.parquet")
+
+
+def test_a_value_outside_the_allowed_ones_is_named() -> None:
+    with pytest.raises(BadInput, match=r"split \('dev'\) is not one of"):
+        check(pd.DataFrame({"prompt_id": ["a"], "split": ["dev"]}), SplitRow, "f")
+
+
+@pytest.mark.parametrize("name", ["sd2.1", "../up", "A", "", "a b", "-a", 3])
+def test_names_that_are_no_paths_are_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="can't be used"):
+        check_names([name], MODEL_NAME, "model")
+
+
+def test_names_that_are_paths_pass() -> None:
+    check_names(["sd-turbo", "0x", "a_b"], MODEL_NAME, "model")

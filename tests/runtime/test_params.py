@@ -91,7 +91,7 @@ def test_device_auto_is_a_device_that_is_there() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BadInput, match="compute.device=cuda:77: can't be used"):
+    with pytest.raises(BadInput, match=r"compute.device=cuda:77: can't be used"):
         pick_device("cuda:77")
 
 

@@ -103,3 +103,20 @@ def test_a_server_that_fails_is_no_answer_to_whether_a_file_is_there(
             nobody.has("a.csv")
         with pytest.raises(BadInput, match=r"can't be read \(ClientConnectorError"):
             nobody.read("a.csv")
+
+
+def test_a_proxy_is_used_where_the_environment_names_one(
+    folder: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Proxy(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.path.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("http_proxy", serve(folder, Proxy))
+    content, _ = Source("http://data.invalid/root", VARIABLE).read("a.csv")
+    assert content == b"http://data.invalid/root/a.csv"

@@ -1,0 +1,62 @@
+"""What tests of several rooms need: the published data, a web server, composed parameters."""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CEMS = ROOT.parent / "shared" / "data" / "cems"
+
+
+@pytest.fixture(scope="session")
+def cems_root() -> Path:
+    """The folder of CEMS's published data."""
+    if not CEMS.is_dir():
+        pytest.skip(f"the published CEMS data is not at {CEMS}")
+    return CEMS
+
+
+@pytest.fixture
+def compose() -> Callable[..., dict[str, Any]]:
+    """Compose conf/: (overrides..., config=None) → plain values; config=None composes the groups alone."""
+
+    def composed(*overrides: str, config: str | None = None) -> dict[str, Any]:
+        from hydra import compose, initialize_config_dir
+        from omegaconf import OmegaConf
+
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            values = OmegaConf.to_container(compose(config, overrides=list(overrides)), resolve=True)
+        assert isinstance(values, dict)
+        return values  # type: ignore[return-value]
+
+    return composed
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Serve a folder over http on this machine: (folder, handler=…) → its address."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    servers = []
+
+    def start(folder: Path, handler: type[SimpleHTTPRequestHandler] = _Quiet) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

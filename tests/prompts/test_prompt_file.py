@@ -1,0 +1,248 @@
+"""Prompt files: the five real sets, own files of every format, filters, and what can be wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.prompts import PromptFile, describe, sample
+from stages.records import BadInput, Prompt, check
+from stages.runtime import build
+from stages.store import Source
+
+TRICKY = ["None", "null", 'say "hi", twice', "two\nlines", "naïve 猫 \u2028 🐱", " spaces "]
+
+
+def write(folder: Path, format: str, texts: list[str]) -> PromptFile:
+    path = folder / f"own.{format}"
+    frame = pd.DataFrame({"prompt": texts})
+    match format:
+        case "csv" | "tsv":
+            frame.to_csv(path, index=False, sep="," if format == "csv" else "\t")
+        case "jsonl":
+            path.write_text("".join(json.dumps({"prompt": text, "other": 1}) + "\n" for text in texts))
+        case "parquet":
+            frame.to_parquet(path)
+        case _:
+            path.write_text("\n".join(texts) + "\n\n", encoding="utf-8")
+    return PromptFile(str(path), "OWN")
+
+
+@pytest.mark.parametrize("format", ["csv", "tsv", "jsonl", "parquet", "txt"])
+def test_every_format_gives_the_same_prompts(tmp_path: Path, format: str) -> None:
+    texts = [text for text in TRICKY if format != "txt" or "\n" not in text]
+    source = write(tmp_path, format, texts)
+    rows, (file,) = source.read()
+    check(rows, Prompt, format)
+    assert rows["prompt"].to_list() == texts
+    assert rows["prompt_id"].to_list() == [f"OWN000000{i}" for i in range(1, len(texts) + 1)]
+    assert file.rows == len(texts) and file.path == source.path
+
+
+def test_a_file_is_found_by_a_path_from_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "csv", ["a"])
+    monkeypatch.chdir(tmp_path)
+    assert len(PromptFile("own.csv", "OWN").read()[0]) == 1
+
+
+def test_duplicates_become_one_row_with_a_count(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("key,prompt\nx,a dog\ny,a cat\nz,a dog\nw,A dog\n")
+    merged, _ = PromptFile(str(path), "OWN", id="key").read()
+    assert merged[["prompt_id", "prompt", "count"]].to_numpy().tolist() == [
+        ["x", "a dog", 2],
+        ["y", "a cat", 1],
+        ["w", "A dog", 1],
+    ]
+    kept, _ = PromptFile(str(path), "OWN", id="key", duplicates="keep").read()
+    assert kept["prompt_id"].to_list() == ["x", "y", "z", "w"] and (kept["count"] == 1).all()
+
+
+def test_filters(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("prompt,nsfw\none,0.1\ntwo words,0.5\nnow three words,0.2\nfour words at last,0\n")
+    source = PromptFile(str(path), "OWN", min_words=2, max_words=3)
+    assert source.read()[0]["prompt"].to_list() == ["two words", "now three words"]
+    rows, (file,) = PromptFile(str(path), "OWN", below={"nsfw": 0.5}).read()
+    assert rows["prompt"].to_list() == ["one", "now three words", "four words at last"]
+    assert rows["prompt_id"].to_list() == ["OWN0000001", "OWN0000002", "OWN0000003"]
+    assert file.rows == 4
+    with pytest.raises(BadInput, match=r"own\.csv: the filters leave none of its 4 prompts; loosen them"):
+        PromptFile(str(path), "OWN", min_words=9).read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("a.csv", b"text\nx\n", {}, "no column prompt; the file has text"),
+        ("a.csv", b"prompt\nx\n", {"id": "key"}, "no column key; the file has prompt"),
+        ("a.csv", b"prompt\nx\ncaf\xe9\n", {}, "line 3 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
+        ("a.txt", b"x\ncaf\xe9\n", {}, "line 2 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
+        ("a.txt", b"\n \n", {}, "the file is empty; fetch it again"),
+        ("a.txt", "\u00a0\n".encode(), {}, "no rows; fetch the file again"),
+        ("a.txt", b"x\n", {"id": "key"}, "a txt file has no columns; take away id and below, or use csv"),
+        ("a.csv", b'prompt\nx\n" "\n', {}, "line 3: prompt is empty; fill it in, or remove the row"),
+        ("a.csv", b'prompt,b\nx,1\n"y,2\n', {}, "a quote that opens in the row on line 3 is never closed;"),
+        ("a.csv", b"prompt,b\nx,1\ny\n", {}, "line 3 has 1 cells, the header has 2;"),
+        (
+            "a.csv",
+            b"prompt,key\nx,1\ny,2\nz,1\n",
+            {"id": "key"},
+            "line 4: key '1' stands already in line 2; make ids unique, or set id to null to have them "
+            "numbered",
+        ),
+        (
+            "a.csv",
+            b"prompt,nsfw\nx,0.1\ny,unknown\n",
+            {"below": {"nsfw": 0.5}},
+            "line 3: nsfw 'unknown' is not a number, so it can't be held against 0.5; correct it, or take",
+        ),
+        (
+            "a.csv",
+            b"<html><p>no</p></html>",
+            {},
+            "holds an HTML page ('<html><p>no</p></html>'), not the data;",
+        ),
+        ("a.jsonl", b'{"prompt": "x"}\n{"prompt": \n', {}, "line 2 is not JSON (Expecting value"),
+        ("a.jsonl", b'"x"\n', {}, "line 1 is no JSON object; write one object a line"),
+        ("a.jsonl", b'{"prompt": "x"}\n\n{"text": "y"}\n', {}, "line 3 has no prompt; it has text"),
+        (
+            "a.jsonl",
+            b'{"prompt": null}\n',
+            {},
+            "line 1: prompt None is no text; make it text, or remove the row",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": "\\ud83d"}\n',
+            {},
+            "line 1: prompt '\\ud83d' is not valid Unicode text; rewrite it",
+        ),
+        ("a.parquet", b"PAR1, or not", {}, "not a readable parquet file ("),
+        (
+            "a.xlsx",
+            b"x",
+            {},
+            "format 'xlsx' is none that can be read; set format to one of csv, tsv, jsonl, par",
+        ),
+        ("a.csv", b"x", {"duplicates": "drop"}, "duplicates is 'drop'; set it to merge or keep"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    tmp_path: Path, name: str, content: bytes, options: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        PromptFile(str(path), "OWN", **options).read()
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_gap_in_a_parquet_file_is_named_by_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"prompt": ["x", None], "key": [1, 2]}).to_parquet(path)
+    with pytest.raises(BadInput, match=r"a\.parquet: row 2: prompt None is no text"):
+        PromptFile(str(path), "OWN").read()
+    pd.DataFrame({"prompt": [], "key": []}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(BadInput, match=r"b\.parquet: no rows; fetch the file again"):
+        PromptFile(str(tmp_path / "b.parquet"), "OWN").read()
+    with pytest.raises(BadInput, match=r"a\.parquet: no column text; the file has prompt, key"):
+        PromptFile(str(path), "OWN", text="text").read()
+
+
+def test_ids_may_be_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "x", "key": 7}\n')
+    assert PromptFile(str(path), "OWN", id="key").read()[0]["prompt_id"].to_list() == ["7"]
+
+
+def test_a_missing_own_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("x")
+    with pytest.raises(BadInput) as caught:
+        PromptFile(f"{tmp_path}/prompt.txt", "OWN").read()
+    assert str(caught.value) == (
+        f"{tmp_path}/prompt.txt: no such file ({tmp_path} holds prompts.txt); check the name"
+    )
+
+
+# The published sets
+
+# CEMS, Table 1: prompts, words per prompt (mean, std, min, max).
+TABLE_1 = {
+    "ms_coco": (31427, 10.46, 2.41, 6, 45),
+    "ln_coco": (8573, 40.45, 18.75, 6, 181),
+    "drawbench": (200, 11.68, 9.62, 1, 51),
+    "partiprompts": (1632, 9.12, 7.34, 1, 67),
+    "diffusiondb": (8168, 24.31, 16.10, 1, 217),
+}
+
+
+@pytest.fixture
+def paper(
+    compose: Callable[..., dict[str, Any]], cems_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """The five sets as conf/prompts/paper.yaml describes them."""
+    monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
+    sources = compose("+prompts=paper")["prompts"]["sources"]
+    return {name: build(config, f"prompts.sources.{name}") for name, config in sources.items()}
+
+
+def test_the_five_real_sets_are_those_of_table_1(paper: dict[str, PromptFile]) -> None:
+    assert list(paper) == list(TABLE_1)
+    for name, (prompts, mean, std, low, high) in TABLE_1.items():
+        found = describe(paper[name])
+        assert found["prompts"] == prompts
+        assert found["words"]["mean"] == pytest.approx(mean, abs=0.02)
+        # DiffusionDB's 16.072 is further from the paper's 16.10 than the others are.
+        assert found["words"]["std"] == pytest.approx(std, abs=0.03 if name == "diffusiondb" else 0.01)
+        assert (found["words"]["min"], found["words"]["max"]) == (low, high)
+    assert describe(paper["ms_coco"])["duplicates"] == 279
+    assert describe(paper["diffusiondb"])["duplicates"] == 69
+
+
+def test_the_real_sets_come_back_as_pandas_reads_them(paper: dict[str, PromptFile], cems_root: Path) -> None:
+    for source in paper.values():
+        delimiter = "\t" if source.path.endswith("tsv") else ","
+        raw = pd.read_csv(cems_root / source.path, sep=delimiter, keep_default_na=False)
+        rows, _ = source.read()
+        assert rows["prompt"].to_list() == raw[source.text].drop_duplicates().to_list()
+        assert rows["count"].sum() == len(raw)
+
+
+def test_all_five_sets_make_a_study_that_grows_by_adding(paper: dict[str, PromptFile]) -> None:
+    whole = sample(list(paper.values()))
+    assert whole["count"].sum() == 50_000 and len(whole) == 50_000 - 279 - 69 - 1
+    small = sample(list(paper.values()), n=1000)
+    pd.testing.assert_frame_equal(small, whole.head(1000))
+    shares = small["set"].value_counts(normalize=True) - whole["set"].value_counts(normalize=True)
+    assert shares.abs().max() < 0.002
+    assert [file["path"] for file in json.loads(whole.attrs["sources"])] == [
+        one.path for one in paper.values()
+    ]
+
+
+def test_an_address_gives_the_same_prompts(
+    paper: dict[str, PromptFile], cems_root: Path, serve: Callable[..., str]
+) -> None:
+    near, near_files = paper["partiprompts"].read()
+    far = PromptFile("Prompt_Datasets/PartiPrompts.tsv", "PP", "Prompt", source=Source(serve(cems_root)))
+    rows, files = far.read()
+    pd.testing.assert_frame_equal(rows, near)
+    assert files == near_files
+
+
+def test_diffusiondb_can_be_kept_decent(cems_root: Path) -> None:
+    source = PromptFile(
+        "Prompt_Datasets/DiffusionDB_sample_seed42.csv",
+        "DIFF",
+        source=Source(str(cems_root)),
+        below={"image_nsfw": 0.5, "prompt_nsfw": 0.5},
+    )
+    raw = pd.read_csv(cems_root / source.path, keep_default_na=False)
+    decent = raw[(raw["image_nsfw"] < 0.5) & (raw["prompt_nsfw"] < 0.5)]
+    rows, _ = source.read()
+    assert 0 < len(decent) < len(raw)
+    assert rows["count"].sum() == len(decent)

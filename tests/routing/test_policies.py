@@ -1,0 +1,332 @@
+"""Policies: hand-worked choices, tie rules, budgets against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.records import BadInput
+from stages.routing import policies
+
+from .instances import problems, simulated
+
+QUALITY = np.array([[0.9, 0.5, 0.8], [0.2, 0.6, 0.6], [0.3, 0.3, 0.3]])
+COST = np.array([3.0, 1.0, 2.0])
+
+
+def brute_force(quality, cost, score):
+    """Each prompt's best column by `score(i, j)`; ties by cost, then quality, then index."""
+    n, m = quality.shape
+    return [min(range(m), key=lambda j: (-score(i, j), cost[j], -quality[i, j], j)) for i in range(n)]
+
+
+def test_hand_worked_choices():
+    assert policies.best_predicted(QUALITY, COST).tolist() == [0, 1, 1]
+    # 0.9 - 0.15 * 3 = 0.45, 0.5 - 0.15 = 0.35, 0.8 - 0.3 = 0.5
+    assert policies.cost_aware(QUALITY, COST, tradeoff=0.15).tolist() == [2, 1, 1]
+    assert policies.cost_aware(QUALITY, COST, tradeoff=np.inf).tolist() == [1, 1, 1]
+    assert policies.cheapest_within(QUALITY, COST, slack=0.11).tolist() == [2, 1, 1]
+    assert policies.cheapest_within(QUALITY, COST, slack=0.5).tolist() == [1, 1, 1]
+    assert policies.single(QUALITY, COST, model=2).tolist() == [2, 2, 2]
+
+
+def test_choices_are_int64():
+    results = [
+        policies.single(QUALITY, COST, model=0),
+        policies.random_choice(QUALITY, COST, seed=0),
+        policies.best_predicted(QUALITY, COST),
+        policies.cheapest_within(QUALITY, COST, slack=0.1),
+        policies.under_budget(QUALITY, COST, budget=5.0),
+        policies.cheapest_guaranteed(QUALITY, COST, single=0, threshold=0.0),
+        policies.pareto_cheapest({"q": QUALITY}, COST),
+    ]
+    assert {choice.dtype for choice in results} == {np.dtype(np.int64)}
+
+
+def test_random_choice_is_even_and_seeded():
+    quality = np.zeros((30_000, 3))
+    first = policies.random_choice(quality, COST, seed=4)
+    np.testing.assert_array_equal(first, policies.random_choice(quality, COST, seed=4))
+    assert (first != policies.random_choice(quality, COST, seed=5)).any()
+    np.testing.assert_allclose(np.bincount(first, minlength=3) / 30_000, 1 / 3, atol=0.015)
+
+
+@given(problems(), st.sampled_from([0.0, 0.125, 0.5, 1.0, 4.0]))
+def test_cost_aware_is_the_argmax_with_ties_to_the_cheaper_model(problem, tradeoff):
+    quality, cost = problem
+    expected = brute_force(quality, cost, lambda i, j: quality[i, j] - tradeoff * cost[j])
+    assert policies.cost_aware(quality, cost, tradeoff=tradeoff).tolist() == expected
+
+
+@given(problems())
+def test_an_infinite_tradeoff_or_slack_takes_the_cheapest_model_and_of_equals_the_better(problem):
+    quality, cost = problem
+    expected = brute_force(quality, cost, lambda i, j: -cost[j])
+    assert policies.cost_aware(quality, cost, tradeoff=np.inf).tolist() == expected
+    assert policies.cheapest_within(quality, cost, slack=np.inf).tolist() == expected
+
+
+@given(problems(), st.sampled_from([0.0, 0.125, 0.5, 2.0]))
+def test_cheapest_within_stays_within_the_slack_at_the_least_cost(problem, slack):
+    quality, cost = problem
+    allowed = quality >= quality.max(axis=1, keepdims=True) - slack
+    expected = brute_force(quality, cost, lambda i, j: -cost[j] if allowed[i, j] else -np.inf)
+    assert policies.cheapest_within(quality, cost, slack=slack).tolist() == expected
+
+
+@given(problems())
+def test_no_slack_no_tradeoff_and_best_predicted_agree(problem):
+    quality, cost = problem
+    best = policies.best_predicted(quality, cost)
+    np.testing.assert_array_equal(policies.cheapest_within(quality, cost, slack=0.0), best)
+    np.testing.assert_array_equal(policies.cost_aware(quality, cost, tradeoff=0.0), best)
+
+
+def test_a_batch_may_be_empty():
+    empty = np.empty((0, 3))
+    assert policies.best_predicted(empty, COST).shape == (0,)
+    assert policies.under_budget(empty, COST, budget=0.0).shape == (0,)
+
+
+# Budget
+
+
+def best_within(quality, cost, budget):
+    n, m = quality.shape
+    rows = np.arange(n)
+    within = [c for c in itertools.product(range(m), repeat=n) if cost[list(c)].sum() <= budget * (1 + 1e-12)]
+    return max(quality[rows, list(c)].sum() for c in within)
+
+
+def test_budget_by_hand():
+    quality = np.array([[0.0, 1.0, 1.5], [0.0, 0.8, 0.9]])
+    cost = np.array([1.0, 2.0, 4.0])
+    # Increments per dollar: 1.0 and 0.8, then 0.25 and 0.05. Two dollars to spare pay for the first two.
+    plan = policies.plan_budget(quality, cost, budget=4.0)
+    assert plan.choice.tolist() == [1, 1]
+    assert (plan.quality, plan.cost, plan.upper_bound, plan.gap) == (1.8, 4.0, 1.8, 0.0)
+    # One dollar more buys half of the next increment in the relaxation (0.25), and nothing whole.
+    plan = policies.plan_budget(quality, cost, budget=5.0)
+    assert plan.choice.tolist() == [1, 1]
+    assert plan.upper_bound == pytest.approx(2.05)
+    assert plan.gap == pytest.approx(0.25)
+
+
+def test_what_the_edge_leaves_over_is_spent_on_later_increments():
+    quality = np.array([[0.0, 0.0, 9.0], [0.0, 0.5, 0.5]])
+    cost = np.array([1.0, 2.0, 5.0])
+    # The first prompt's upgrade (4 dollars) doesn't fit into 4; the second's (1 dollar) does.
+    assert policies.under_budget(quality, cost, budget=4.0).tolist() == [0, 1]
+
+
+@given(problems(prompts=5, models=4), st.floats(0, 1))
+def test_budget_is_kept_and_the_gap_bound_holds_against_brute_force(problem, share):
+    quality, cost = problem
+    n = len(quality)
+    budget = n * (cost.min() + share * (cost.max() - cost.min()))
+    plan = policies.plan_budget(quality, cost, budget=budget)
+    assert cost[plan.choice].sum() <= budget * (1 + 1e-12)
+    assert plan.cost == pytest.approx(cost[plan.choice].sum())
+    assert plan.quality == pytest.approx(quality[np.arange(n), plan.choice].sum())
+    optimum = best_within(quality, cost, budget)
+    assert plan.quality <= optimum + 1e-9 <= plan.upper_bound + 2e-9
+    # Exact up to one prompt: no more is lost than the largest single gain.
+    largest = (quality.max(axis=1) - quality.min(axis=1)).max()
+    assert -1e-9 <= plan.gap <= largest + 1e-9
+
+
+@given(problems(prompts=5), st.floats(0, 1))
+def test_upper_bound_is_the_optimum_of_the_linear_relaxation(problem, share):
+    from scipy.optimize import linprog
+
+    quality, cost = problem
+    n, m = quality.shape
+    budget = n * (cost.min() + share * (cost.max() - cost.min()))
+    each = np.kron(np.eye(n), np.ones(m))
+    solved = linprog(-quality.ravel(), np.tile(cost, n)[None], [budget + 1e-12], each, np.ones(n), (0, 1))
+    assert solved.status == 0
+    got = policies.plan_budget(quality, cost, budget=budget)
+    assert got.upper_bound == pytest.approx(-solved.fun, abs=1e-7)
+
+
+@pytest.mark.parametrize("price", [0.1, 1.0266687e-4, 1 / 3])
+def test_a_budget_of_exactly_n_images_pays_for_them(price):
+    quality = np.tile([0.0, 1.0], (777, 1))
+    choice = policies.under_budget(quality, [price / 7, price], budget=sum([price] * 777))
+    assert choice.all()
+
+
+@given(problems())
+def test_a_large_budget_gives_the_best_predicted_and_a_bare_one_the_cheapest(problem):
+    quality, cost = problem
+    rows = np.arange(len(quality))
+    rich = policies.plan_budget(quality, cost, budget=len(quality) * cost.max())
+    assert rich.quality == quality.max(axis=1).sum()
+    bare = policies.under_budget(quality, cost, budget=len(quality) * cost.min())
+    np.testing.assert_array_equal(bare, policies.cost_aware(quality, cost, tradeoff=np.inf))
+    assert (quality[rows, rich.choice] >= quality[rows, bare]).all()
+
+
+def test_too_small_a_budget_says_what_is_needed():
+    with pytest.raises(ValueError, match=r"budget of 2 dollars doesn't pay for 3 prompts.*costs 3;"):
+        policies.under_budget(QUALITY, COST, budget=2.0)
+
+
+# Running budget
+
+
+@given(problems(prompts=8), problems(prompts=8), st.floats(0, 1))
+def test_a_stream_keeps_its_budget_whatever_comes(reference, arriving, share):
+    seen, cost = reference
+    quality = np.resize(arriving[0], (len(arriving[0]), len(cost)))
+    n = len(quality)
+    budget = n * (cost.min() + share * (cost.max() - cost.min()))
+    stream = policies.BudgetedStream.fit(seen, cost)
+    state, choice = stream.run(stream.start(budget, n), quality)
+    assert cost[choice].sum() <= budget * (1 + 1e-9)
+    assert state.prompts == 0
+    assert state.remaining == pytest.approx(budget - cost[choice].sum(), abs=1e-9)
+
+
+def test_a_stream_comes_close_to_the_batch_optimum():
+    reference, _, cost = simulated(500, seed=1)
+    quality, _, _ = simulated(2000, seed=2)
+    rows = np.arange(len(quality))
+    for level in (2e-5, 5e-5, 8e-5):
+        budget = level * len(quality)
+        batch = policies.plan_budget(quality, cost, budget=budget)
+        stream = policies.BudgetedStream.fit(reference, cost)
+        _, choice = stream.run(stream.start(budget, len(quality)), quality)
+        assert cost[choice].sum() <= budget
+        cheapest = quality[:, 1].sum()
+        gained = (quality[rows, choice].sum() - cheapest) / (batch.quality - cheapest)
+        assert 0.99 <= gained <= 1 + 1e-9
+
+
+def test_a_stream_step_is_pure():
+    stream = policies.BudgetedStream.fit(QUALITY, COST)
+    state = stream.start(7.0, 3)
+    assert stream.step(state, QUALITY[0]) == stream.step(state, QUALITY[0])
+    assert state == policies.BudgetState(7.0, 3)
+
+
+def test_a_stream_holds_back_for_the_prompts_to_come():
+    stream = policies.BudgetedStream.fit(QUALITY, COST)
+    state = stream.start(3.5, 3)
+    # All three cheapest cost 3: half a dollar to spare pays for no other model.
+    for row in QUALITY:
+        state, model = stream.step(state, row)
+        assert model == 1
+    assert state.remaining == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="fewer prompts"):
+        stream.step(state, QUALITY[0])
+
+
+@pytest.mark.parametrize(("budget", "prompts"), [(2.9, 3), (float("nan"), 1), (5.0, 0)])
+def test_a_stream_refuses_a_budget_that_can_not_last(budget, prompts):
+    with pytest.raises(ValueError, match="expected at least one prompt and"):
+        policies.BudgetedStream.fit(QUALITY, COST).start(budget, prompts)
+
+
+# Guaranteed and several scores
+
+
+def test_cheapest_guaranteed_by_hand():
+    # Margins to model 0: prompt 0: -0.4, -0.1; prompt 1: 0.4, 0.4; prompt 2: 0, 0.
+    assert policies.cheapest_guaranteed(QUALITY, COST, single=0, threshold=None).tolist() == [0, 0, 0]
+    assert policies.cheapest_guaranteed(QUALITY, COST, single=0, threshold=0.1).tolist() == [0, 1, 0]
+    assert policies.cheapest_guaranteed(QUALITY, COST, single=0, threshold=-0.2).tolist() == [2, 1, 1]
+    # The threshold itself is out: strictly more is needed.
+    assert policies.cheapest_guaranteed(QUALITY, COST, single=0, threshold=0.0).tolist() == [0, 1, 0]
+    # A costlier model is never chosen, however much better.
+    assert policies.cheapest_guaranteed(QUALITY, COST, single=2, threshold=-9.0).tolist() == [1, 1, 1]
+    assert policies.cheapest_guaranteed(QUALITY, COST, single=1, threshold=-9.0).tolist() == [1, 1, 1]
+
+
+def test_weighted_by_hand():
+    other = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0], [0.0, 4.0, 0.0]])
+    got = policies.weighted({"a": QUALITY, "b": other}, {"b": 0.5, "a": 2.0})
+    np.testing.assert_allclose(got, [[2.3, 1.0, 1.6], [0.4, 1.2, 2.2], [0.6, 2.6, 0.6]])
+
+
+def dominates(scores, i, k, j, slack):
+    return all(s[i, k] >= s[i, j] for s in scores) and any(s[i, k] - s[i, j] > slack for s in scores)
+
+
+@given(problems(prompts=4), st.integers(0, 99), st.sampled_from([0.0, 0.25, 1.0]))
+def test_pareto_rules_against_the_definition(problem, seed, slack):
+    first, cost = problem
+    n, m = first.shape
+    second = np.random.default_rng(seed).integers(-4, 5, size=(n, m)) / 4
+    scores = {"first": first, "second": second}
+    kept = policies.pareto_optimal(scores, slack)
+    for i, j in np.ndindex(n, m):
+        beaten = any(dominates((first, second), i, k, j, slack) for k in range(m))
+        assert kept[i, j] == (not beaten)
+    assert kept.any(axis=1).all()
+    choice = policies.pareto_cheapest(scores, cost, slack=slack)
+    expected = [min(np.flatnonzero(kept[i]), key=lambda j: (cost[j], j)) for i in range(n)]
+    assert choice.tolist() == expected
+    # The best of a sum with weights above 0 is Pareto-optimal.
+    best = policies.weighted(scores, {"first": 1.0, "second": 2.0}).argmax(axis=1)
+    assert policies.pareto_optimal(scores)[np.arange(n), best].all()
+
+
+def test_slack_may_differ_by_score():
+    scores = {"a": np.array([[1.0, 0.7]]), "b": np.array([[5.0, 4.0]])}
+    assert policies.pareto_cheapest(scores, [2.0, 1.0]).tolist() == [0]
+    assert policies.pareto_cheapest(scores, [2.0, 1.0], slack={"a": 0.5, "b": 0.5}).tolist() == [0]
+    assert policies.pareto_cheapest(scores, [2.0, 1.0], slack={"a": 0.5, "b": 1.0}).tolist() == [1]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("quality", "cost", "says"),
+    [
+        ([[1.0, 2.0], [np.nan, 1.0]], [1.0, 1.0], r"quality\[1, 0\] is nan \(1 such"),
+        ([[1.0, np.inf]], [1.0, 1.0], r"quality\[0, 1\] is inf"),
+        ([1.0, 2.0], [1.0, 1.0], r"quality has shape \(2,\)"),
+        (np.empty((3, 0)), [], "one model or more"),
+        ([["a"]], [1.0], "quality can't be read as an array of numbers"),
+        ([[1.0, 2.0]], [1.0], r"cost has shape \(1,\), expected \[2\]"),
+        ([[1.0, 2.0]], [1.0, 0.0], r"cost\[1\] is 0.0"),
+        ([[1.0, 2.0]], [np.nan, 1.0], r"cost\[0\] is nan"),
+        ([[1.0, 2.0]], [-1.0, 1.0], r"cost\[0\] is -1.0"),
+    ],
+)
+def test_bad_arrays_are_named(quality, cost, says):
+    with pytest.raises(ValueError, match=says):
+        policies.best_predicted(quality, cost)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: policies.cost_aware(QUALITY, COST, tradeoff=-1.0), "tradeoff is -1.0"),
+        (lambda: policies.cost_aware(QUALITY, COST, tradeoff=float("nan")), "tradeoff is nan"),
+        (lambda: policies.cheapest_within(QUALITY, COST, slack="0.1"), "slack is '0.1'"),
+        (lambda: policies.single(QUALITY, COST, model=3), r"model is 3, expected a column index in 0 .. 2"),
+        (lambda: policies.single(QUALITY, COST, model=True), "model is True"),
+        (lambda: policies.single(QUALITY, COST, model=-1), "model is -1"),
+        (lambda: policies.cheapest_guaranteed(QUALITY, COST, single=0, threshold=np.nan), "threshold is NaN"),
+        (lambda: policies.weighted({"a": QUALITY}, {"b": 1.0}), r"weights name \['b'\].*\['a'\]"),
+        (lambda: policies.weighted({"a": QUALITY}, {"a": 0.0}), "at least one above 0"),
+        (lambda: policies.weighted({"a": QUALITY}, {"a": -1.0}), "the weight of a is -1.0"),
+        (lambda: policies.weighted({"a": QUALITY}, {"a": np.inf}), "finite"),
+        (lambda: policies.weighted({"a": QUALITY, "b": QUALITY[:2]}, {"a": 1, "b": 1}), "scores have shapes"),
+        (lambda: policies.weighted({}, {}), "one or more scores"),
+        (lambda: policies.pareto_cheapest({"a": QUALITY}, COST, slack={"b": 1.0}), "slack names"),
+    ],
+)
+def test_bad_knobs_are_named(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+def test_knobs_come_from_people_so_their_errors_are_bad_input():
+    with pytest.raises(BadInput):
+        policies.cost_aware(QUALITY, COST, tradeoff=-1.0)

@@ -1,0 +1,16 @@
+"""Describe the published prompt sets: `prompt_sets` → metrics/prompts.json (CEMS, Table 1)."""
+
+from stages.prompts import describe
+from stages.runtime import build, load_params, run_stage
+from stages.store import write_json
+
+
+def main() -> str:
+    sources = load_params()["prompt_sets"]["sources"]
+    sets = {name: describe(build(config, f"prompt_sets.sources.{name}")) for name, config in sources.items()}
+    write_json("metrics/prompts.json", sets)
+    return f"describe: {sum(one['prompts'] for one in sets.values())} prompts in {len(sets)} sets"
+
+
+if __name__ == "__main__":
+    run_stage(main)

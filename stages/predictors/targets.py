@@ -1,0 +1,74 @@
+"""What predictors learn: the differences between models, apart from how well all of them do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def split_level(quality: Array) -> tuple[Array, Array]:
+    """Quality [n, m] → differences [n, m], whose rows sum to 0, and level [n, 1], the mean over models.
+
+    A choice depends on the differences alone. Most of the variance of quality lies in the level, so what is
+    fitted to both with one regularisation serves the level and blurs the differences.
+    """
+    level = quality.mean(1, keepdims=True)
+    return quality - level, level
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Quality [n, m] as m + 1 learnable columns: differences, then level.
+
+    Each column is centred; the differences share one unit, so that models stay comparable.
+
+    Attributes:
+        offset: float64 [m + 1], mean of each column on the training prompts.
+        scale: float64 [m + 1], > 0, root mean square of the centred differences (m times), and of the level.
+    """
+
+    offset: Array
+    scale: Array
+
+    @classmethod
+    def fit(cls, quality: Array) -> Self:
+        columns = np.hstack(split_level(quality))
+        offset = columns.mean(0)
+        centred = columns - offset
+        difference = np.sqrt((centred[:, :-1] ** 2).mean())
+        level = np.sqrt((centred[:, -1] ** 2).mean())
+        scale = np.append(np.full(quality.shape[1], difference), level)
+        scale[scale < 1e-12] = 1.0  # nothing varies: nothing to scale
+        return cls(offset, scale)
+
+    def encode(self, quality: Array) -> Array:
+        """Quality [n, m] → float64 [n, m + 1]."""
+        return (np.hstack(split_level(quality)) - self.offset) / self.scale
+
+    def decode(self, columns: Array) -> Array:
+        """Columns [n, m + 1] → quality float64 [n, m]."""
+        columns = columns * self.scale + self.offset
+        return columns[:, :-1] + columns[:, -1:]
+
+    def arrays(self) -> dict[str, Array]:
+        """For a predictor's file."""
+        return {"targets.offset": self.offset, "targets.scale": self.scale}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> Self:
+        return cls(arrays["targets.offset"], arrays["targets.scale"])
+
+
+def text_folds(texts: Sequence[str], folds: int, seed: int) -> Array:
+    """A fold for each prompt, int64 [n] in 0 … k - 1, k = min(folds, different texts).
+
+    Equal texts share a fold, so that nothing is judged on a text that it was fitted on; folds hold equally
+    many different texts, to within one.
+    """
+    unique = sorted(set(texts))
+    order = np.random.default_rng(seed).permutation(len(unique))
+    fold = dict(zip(unique, order % min(folds, len(unique)), strict=True))
+    return np.array([fold[text] for text in texts], np.int64)

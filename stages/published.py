@@ -1,0 +1,26 @@
+"""Read one model's published scores: `published` → data/scores/SCORER/MODEL.parquet."""
+
+import sys
+
+from stages.published_tables import check_same_prompts
+from stages.records import Prompt, Score, Scorer
+from stages.runtime import build, load_params, run_stage
+from stages.store import read_table, write_table
+
+
+def main() -> str:
+    scorer, model = sys.argv[1:]
+    params = load_params()
+    published = params["published"]
+    prompts = read_table("data/prompts.parquet", Prompt)
+    table = build(published["table"], "published.table")
+    read = table.read(Scorer(name=scorer, **published["scorers"][scorer]), published["models"][model]["stem"])
+    check_same_prompts(read, prompts, whole=params["prompts"]["n"] is None)
+    scores = read.scores[read.scores["prompt_id"].isin(prompts["prompt_id"])]
+    about = {"sources": read.sources_json()}
+    write_table(f"data/scores/{scorer}/{model}.parquet", scores, Score, about=about)
+    return f"published: {len(scores)} {scorer} scores of {model}, mean {scores['score'].mean():.4f}"
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,46 @@
+"""Gather every score: data/scores/ → data/performance.parquet, one row a prompt, model and score."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from stages.records import Performance, Score
+from stages.runtime import load_params, run_stage
+from stages.store import read_table, write_json, write_table
+
+
+def performance(scores: pd.DataFrame, model: str, scorer: str) -> pd.DataFrame:
+    """`Performance` rows of one model and score from its `Score` rows: the mean over each prompt's images.
+
+    The standard deviation (n - 1) is over single images, so it stays null where only their mean is known.
+    """
+    groups = scores.groupby("prompt_id", sort=False)
+    rows = groups.agg(mean=("score", "mean"), n=("images", "sum"), seconds=("seconds", "mean"))
+    single = groups["images"].max() == 1
+    rows["std"] = groups["score"].std().where(single)
+    return rows.reset_index().assign(model=model, score=scorer)
+
+
+def main() -> str:
+    params = load_params()
+    published = params["published"]
+    models = [*published["models"], *params["models"]]
+    # From the parameters, never by globbing: files of a model that left the study may still lie there.
+    tables, sources = [], {}
+    for scorer in published["scorers"]:
+        for model in models:
+            scores = read_table(
+                Path("data/scores") / scorer / f"{model}.parquet", Score, ("prompt_id", "seed")
+            )
+            tables.append(performance(scores, model, scorer))
+            if about := scores.attrs.get("sources"):
+                sources[f"{scorer}/{model}"] = json.loads(about)
+    rows = pd.concat(tables, ignore_index=True)
+    write_table("data/performance.parquet", rows, Performance, key=("prompt_id", "model", "score"))
+    write_json("metrics/sources.json", sources)
+    return f"table: {len(rows)} rows of {len(models)} models and {len(published['scorers'])} scores"
+
+
+if __name__ == "__main__":
+    run_stage(main)

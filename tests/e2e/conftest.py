@@ -1,0 +1,71 @@
+"""A clone of this project in an empty folder, in which the real DVC commands run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def git_clone(folder: Path) -> None:
+    """Lay this checkout's files (tracked, or new and not ignored) in `folder`, committed."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    for name in listed.stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for command in (
+        ["git", "init", "--quiet", "--initial-branch=main"],
+        ["git", "config", "user.name", "test"],
+        ["git", "config", "user.email", "test@localhost"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message=clone"],
+    ):
+        subprocess.run(command, cwd=folder, check=True)
+
+
+def runner(folder: Path, cems_root: Path) -> Run:
+    """Run a command in the clone with this environment's programs; a failure shows what it printed."""
+
+    def run(*command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=1500,
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PROMPTROUTE_CEMS": str(cems_root),
+                **environment,
+            },
+        )  # fmt: skip
+        if ok and done.returncode:
+            pytest.fail(
+                f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+            )
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
+    """A fresh clone in which `dvc repro` has run once, on the whole published table."""
+    folder = tmp_path_factory.mktemp("clone")
+    git_clone(folder)
+    runner(folder, cems_root)("dvc", "repro")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(clone: Path, cems_root: Path) -> Run:
+    """Run a command in the clone."""
+    return runner(clone, cems_root)

@@ -7,6 +7,7 @@ safetensors. Importing this room loads neither torch nor scikit-learn.
 from stages.predictors.cems import Cems
 from stages.predictors.cems_frozen import CemsFrozen
 from stages.predictors.ensemble import Ensemble
+from stages.predictors.factorisation import Factorisation
 from stages.predictors.features import Features
 from stages.predictors.folder import load_predictor, save_predictor
 from stages.predictors.gbm import Gbm
@@ -15,11 +16,13 @@ from stages.predictors.mean import Mean
 from stages.predictors.mlp import Mlp
 from stages.predictors.predictor import Predictor
 from stages.predictors.ridge import Ridge
+from stages.predictors.svm import Svm
 
 __all__ = [
     "Cems",
     "CemsFrozen",
     "Ensemble",
+    "Factorisation",
     "Features",
     "Gbm",
     "Knn",
@@ -27,6 +30,7 @@ __all__ = [
     "Mlp",
     "Predictor",
     "Ridge",
+    "Svm",
     "load_predictor",
     "save_predictor",
 ]

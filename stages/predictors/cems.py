@@ -119,12 +119,14 @@ class Cems(Learner):
             )
             if missing := sorted(loading["missing_keys"]):  # else they would be random, with only a warning
                 raise ValueError(f"the weights lack {missing[0]} and {len(missing) - 1} others")
+            # Without its files a tokenizer still loads, and turns every word into the same token.
+            vocabulary, size = tokenizer.get_vocab(), encoder.config.vocab_size
+            if not set(vocabulary) - set(tokenizer.all_special_tokens) or max(vocabulary.values()) >= size:
+                raise ValueError(f"its tokenizer has {len(vocabulary)} tokens, the model {size}")
             return encoder.to(self.device), tokenizer
         except Exception as error:  # transformers raises what its parts raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise BadInput(
-                f"the CLIP text encoder {place} can't be loaded on {self.device} ({type(error).__name__}: "
-                f"{reason}); set predictor.encoder to a folder with a CLIP text model (safetensors) and its "
+                f"the CLIP text encoder {place} can't be loaded on {self.device} ({_reason(error)}); set predictor.encoder to a folder with a CLIP text model (safetensors) and its "
                 f"tokenizer, check the network, or use predictor=cems-frozen, which needs neither"
             ) from error
 
@@ -179,7 +181,10 @@ class Cems(Learner):
 
         if not (folder / "encoder").is_dir():  # else its name would be taken for a hub id
             raise ValueError("the folder encoder is missing")
-        encoder, tokenizer = self._load_encoder(str(folder / "encoder"))
+        try:
+            encoder, tokenizer = self._load_encoder(str(folder / "encoder"))
+        except BadInput as error:  # it speaks of the setting; here the folder is at fault
+            raise ValueError(f"its encoder can't be loaded: {_reason(error.__cause__)}") from error
         values = {name.removeprefix("head."): torch.from_numpy(rows) for name, rows in arrays.items()}
         head = make_head(encoder.config.hidden_size, len(values["4.bias"]))
         try:
@@ -188,3 +193,8 @@ class Cems(Learner):
             raise ValueError(f"the head doesn't fit: {error}") from error
         self._network = torch.nn.ModuleDict({"encoder": encoder, "head": head}).eval()
         self._tokenizer, self._epoch = tokenizer, state["epoch"]
+
+
+def _reason(error: BaseException | None) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]

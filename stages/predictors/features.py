@@ -89,6 +89,8 @@ class Features:
         for name in ("components", "embedding_components"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise BadInput(f"features.{name} is {value}; expected 1 or more, or null")
+        if self.min_count < 1:
+            raise BadInput(f"features.min_count is {self.min_count}; expected 1 or more")
         blocks = ("embeddings", "words", "characters", "statistics")
         if unknown := set(self.weights) - set(blocks):
             raise BadInput(f"features.weights names {sorted(unknown)}; expected some of {', '.join(blocks)}")
@@ -108,10 +110,11 @@ class Features:
             for unit, sizes in SIZES.items()
             if getattr(self, unit) is True or (getattr(self, unit) == FALLBACK and not names)
         }
-        if not names and not texts and not self.statistics:
+        if not names and not any(block.terms for block in texts.values()) and not self.statistics:
             raise BadInput(
-                "no feature is left: there are no embeddings (text=tfidf gives none), and words, characters "
-                "and statistics are off; switch one of them on"
+                "no feature is left: there are no embeddings (text=tfidf gives none), statistics are off, and "
+                f"so are words and characters, or no term of theirs stands in {self.min_count} prompts; "
+                "switch one of them on, or lower features.min_count"
             )
         fitted = FittedFeatures(self, {}, texts, {})
         for name in names:
@@ -254,7 +257,10 @@ class FittedFeatures:
 def _embedding(prompts: PromptBatch, name: str) -> Array:
     if name not in prompts.embeddings:
         known = ", ".join(sorted(prompts.embeddings)) or "none (text=tfidf)"
-        raise BadInput(f"there are no embeddings {name!r}; this batch has: {known}")
+        raise BadInput(
+            f"there are no embeddings {name!r}, this batch has: {known}; choose a text=… that gives them, or a "
+            f"predictor that needs none (features.embeddings)"
+        )
     return prompts.embeddings[name]
 
 

@@ -13,6 +13,8 @@ KINDS = {
     "knn": "knn:Knn",
     "mlp": "mlp:Mlp",
     "gbm": "gbm:Gbm",
+    "svm": "svm:Svm",
+    "factorisation": "factorisation:Factorisation",
     "ensemble": "ensemble:Ensemble",
     "cems": "cems:Cems",
     "cems-frozen": "cems_frozen:CemsFrozen",
@@ -37,7 +39,7 @@ def load_predictor(folder: Path | str) -> Predictor:
         BadInput: the folder is absent or torn, or its kind is not one of `KINDS`.
     """
     kind = read_facts(folder)["kind"]
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise BadInput(f"{folder}: predictor kind {kind!r} is unknown; known: {', '.join(KINDS)}")
     module, name = KINDS[kind].split(":")
     predictor: type[Predictor] = getattr(importlib.import_module(f"stages.predictors.{module}"), name)

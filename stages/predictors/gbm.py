@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 
+ENOUGH = 20  # prompts; of fewer, a share may be none
+
+
 def reduced_features() -> Features:
     """Principal components of embeddings, tf-idf reduced by truncated SVD, and text statistics: trees take
     long on wide features, and ask axes that mean something."""
@@ -83,7 +86,7 @@ class Gbm(Learner):
             "num_leaves": self.leaves,
             "min_data_in_leaf": self.min_leaf,
             "feature_fraction": self.column_share,
-            "bagging_fraction": self.row_share,
+            "bagging_fraction": self.row_share if len(rows) >= ENOUGH else 1.0,
             "bagging_freq": 1,
             "lambda_l2": 5.0,
             "seed": self.seed,

@@ -87,6 +87,10 @@ class Knn(Learner):
         self._fitted = FittedFeatures.from_state(self.features, state["features"], arrays)
         self._targets = Targets.from_arrays(arrays)
         self._rows, self._y, self._chosen = arrays["rows"], arrays["y"], arrays["chosen"]
+        if len(self._rows) != len(self._y) or self._chosen.shape != (2,) or self._chosen.min() < 1:
+            raise ValueError(
+                f"rows {self._rows.shape}, y {self._y.shape} and k {self._chosen} don't fit together"
+            )
 
 
 def _unit(rows: Array) -> Array:

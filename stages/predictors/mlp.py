@@ -54,6 +54,10 @@ class Mlp(Learner):
         for name in ("epochs", "networks"):
             if getattr(self, name) < 1:
                 raise BadInput(f"mlp: {name} is {getattr(self, name)}; expected 1 or more")
+        if self.alpha < 0:
+            raise BadInput(f"mlp: alpha is {self.alpha}; expected 0 or more")
+        if self.learning_rate <= 0:
+            raise BadInput(f"mlp: learning_rate is {self.learning_rate}; expected above 0")
         if any(width < 1 for width in self.hidden):
             raise BadInput(f"mlp: hidden is {list(self.hidden)}; expected widths of 1 or more")
 
@@ -62,7 +66,7 @@ class Mlp(Learner):
 
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPRegressor
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         fitted = self.features.fit(prompts)
         rows = fitted.transform(prompts).matrix()
@@ -76,7 +80,7 @@ class Mlp(Learner):
                     hidden_layer_sizes=tuple(self.hidden),
                     alpha=self.alpha,
                     learning_rate_init=self.learning_rate,
-                    batch_size=min(128, len(rows)),
+                    batch_size=max(min(128, len(rows) // 2), 1),
                     max_iter=self.epochs,
                     early_stopping=len(rows) >= ENOUGH,
                     n_iter_no_change=8,

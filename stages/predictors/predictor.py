@@ -36,6 +36,8 @@ class Predictor(Protocol):
     """
 
     kind: ClassVar[str]
+    models: int | None
+    """m, the number of models; None until fitted."""
 
     def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self: ...
 

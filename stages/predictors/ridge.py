@@ -142,9 +142,10 @@ class Ridge(Learner):
             raise BadInput(f"ridge: folds is {self.folds}; expected 2 or more")
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        with threadpool_limits(1):  # products wait for memory: threads gain nothing, and lose on a busy machine
+        # Products wait for memory: threads gain nothing, and lose on a busy machine.
+        with threadpool_limits(1):
             self._fit_alone(prompts, quality)
 
     def _fit_alone(self, prompts: PromptBatch, quality: Array) -> None:

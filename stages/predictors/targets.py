@@ -27,7 +27,8 @@ class Targets:
 
     Attributes:
         offset: float64 [m + 1], mean of each column on the training prompts.
-        scale: float64 [m + 1], > 0, root mean square of the centred differences (m times), and of the level.
+        scale: float64 [m + 1], root mean square of the centred differences (m times), and of the level; 0 where
+            nothing varies, so that nothing but the offset is ever predicted there.
     """
 
     offset: Array
@@ -41,12 +42,13 @@ class Targets:
         difference = np.sqrt((centred[:, :-1] ** 2).mean())
         level = np.sqrt((centred[:, -1] ** 2).mean())
         scale = np.append(np.full(quality.shape[1], difference), level)
-        scale[scale < 1e-12] = 1.0  # nothing varies: nothing to scale
+        scale[scale < 1e-12 * np.maximum(1, np.abs(offset))] = 0
         return cls(offset, scale)
 
     def encode(self, quality: Array) -> Array:
         """Quality [n, m] → float64 [n, m + 1]."""
-        return (np.hstack(split_level(quality)) - self.offset) / self.scale
+        columns = np.hstack(split_level(quality)) - self.offset
+        return np.divide(columns, self.scale, out=np.zeros_like(columns), where=self.scale > 0)
 
     def decode(self, columns: Array) -> Array:
         """Columns [n, m + 1] → quality float64 [n, m]."""

@@ -63,6 +63,10 @@ class ClipTextEncoder:
             )
             if missing := sorted(loading["missing_keys"]):  # else they would be random, with only a warning
                 raise ValueError(f"the weights lack {missing[0]} and {len(missing) - 1} others")
+            # Without its files a tokenizer still loads, and turns every word into the same token.
+            vocabulary, size = tokenizer.get_vocab(), network.config.vocab_size
+            if not set(vocabulary) - set(tokenizer.all_special_tokens) or max(vocabulary.values()) >= size:
+                raise ValueError(f"its tokenizer has {len(vocabulary)} tokens, the model {size}")
             network = network.to(self.device)
         except Exception as error:  # transformers raises what its parts raise
             raise BadInput(

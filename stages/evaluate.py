@@ -71,7 +71,7 @@ def read_published(folder: Path, published: dict[str, Any], router: Router) -> S
     prompts, rows = None, []
     for scorer, declared in published["scorers"].items():
         for model in router.names:
-            read = table.read(Scorer(name=scorer, **declared), published["models"][model]["stem"])
+            read = table.read(Scorer.declared(scorer, declared), published["models"][model]["stem"])
             prompts = read.prompts if prompts is None else prompts
             check_same_prompts(read, prompts, whole=True)
             rows.append(performance(read.scores, model, scorer))
@@ -182,12 +182,16 @@ def main() -> str:
     if options.show:
         return show(options.show)
     params = load_params()
-    settings = params["evaluate"]
+    resamples = params["evaluate"]["resamples"]
+    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 0:
+        raise BadInput(
+            f"params.yaml: evaluate.resamples is {resamples!r}; give a whole number, 0 for no intervals"
+        )
     router = Router.load(options.router)
     labels = {model.name: model.label for model in router.models}
     if options.performance:
         study = read_published(options.performance, params["published"], router)
-        result = measure(router, study, router.predict(study.batch), settings["resamples"], params["seed"])
+        result = measure(router, study, router.predict(study.batch), resamples, params["seed"])
         write_json(options.out, {"labels": labels, **result})
     else:
         scores = list(params["published"]["scorers"])
@@ -198,7 +202,7 @@ def main() -> str:
                 "data/split.parquet: no test prompt; give the test split a share with -S split.shares"
             )
         predicted = router.predict(study.batch)
-        result = measure(router, study, predicted, settings["resamples"], params["seed"])
+        result = measure(router, study, predicted, resamples, params["seed"])
         result["all_prompts"] = without_choice(router, whole)
         write_json(STUDY_RESULT, {"labels": labels, **result})
         write_plots(Path("metrics/plots"), router, study, predicted)
@@ -220,7 +224,9 @@ def write_plots(folder: Path, router: Router, study: Study, predicted: np.ndarra
     tables = {
         "frontier": pd.DataFrame(points["frontier"]),
         "hull": pd.DataFrame(points["hull"]),
-        "confusion": pd.DataFrame({"best": labels[best], "chosen": labels[decided]}),
+        "confusion": pd.DataFrame(
+            {"prompt_id": study.prompt_ids, "best": labels[best], "chosen": labels[decided]}
+        ),
         "predicted": pd.DataFrame(
             {
                 "prompt_id": study.prompt_ids[rows],

@@ -1,6 +1,6 @@
 """Read one model's published scores: `published` → data/scores/SCORER/MODEL.parquet."""
 
-import sys
+import argparse
 
 from stages.published_tables import check_same_prompts
 from stages.records import Prompt, Score, Scorer
@@ -9,12 +9,18 @@ from stages.store import read_table, write_table
 
 
 def main() -> str:
-    scorer, model = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m stages.published", description=__doc__)
+    parser.add_argument("scorer", help="a key of published.scorers")
+    parser.add_argument("model", help="a key of published.models")
+    options = parser.parse_args()
+    scorer, model = options.scorer, options.model
     params = load_params()
     published = params["published"]
     prompts = read_table("data/prompts.parquet", Prompt)
     table = build(published["table"], "published.table")
-    read = table.read(Scorer(name=scorer, **published["scorers"][scorer]), published["models"][model]["stem"])
+    read = table.read(
+        Scorer.declared(scorer, published["scorers"][scorer]), published["models"][model]["stem"]
+    )
     check_same_prompts(read, prompts, whole=params["prompts"]["n"] is None)
     scores = read.scores[read.scores["prompt_id"].isin(prompts["prompt_id"])]
     about = {"sources": read.sources_json()}

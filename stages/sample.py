@@ -11,7 +11,12 @@ def main() -> str:
     section = params["prompts"]
     sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
     prompts = sample(sources, n=section["n"], seed=section["seed"])
-    write_table("data/prompts.parquet", prompts, Prompt, about=prompts.attrs)
+    write_table(
+        "data/prompts.parquet",
+        prompts,
+        Prompt,
+        about={str(key): value for key, value in prompts.attrs.items()},
+    )
     sets = ", ".join(f"{name} {count}" for name, count in prompts["set"].value_counts(sort=False).items())
     return f"sample: {len(prompts)} prompts ({sets})"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.records import Performance, Score
+from stages.records import BadInput, Performance, Score
 from stages.runtime import load_params, run_stage
 from stages.store import read_table, write_json, write_table
 
@@ -36,8 +36,19 @@ def main() -> str:
             tables.append(performance(scores, model, scorer))
             if about := scores.attrs.get("sources"):
                 sources[f"{scorer}/{model}"] = json.loads(about)
+    if not tables:
+        raise BadInput(
+            f"params.yaml: {len(models)} models and {len(published['scorers'])} scores, so there is nothing to "
+            f"gather; choose published=cems, or models and scorers of your own"
+        )
     rows = pd.concat(tables, ignore_index=True)
-    write_table("data/performance.parquet", rows, Performance, key=("prompt_id", "model", "score"))
+    write_table(
+        "data/performance.parquet",
+        rows,
+        Performance,
+        key=("prompt_id", "model", "score"),
+        about={"sources": json.dumps(sources)},
+    )
     write_json("metrics/sources.json", sources)
     return f"table: {len(rows)} rows of {len(models)} models and {len(published['scorers'])} scores"
 

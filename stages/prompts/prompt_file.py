@@ -142,7 +142,10 @@ class PromptFile:
                 raise BadInput(f"{self.path}: line {number} is no JSON object; write one object a line")
             if missing := [name for name in self._columns if name not in row]:
                 have = ", ".join(map(str, row)) or "nothing"
-                raise BadInput(f"{self.path}: line {number} has no {', '.join(missing)}; it has {have}")
+                raise BadInput(
+                    f"{self.path}: line {number} has no {', '.join(missing)}, only {have}; "
+                    f"give every line the same keys, or name the right one in prompts.sources"
+                )
             yield number, {name: row[name] for name in self._columns}
 
     def _parquet_rows(self, content: bytes) -> pd.DataFrame:
@@ -153,7 +156,10 @@ class PromptFile:
             file = pq.ParquetFile(io.BytesIO(content))
             have = file.schema_arrow.names
             if missing := [name for name in self._columns if name not in have]:
-                raise BadInput(f"{self.path}: no column {', '.join(missing)}; the file has {', '.join(have)}")
+                raise BadInput(
+                    f"{self.path}: no column {', '.join(missing)}, the file has {', '.join(have)}; "
+                    f"name the right one in prompts.sources"
+                )
             columns = file.read(columns=self._columns).to_pydict()
         except (pa.ArrowException, OSError) as error:
             raise BadInput(f"{self.path}: not a readable parquet file ({error}); fetch it again") from error

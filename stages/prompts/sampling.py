@@ -55,11 +55,11 @@ def sample(sources: Sequence[PromptSource], n: int | None = None, seed: int | No
     if not sources:
         raise BadInput("prompts.sources: none given; choose a group, as -S prompts=cems_table")
     if n is not None and seed is None:
-        raise BadInput(f"prompts.n={n}: to draw so many give prompts.seed too, as -S prompts.seed=0")
+        raise BadInput(f"prompts.n={n}: a draw needs a seed; give prompts.seed too, as -S prompts.seed=0")
     read = [source.read() for source in sources]
     rows = pd.concat([frame for frame, _ in read], ignore_index=True)
     own_ids = all(source.has_own_ids for source in sources)
-    if n is not None and not 1 <= n <= len(rows):
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(rows)):
         raise BadInput(
             f"prompts.n={n}: the sources hold {len(rows)} prompts; give 1 to {len(rows)}, or null for all"
         )

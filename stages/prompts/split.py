@@ -28,9 +28,10 @@ def by_text(prompts: pd.DataFrame, shares: Sequence[float], seed: int) -> pd.Dat
         BadInput: shares that aren't three positive numbers adding up to 1, or fewer unique texts than
             three in all.
     """
-    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+    numbers = isinstance(shares, Sequence) and all(isinstance(share, int | float) for share in shares)
+    if not numbers or len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise BadInput(
-            f"split.shares: {list(shares)}; expected three positive shares adding up to 1, as [0.8, 0.1, 0.1]"
+            f"split.shares: {shares}; expected three positive shares adding up to 1, as [0.8, 0.1, 0.1]"
         )
     ordered = prompts.assign(text=prompts["prompt"].str.strip().str.casefold()).sort_values("prompt_id")
     texts = ordered.drop_duplicates("text").sort_values("text")
@@ -78,7 +79,9 @@ def by_row(prompts: pd.DataFrame, seed: int) -> pd.DataFrame:
         train, rest = train_test_split(rows, test_size=0.2, stratify=sets, random_state=seed)
         validation, test = train_test_split(rest, test_size=0.5, stratify=sets[rest], random_state=seed)
     except ValueError as error:
-        raise BadInput(f"split=cems: {error}; use split=by_text for small studies") from error
+        raise BadInput(
+            f"split=cems: {str(error).rstrip('.')}; use split=by_text for small studies"
+        ) from error
     split = np.empty(len(prompts), dtype=object)
     for name, index in zip(SPLITS, (train, validation, test), strict=True):
         split[index] = name

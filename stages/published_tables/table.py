@@ -191,7 +191,8 @@ def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = Fal
         row = unknown.iloc[0]
         raise BadInput(
             f"{row['file']}: line {row['line']}: prompt_id {row['prompt_id']!r} is not among the study's "
-            f"{len(prompts)} prompts ({len(unknown)} such row(s)); all files must hold the same prompts"
+            f"{len(prompts)} prompts ({len(unknown)} such row(s)); "
+            "remove the row, or fetch all files again, from one version of the table"
         )
     lost = prompts[~prompts["prompt_id"].isin(rows["prompt_id"])]
     if len(lost):

@@ -38,7 +38,8 @@ class Prompt:
     prompt: str = column()
     set: str = column()
     """Short name of the prompt set that it was taken from, as `DRAW` or `PP`."""
-    count: int = column(unit="times that the text stands in its source", low=1)
+    count: int = column(unit="rows", low=1)
+    """Rows of its source with this text."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,29 @@ class Scorer:
     low: float
     high: float
     weights: str = ""
+
+    @classmethod
+    def declared(cls, name: str, settings: typing.Mapping[str, Any]) -> "Scorer":
+        """The scorer that the parameters declare under `name`.
+
+        Raises:
+            BadInput: naming what is missing, unknown or of the wrong kind.
+        """
+        where = f"params.yaml: the scorer {name}"
+        known = {field.name: field for field in dataclasses.fields(cls) if field.name != "name"}
+        if unknown := [key for key in settings if key not in known]:
+            raise BadInput(f"{where} has unknown settings {unknown}; a scorer declares {list(known)}")
+        for key in ("label", "higher_is_better", "low", "high"):
+            value = settings.get(key)
+            kind = {"label": str, "higher_is_better": bool}.get(key, int | float)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                wanted = {"label": "a name", "higher_is_better": "true or false"}.get(key, "a number")
+                raise BadInput(f"{where}: {key} is {value!r}; give {wanted}, as in conf/scorer/nima.yaml")
+        if settings["low"] >= settings["high"]:
+            raise BadInput(
+                f"{where}: low is {settings['low']} and high {settings['high']}; low must lie below high"
+            )
+        return cls(name, **settings)
 
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stages.records import BadInput
 from stages.routing import checks, metrics
 from stages.routing.checks import FloatArray, IntArray
 from stages.routing.frontier import hull, quality_at, visits
@@ -49,7 +50,7 @@ def intervals(
     table = checks.quality_matrix(columns, "columns")
     n = len(table)
     if n == 0 or resamples < 0 or not 0 < level < 1:
-        raise ValueError(
+        raise BadInput(
             f"{n} prompts, {resamples} resamples, level {level}: "
             "expected one prompt or more, 0 resamples or more, and a level above 0 and below 1"
         )

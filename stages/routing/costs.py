@@ -30,13 +30,13 @@ def serverless_cost(
 
     `seconds` per image and `memory_gb` are scalars or arrays that broadcast, above 0;
     `price_per_gb_second` is in dollars. Returns float64 of the broadcast shape.
-    Raises ValueError where a value is not finite or not above 0.
+    Raises BadInput where a value is not finite or not above 0.
     """
     terms = {"seconds": seconds, "memory_gb": memory_gb, "price_per_gb_second": price_per_gb_second}
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in terms.items()}
     for name, array in arrays.items():
         if not (np.isfinite(array) & (array > 0)).all():
-            raise ValueError(f"{name} is {terms[name]!r}, expected finite values above 0")
+            raise BadInput(f"{name} is {terms[name]!r}; expected finite values above 0")
     return np.asarray(arrays["seconds"] * np.ceil(arrays["memory_gb"]) * arrays["price_per_gb_second"])
 
 
@@ -56,7 +56,7 @@ class Serverless:
         _positive(self.price_per_gb_second, "cost rule serverless: price_per_gb_second")
         if self.seconds not in ("profile", "measured"):
             raise BadInput(
-                f"cost rule serverless: seconds is {self.seconds!r}, expected 'profile' or 'measured'"
+                f"cost rule serverless: seconds is {self.seconds!r}; expected 'profile' or 'measured'"
             )
 
     def __call__(self, facts: Facts) -> FloatArray:
@@ -69,6 +69,25 @@ class Serverless:
 
 
 @dataclass(frozen=True)
+class Flops:
+    """A price for the work itself: each model's fact `gflops` (10⁹ operations per image), whatever the machine.
+
+    `price_per_petaflop` is in dollars for 10¹⁵ operations.
+    """
+
+    price_per_petaflop: float
+
+    def __post_init__(self) -> None:
+        _positive(self.price_per_petaflop, "cost rule flops: price_per_petaflop")
+
+    def __call__(self, facts: Facts) -> FloatArray:
+        """Return dollars per image [m] in the order of `facts`; BadInput where a fact is missing or bad."""
+        _some_model(facts)
+        gflops = np.array([_fact(facts, model, "gflops") for model in facts])
+        return gflops * (self.price_per_petaflop / 1e6)
+
+
+@dataclass(frozen=True)
 class PricePerImage:
     """A fixed price per image, as image APIs charge: `prices` maps model name -> dollars, above 0."""
 
@@ -77,7 +96,7 @@ class PricePerImage:
     def __post_init__(self) -> None:
         if not isinstance(self.prices, Mapping):
             raise BadInput(
-                f"cost rule price per image: prices is {self.prices!r}, expected model name: dollars"
+                f"cost rule price per image: prices is {self.prices!r}; expected model name: dollars"
             )
         for model, price in self.prices.items():
             _positive(price, f"cost rule price per image: the price of {model}")
@@ -91,13 +110,13 @@ class PricePerImage:
         missing = [model for model in facts if model not in self.prices]
         if missing:
             raise BadInput(
-                f"cost rule price per image: no price for {', '.join(missing)}; add it under prices"
+                f"cost rule price per image: no price for {', '.join(missing)}; give each with -S +cost.prices.MODEL=DOLLARS"
             )
         unknown = [model for model in self.prices if model not in facts]
         if unknown:
             raise BadInput(
                 f"cost rule price per image: prices names {', '.join(unknown)}, which this study lacks; "
-                f"its models are {', '.join(facts)}"
+                f"take it out, the models are {', '.join(facts)}"
             )
         return np.array([float(self.prices[model]) for model in facts])
 
@@ -105,24 +124,26 @@ class PricePerImage:
 _HOW = {
     "seconds": "state the seconds per image in its model file, or use measured times (seconds: measured)",
     "measured_seconds": "profile the model, give a table with times, or use stated times (seconds: profile)",
+    "gflops": "count them (python -m stages.profile MODEL) and state them in its model file",
     "memory_gb": "state the memory in GB in its model file",
 }
 
 
 def _some_model(facts: Facts) -> None:
     if not facts:
-        raise BadInput("a cost rule was given no model, expected at least one")
+        raise BadInput("a cost rule was given no model; give it at least one")
 
 
 def _fact(facts: Facts, model: str, key: str) -> float:
     value = facts[model].get(key)
     if value is None:
-        raise BadInput(f"model {model} has no {key}, which its serverless cost needs: {_HOW[key]}")
+        rule = "flops" if key == "gflops" else "serverless"
+        raise BadInput(f"model {model} has no {key}, which its {rule} cost needs; {_HOW[key]}")
     return _positive(value, f"model {model}: {key}")
 
 
 def _positive(value: Any, what: str) -> float:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
-        raise BadInput(f"{what} is {value!r}, expected a finite number above 0")
+        raise BadInput(f"{what} is {value!r}; expected a finite number above 0")
     return float(value)

@@ -86,7 +86,7 @@ def evaluate(
         models: m names.
         decided: the router's own choice [n].
         calibrations: policy → target → knob, chosen on other prompts than these.
-        resamples: bootstrap resamples of the prompts behind each 95 % interval, at least 1.
+        resamples: bootstrap resamples of the prompts behind each 95 % interval; 0: no intervals (their ends are NaN).
         seed: of the bootstrap and of the random strategy.
 
     Returns:
@@ -102,7 +102,7 @@ def evaluate(
     found = choices(predicted, true, cost, models, calibrations, seed)
     found["router"] = decided
     # One seed for both: the same resamples stand behind every interval.
-    frontier = bootstrap.headline(predicted, true, cost, seed=seed, points=None, resamples=1)
+    frontier = bootstrap.headline(predicted, true, cost, seed=seed, points=None, resamples=0)
     thinned = bootstrap.headline(predicted, true, cost, seed=seed, resamples=resamples)
     own = bootstrap.choice_intervals(true, cost, decided, seed=seed, resamples=resamples)
     return {

@@ -30,7 +30,16 @@ class Quality:
         return tuple(self.weights)
 
     def of(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Quality [n, m] float64 of raw scores (score name → [n, m], in the score's own unit and direction)."""
+        """Quality [n, m] float64 of raw scores (score name → [n, m], in the score's own unit and direction).
+
+        Raises:
+            BadInput: a score that it is made of is not among them.
+        """
+        if lost := [name for name in self.weights if name not in raw]:
+            raise BadInput(
+                f"quality is made of the scores {list(self.weights)}, but there is no {', '.join(lost)}, only "
+                f"{', '.join(raw) or 'nothing'}; add it under published.scorers, or train for another score"
+            )
         parts = [
             weight * (_turned(raw[name], self.higher_is_better[name]) - self.offset[name]) / self.spread[name]
             for name, weight in self.weights.items()
@@ -75,7 +84,7 @@ def fit_quality(
     offset, spread = {}, {}
     for name, weight in weights.items():
         if name not in raw:
-            raise BadInput(f"score.weights: unknown score {name!r}; the table has {sorted(raw)}")
+            raise BadInput(f"score.weights: unknown score {name!r}; choose from {sorted(raw)}")
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
             raise BadInput(
                 f"score.weights.{name}: {weight!r}; expected a positive number (leave a score out to ignore it)"

@@ -23,8 +23,9 @@ def compose(output: Path, overrides: Sequence[str] = ()) -> None:
 
     try:
         compose_and_dump(str(output), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
-    except HydraException as error:
-        raise BadInput(str(error)) from error
+    except (HydraException, ValueError) as error:  # Hydra raises plain ValueErrors too, as for GROUP=null
+        reason = " ".join(str(error).partition("Config search path")[0].split())
+        raise BadInput(f"{' '.join(overrides)}: {reason}; conf/ holds every group and its options") from error
 
 
 def main() -> str:

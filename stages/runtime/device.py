@@ -15,11 +15,13 @@ def pick_device(device: str, threads: int | None = None) -> str:
         A torch device's name.
 
     Raises:
-        BadInput: the device isn't there.
+        BadInput: the device isn't there, or `threads` is no number of threads.
     """
     import torch
 
-    if threads:
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise BadInput(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")
         torch.set_num_threads(threads)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -6,14 +6,44 @@ from typing import Any
 
 from stages.records import MODEL_NAME, SCORER_NAME, BadInput, check_names
 
-Params = dict[str, Any]
+MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
+DRAWS = ("prompts.seed", "prompt_sets.seed")
+"""Seeds that may be null: the sources' own order."""
+
+
+class Params(dict[str, Any]):
+    """A section of the parameters, which says what it lacks where a key is asked for in vain.
+
+    Attributes:
+        name: its dotted name in params.yaml; empty for the whole.
+    """
+
+    def __init__(self, values: Mapping[Any, Any], name: str = "") -> None:
+        super().__init__({key: _params(part, f"{name}.{key}".strip(".")) for key, part in values.items()})
+        self.name = name
+
+    def __missing__(self, key: str) -> Any:
+        where = f"{self.name} has" if self.name else "there is"
+        raise BadInput(
+            f"params.yaml: {where} no {key!r}, only {', '.join(map(str, self)) or 'nothing'}; "
+            f"name one of these, or give it with -S +{f'{self.name}.{key}'.strip('.')}=VALUE"
+        )
+
+
+def _params(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return Params(value, name)
+    return (
+        [_params(part, f"{name}[{i}]") for i, part in enumerate(value)] if isinstance(value, list) else value
+    )
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read the composed parameters, and refuse names that can't be paths and stage names.
 
     Raises:
-        BadInput: the file is absent, is no mapping, holds a `???` that nobody filled in, or a bad name.
+        BadInput: the file is absent, is no mapping, holds a `???` that nobody filled in, a bad name, or a
+            seed that is none.
     """
     import yaml
 
@@ -28,12 +58,32 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise BadInput(f"{path}: should be a mapping of sections; `make params` rewrites it")
     if blanks := list(_blanks(params)):
         raise BadInput(f"{path}: no value for {', '.join(blanks)}; give each with -S NAME=VALUE")
-    check_names(params.get("models") or {}, MODEL_NAME, "model")
+    check_names(params.get("models") or {}, MODEL_NAME, f"{path}: model")
     published = params.get("published") or {}
-    check_names(published.get("models") or {}, MODEL_NAME, "model")
-    check_names(published.get("scorers") or {}, SCORER_NAME, "scorer")
-    check_names((params.get("text") or {}).get("encoders") or {}, SCORER_NAME, "text encoder")
-    return params
+    check_names(published.get("models") or {}, MODEL_NAME, f"{path}: model")
+    check_names(published.get("scorers") or {}, SCORER_NAME, f"{path}: scorer")
+    check_names((params.get("text") or {}).get("encoders") or {}, SCORER_NAME, f"{path}: text encoder")
+    _check_seeds(params, path)
+    return Params(params)
+
+
+def _check_seeds(value: Any, path: Path, name: str = "") -> None:
+    """Refuse seeds that no generator takes, wherever they stand: each library has its own words for them."""
+    if not isinstance(value, Mapping):
+        return
+    for key, part in value.items():
+        where = f"{name}.{key}".strip(".")
+        _check_seeds(part, path, where)
+        whole = isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= MAX_SEED
+        if key == "seed" and not whole and not (part is None and where in DRAWS):
+            raise BadInput(f"{path}: {where} is {part!r}; give a whole number from 0 to {MAX_SEED}")
+
+
+def plain(value: Any) -> Any:
+    """Parameters as ordinary dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _blanks(value: Any, name: str = "") -> "list[str]":
@@ -61,15 +111,19 @@ def build(config: Mapping[str, Any], where: str, **given: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    if "_target_" not in config:
+    if not isinstance(config, Mapping) or "_target_" not in config:
         raise BadInput(
-            f"params.yaml: {where} has no _target_, so there is nothing to build; see conf/{where.split('.')[0]}/"
+            f"params.yaml: {where} has no _target_, so there is nothing to build; "
+            f"see conf/{where.split('.')[0]}/ for what can be built"
         )
     try:
-        return instantiate(dict(config), **given, _convert_="all")
+        return instantiate(plain(config), **given, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, BadInput):
             raise cause from error
         reason = cause if cause is not None else str(error).splitlines()[0]
-        raise BadInput(f"params.yaml: {where} can't be built as {config['_target_']}: {reason}") from error
+        raise BadInput(
+            f"params.yaml: {where} can't be built as {config['_target_']}: {reason}; "
+            f"see conf/{where.split('.')[0]}/ for what it takes"
+        ) from error

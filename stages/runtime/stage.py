@@ -16,7 +16,8 @@ def run_stage(main: Callable[[], str | None]) -> None:
     try:
         line = main()
     except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
+        # One line, whatever a library's message that ours quotes holds.
+        print("error:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         raise SystemExit(1) from None
     if line:
         print(line)

@@ -135,4 +135,7 @@ def _check_header(header: list[str], where: str, columns: Sequence[str], delimit
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise BadInput(f"{where}: columns {twice} stand twice in the header; rename or remove one")
     if missing := [name for name in columns if name not in header]:
-        raise BadInput(f"{where}: no column {', '.join(missing)}; the file has {', '.join(header)}")
+        raise BadInput(
+            f"{where}: no column {', '.join(missing)}, the file has {', '.join(header)}; "
+            "rename the column that holds it, or fetch the file again"
+        )

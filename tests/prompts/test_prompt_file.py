@@ -77,8 +77,8 @@ def test_filters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("a.csv", b"text\nx\n", {}, "no column prompt; the file has text"),
-        ("a.csv", b"prompt\nx\n", {"id": "key"}, "no column key; the file has prompt"),
+        ("a.csv", b"text\nx\n", {}, "no column prompt, the file has text; rename"),
+        ("a.csv", b"prompt\nx\n", {"id": "key"}, "no column key, the file has prompt; rename"),
         ("a.csv", b"prompt\nx\ncaf\xe9\n", {}, "line 3 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a.txt", b"x\ncaf\xe9\n", {}, "line 2 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a.txt", b"\n \n", {}, "the file is empty; fetch it again"),
@@ -108,7 +108,12 @@ def test_filters(tmp_path: Path) -> None:
         ),
         ("a.jsonl", b'{"prompt": "x"}\n{"prompt": \n', {}, "line 2 is not JSON (Expecting value"),
         ("a.jsonl", b'"x"\n', {}, "line 1 is no JSON object; write one object a line"),
-        ("a.jsonl", b'{"prompt": "x"}\n\n{"text": "y"}\n', {}, "line 3 has no prompt; it has text"),
+        (
+            "a.jsonl",
+            b'{"prompt": "x"}\n\n{"text": "y"}\n',
+            {},
+            "line 3 has no prompt, only text; give every line the same keys",
+        ),
         (
             "a.jsonl",
             b'{"prompt": null}\n',
@@ -149,7 +154,7 @@ def test_a_gap_in_a_parquet_file_is_named_by_its_row(tmp_path: Path) -> None:
     pd.DataFrame({"prompt": [], "key": []}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(BadInput, match=r"b\.parquet: no rows; fetch the file again"):
         PromptFile(str(tmp_path / "b.parquet"), "OWN").read()
-    with pytest.raises(BadInput, match=r"a\.parquet: no column text; the file has prompt, key"):
+    with pytest.raises(BadInput, match=r"a\.parquet: no column text, the file has prompt, key; name"):
         PromptFile(str(path), "OWN", text="text").read()
 
 

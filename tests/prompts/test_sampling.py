@@ -122,7 +122,12 @@ def test_ids_are_made_for_all_where_one_source_has_none() -> None:
             0,
             "prompts.n=101: the sources hold 100 prompts; give 1 to 100, or null for all",
         ),
-        ([Listed(EVEN)], 5, None, "prompts.n=5: to draw so many give prompts.seed too, as -S prompts.seed=0"),
+        (
+            [Listed(EVEN)],
+            5,
+            None,
+            "prompts.n=5: a draw needs a seed; give prompts.seed too, as -S prompts.seed=0",
+        ),
         (
             [Listed([("A", "x")], ["z"]), Listed([("B", "y")], ["z"])],
             None,

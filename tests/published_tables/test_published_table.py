@@ -173,12 +173,13 @@ def test_a_folder_may_hold_the_base_part_beside_aug_10k(table: PublishedTable, t
         (HEADER, f"{augmented('A')}: a header and no rows; fetch the file again"),
         (
             "dataset_id,prompt_id,prompt,nima_score\nPP,PP1,x,5\n",
-            f"{augmented('A')}: no column mean_time; the file has dataset_id, prompt_id, prompt, nima_score",
+            f"{augmented('A')}: no column mean_time, the file has dataset_id, prompt_id, prompt, nima_score; "
+            "rename the column that holds it, or fetch the file again",
         ),
         (
             HEADER.replace("nima", "clip") + ROWS[0],
-            f"{augmented('A')}: no column nima_score; the file has dataset_id, prompt_id, prompt, mean_time, "
-            "clip_score",
+            f"{augmented('A')}: no column nima_score, the file has dataset_id, prompt_id, prompt, mean_time, "
+            "clip_score; rename the column that holds it, or fetch the file again",
         ),
         (
             HEADER + "".join(ROWS) + "PP,PP3,again,0.5,5\n",
@@ -322,8 +323,8 @@ def test_a_draw_from_the_table_is_fine_unless_the_whole_is_meant(read: TableRead
     with pytest.raises(BadInput) as caught:
         check_same_prompts(read, read.prompts.head(1), whole=True)
     assert str(caught.value) == (
-        f"{augmented('A')}: line 3: prompt_id 'PP3' is not among the study's 1 prompts (1 such row(s)); all "
-        "files must hold the same prompts"
+        f"{augmented('A')}: line 3: prompt_id 'PP3' is not among the study's 1 prompts (1 such row(s)); "
+        "remove the row, or fetch all files again, from one version of the table"
     )
 
 

@@ -1,9 +1,11 @@
 """Rows are checked against what their record declares, and the message says which row and why."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from stages.records import MODEL_NAME, BadInput, Prompt, Score, SplitRow, check, check_names, schema
+from stages.records import MODEL_NAME, BadInput, Prompt, Score, Scorer, SplitRow, check, check_names, schema
+from stages.records.batch import PromptBatch
 
 
 def prompts(**changes: object) -> pd.DataFrame:
@@ -57,3 +59,49 @@ def test_names_that_are_no_paths_are_refused(name: str) -> None:
 
 def test_names_that_are_paths_pass() -> None:
     check_names(["sd-turbo", "0x", "a_b"], MODEL_NAME, "model")
+
+
+def test_units_are_units() -> None:
+    units = {field.name: field.metadata[b"unit"].decode() for field in schema(Score) if field.metadata}
+    assert units == {"images": "images behind the score", "seconds": "s per image"}
+    assert schema(Prompt).field("count").metadata == {b"unit": b"rows"}
+
+
+DECLARED = {"label": "NIMA", "higher_is_better": True, "low": 1, "high": 10.0}
+
+
+def test_a_declared_scorer() -> None:
+    assert Scorer.declared("nima", {**DECLARED, "weights": "w"}) == Scorer("nima", "NIMA", True, 1, 10.0, "w")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": "one"}, r"scorer nima: low is 'one'; give a number"),
+        ({"high": None}, "high is None; give a number"),
+        ({"high": True}, "high is True; give a number"),
+        ({"higher_is_better": "yes"}, "higher_is_better is 'yes'; give true or false"),
+        ({"label": 3}, "label is 3; give a name"),
+        ({"low": 10.0}, "low is 10.0 and high 10.0; low must lie below high"),
+        (
+            {"colour": "red"},
+            r"unknown settings \['colour'\]; a scorer declares \['label', 'higher_is_better'",
+        ),
+    ],
+)
+def test_a_scorer_that_is_none_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Scorer.declared("nima", {**DECLARED, **change})
+    for lost in DECLARED:
+        with pytest.raises(BadInput, match=f"{lost} is None; give"):
+            Scorer.declared("nima", {key: value for key, value in DECLARED.items() if key != lost})
+
+
+def test_a_batch_keeps_texts_and_rows_together() -> None:
+    batch = PromptBatch(["a", "b", "c"], {"e": np.arange(6, dtype=np.float32).reshape(3, 2)})
+    taken = batch.take(np.array([2, 0, 2]))
+    assert list(taken.texts) == ["c", "a", "c"] and len(taken) == 3
+    assert taken.embeddings["e"].tolist() == [[4, 5], [0, 1], [4, 5]]
+    for rows in (np.zeros((2, 4)), np.zeros(3)):
+        with pytest.raises(BadInput, match=r"embeddings 'e' are \(.*\); expected \[3, d\]"):
+            PromptBatch(["a", "b", "c"], {"e": rows})

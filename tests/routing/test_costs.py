@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.records import BadInput
-from stages.routing.costs import PricePerImage, Serverless, serverless_cost
+from stages.routing.costs import Flops, PricePerImage, Serverless, serverless_cost
 
 # Table 2 of CEMS: seconds per image and memory in GB.
 FACTS = {
@@ -86,7 +86,7 @@ def test_bad_facts_are_named(facts, rule, says):
     [
         (lambda: Serverless(price_per_gb_second=0), "price_per_gb_second is 0"),
         (lambda: Serverless(price_per_gb_second=float("nan")), "price_per_gb_second is nan"),
-        (lambda: Serverless(seconds="guessed"), "seconds is 'guessed', expected 'profile' or 'measured'"),
+        (lambda: Serverless(seconds="guessed"), "seconds is 'guessed'; expected 'profile' or 'measured'"),
         (lambda: PricePerImage({"a": -1.0}), "price of a is -1.0"),
         (lambda: PricePerImage({"a": None}), "price of a is None"),
         (lambda: PricePerImage([1.0]), "expected model name: dollars"),
@@ -101,3 +101,12 @@ def test_bad_rules_are_refused_when_built(build, says):
 def test_serverless_cost_refuses_what_is_not_above_zero(bad):
     with pytest.raises(ValueError, match="memory_gb"):
         serverless_cost(1.0, [1.0, bad])
+
+
+def test_flops_cost_by_hand():
+    # 2,000 GFLOPs are 0.002 PFLOPs, at 5 dollars each.
+    assert Flops(5.0)({"a": {"gflops": 2000.0}, "b": {"gflops": 1}}).tolist() == pytest.approx([0.01, 5e-6])
+    with pytest.raises(BadInput, match="model a has no gflops, which its flops cost needs"):
+        Flops(5.0)({"a": {}})
+    with pytest.raises(BadInput, match="price_per_petaflop is 0"):
+        Flops(0)

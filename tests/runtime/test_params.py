@@ -43,12 +43,40 @@ def write(tmp_path: Path, text: str) -> Path:
         ),
         ("a: [x, '???']", r"no value for a\[1\]"),
         ("a: [", "not readable as YAML"),
+        ("seed: -1", "seed is -1; give a whole number from 0 to 4294967295"),
+        ("split: {seed: x}", "split.seed is 'x'; give a whole number"),
+        ("predictor: {features: {seed: 1.5}}", "predictor.features.seed is 1.5; give"),
+        ("predictor: {seed: null}", "predictor.seed is None; give"),
+        ("predictor: {seed: true}", "predictor.seed is True; give"),
+        ("seed: 4294967296", "seed is 4294967296; give"),
         ("- a", "should be a mapping"),
     ],
 )
 def test_bad_parameters_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_params(write(tmp_path, text))
+
+
+def test_a_draw_alone_may_have_no_seed(tmp_path: Path) -> None:
+    params = load_params(write(tmp_path, "prompts: {seed: null}\nsplit: {seed: 4294967295}\nseed: 0"))
+    assert params == {"prompts": {"seed": None}, "split": {"seed": 4294967295}, "seed": 0}
+
+
+def test_a_key_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    params = load_params(write(tmp_path, "published: {models: {a: {stem: A}, b: {}}}\nlist: [{x: 1}]"))
+    assert params["published"]["models"]["a"]["stem"] == "A"
+    assert params.get("nope") is None and "nope" not in params  # asking whether is no mistake
+    for look, message in (
+        (lambda: params["score"], "there is no 'score', only published, list; .* -S \\+score=VALUE"),
+        (lambda: params["published"]["models"]["c"], r"published.models has no 'c', only a, b; "),
+        (
+            lambda: params["published"]["models"]["b"]["stem"],
+            r"published.models.b has no 'stem', only nothing",
+        ),
+        (lambda: params["list"][0]["y"], r"list\[0\] has no 'y', only x"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            look()
 
 
 def test_absent_parameters_say_where_to_run(tmp_path: Path) -> None:
@@ -65,10 +93,17 @@ def test_build_makes_the_object_with_plain_arguments() -> None:
     assert (scorer.name, scorer.high) == ("a", 2)
 
 
+def test_build_takes_sections_of_the_parameters(tmp_path: Path) -> None:
+    text = "split: {_target_: stages.records.Scorer, name: {a: [{b: 1}]}, label: L, low: 0, high: 1}"
+    built = build(load_params(write(tmp_path, text))["split"], "split", higher_is_better=True)
+    assert built.name == {"a": [{"b": 1}]} and type(built.name) is dict
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"alpha": 1}, "predictor has no _target_"),
+        ({"alpha": 1}, "predictor has no _target_, .*; see conf/predictor/"),
+        (None, "predictor has no _target_"),
         ({"_target_": "stages.records.Nope"}, "predictor can't be built as stages.records.Nope"),
         ({"_target_": "stages.records.SplitRow", "color": 1}, "predictor can't be built .*color"),
         (
@@ -90,6 +125,12 @@ def test_device_auto_is_a_device_that_is_there() -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True])
+def test_threads_that_are_none_are_refused(threads: object) -> None:
+    with pytest.raises(BadInput, match=r"compute.threads: .*; expected a whole number of 1 or more, or null"):
+        pick_device("cpu", threads)  # type: ignore[arg-type]
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadInput, match=r"compute.device=cuda:77: can't be used"):
         pick_device("cuda:77")
@@ -105,6 +146,16 @@ def test_a_mistake_is_one_line_and_a_defect_is_a_traceback(capsys: pytest.Captur
     assert capsys.readouterr().err == "error: prompts.csv: line 3: empty\n"
     with pytest.raises(ZeroDivisionError):
         run_stage(lambda: str(1 / 0))
+
+    def quoting() -> str:
+        raise BadInput("model: can't be loaded (a report\n  of several\r\nlines); fetch it")
+
+    with pytest.raises(SystemExit):
+        run_stage(quoting)
+    assert capsys.readouterr().err == "error: model: can't be loaded (a report of several lines); fetch it\n"
+    run_stage(lambda: "done")
+    run_stage(lambda: None)
+    assert capsys.readouterr().out == "done\n"
 
 
 def test_light_stages_do_not_import_torch() -> None:

@@ -63,7 +63,7 @@ def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]], deli
         (b"PK\x03\x04\x00", "t.csv: holds a zip or Excel file"),
         (b"a;b\n1;2\n", "t.csv: cells stand between semicolons ('a;b'), expected ','; save it with ','"),
         (b"a\tb\n1\t2\n", "t.csv: cells stand between tabs"),
-        (b"b,c\n1,2\n", "t.csv: no column a; the file has b, c"),
+        (b"b,c\n1,2\n", "t.csv: no column a, the file has b, c; rename"),
         (b"a,a\n1,2\n", "t.csv: columns ['a'] stand twice in the header; rename or remove one"),
         (
             b'a,b\n1,"2\n3"\n4\n',

@@ -1,0 +1,51 @@
+"""Every bad input of the list gets its one-line error, and the document is the list."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.bad_inputs.cases import CASES
+from tests.bad_inputs.document import PATH, render
+from tests.bad_inputs.world import Case, provoke
+from tests.stages.small import run_chain
+
+LISTED = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in CASES.items() for case in cases]
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study, which nobody changes."""
+    folder = tmp_path_factory.mktemp("good")
+    run_chain(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("case", LISTED)
+def test_a_bad_input_gets_its_error(case: Case, finished_study: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished_study, tmp_path / "study"))
+    kept = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
+    said = provoke(case, folder)
+    pattern = ".*".join(re.escape(part) for part in case.error.split("…"))
+    assert re.fullmatch(pattern, said), f"\nsaid:     {said}\nexpected: {case.error}"
+    assert len(said) < 700
+    left = {path for path in (folder / "data").rglob("*") if path.is_file()}
+    assert left <= set(kept), "something half-written was left behind"
+
+
+def test_the_list_is_long_enough_and_names_nothing_twice() -> None:
+    for cases in CASES.values():
+        assert len({case.what for case in cases}) == len(cases)
+    assert len(LISTED) >= 100
+
+
+def test_the_document_is_the_list() -> None:
+    assert PATH.read_text(encoding="utf-8") == render(), "run `python -m tests.bad_inputs`"

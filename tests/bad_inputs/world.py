@@ -1,0 +1,182 @@
+"""A study to spoil, and the ways to spoil it."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import shlex
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.records import BadInput
+from stages.runtime.compose import compose
+from tests.stages.small import BASE as STUDY
+from tests.stages.small import path_of, run
+
+FIRST = path_of("nima", "sdxl-turbo")  # the file that the prompts are taken from
+OTHER = path_of("nima", "amused")
+BASE = "Model_Perf/nima_score/nima_score_with_time_{}.csv"
+
+Break = Callable[[Path], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One bad input.
+
+    Attributes:
+        what: the input, for the document.
+        stage: what is run: the stage's name and arguments.
+        says: the error, up to the semicolon that ends it; `…` stands for what differs between machines,
+            `CEMS` for the folder of the published data, `http://HOST` for a web server.
+        fix: the rest of the error: what to do.
+        breaks: spoils the folder of a finished study.
+        overrides: of the parameters, as after `-S`.
+        stdin: what the stage reads from standard input.
+        server: "", or how a web server serves the published data in place of the folder: "whole" or "torn".
+    """
+
+    what: str
+    stage: str
+    says: str
+    fix: str
+    breaks: Break = lambda folder: None
+    overrides: tuple[str, ...] = ()
+    stdin: bytes = b""
+    server: str = ""
+
+    @property
+    def error(self) -> str:
+        """The whole error."""
+        return f"{self.says}; {self.fix}"
+
+
+def put(path: str, content: str | bytes) -> Break:
+    """Write a file."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+    return spoil
+
+
+def remove(path: str) -> Break:
+    """Take a file or folder away."""
+
+    def spoil(folder: Path) -> None:
+        (folder / path).rename(folder / "taken-away")
+
+    return spoil
+
+
+def edit(path: str, change: Callable[[bytes], bytes]) -> Break:
+    """Change a file's bytes."""
+
+    def spoil(folder: Path) -> None:
+        file = folder / path
+        content = file.read_bytes()
+        changed = change(content)
+        assert changed != content, f"{path}: nothing was changed"
+        file.write_bytes(changed)
+
+    return spoil
+
+
+def line(path: str, number: int, change: Callable[[str], str]) -> Break:
+    """Change one line of a file; 1 is the header."""
+
+    def of_all(content: bytes) -> bytes:
+        lines = content.decode().splitlines(keepends=True)
+        lines[number - 1] = change(lines[number - 1])
+        return "".join(lines).encode()
+
+    return edit(path, of_all)
+
+
+def cell(path: str, number: int, column: int, value: str) -> Break:
+    """Set one cell of a csv file's line."""
+
+    def change(row: str) -> str:
+        cells = next(csv.reader([row]))
+        cells[column] = value
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerow(cells)
+        return out.getvalue()
+
+    return line(path, number, change)
+
+
+def twice(path: str, number: int) -> Break:
+    """Repeat one line of a file."""
+    return line(path, number, lambda row: row + row)
+
+
+def few_prompts(folder: Path) -> None:
+    """Leave three of the study's prompts."""
+    file = folder / "data/prompts.parquet"
+    pd.read_parquet(file).head(3).to_parquet(file, index=False)
+
+
+def provoke(case: Case, folder: Path) -> str:
+    """Spoil a copy of a finished study in `folder`, run the stage, and return the error without its `error: `.
+
+    What differs from machine to machine is named as `Case.says` has it.
+    """
+    case.breaks(folder)
+    stage, *arguments = shlex.split(case.stage)
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(serving(folder / "cems", case.server)) if case.server else ""
+        environment = {"HF_HUB_OFFLINE": "1"}
+        overrides = list(case.overrides)
+        if address:
+            overrides += [f"published.table.source.address={address}"]
+            environment["PROMPTROUTE_CEMS"] = ""
+        if stage == "compose":
+            with pytest.raises(BadInput) as caught:
+                compose(folder / "params.yaml", arguments)
+            return str(caught.value)
+        if (folder / "params.yaml").is_file() and overrides:
+            compose(folder / "params.yaml", [*STUDY, *overrides])
+        ran = run(folder, stage, *arguments, stdin=case.stdin, **environment)
+    lines = [text for text in ran.err.splitlines() if text and "%|" not in text]  # a progress bar is no error
+    assert (ran.status, ran.out, len(lines)) == (1, "", 1), ran
+    assert lines[0].startswith("error: ")
+    said = lines[0].removeprefix("error: ")
+    for text, name in ((address, "http://HOST"), (str(folder / "cems"), "CEMS"), (str(folder), "STUDY")):
+        said = said.replace(text, name) if text else said
+    return said
+
+
+@contextlib.contextmanager
+def serving(folder: Path, how: str) -> Iterator[str]:
+    """Serve a folder over http: "whole", "torn" (bodies shorter than announced), or "dead" (nobody there)."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            content = source.read()
+            outputfile.write(content[: len(content) // 2] if how == "torn" else content)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    if how == "dead":
+        server.server_close()
+        yield address
+        return
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield address
+    finally:
+        server.shutdown()
+        server.server_close()

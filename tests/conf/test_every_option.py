@@ -1,0 +1,96 @@
+"""Every option of every Hydra group composes, and what it describes can be built, offline."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.runtime import build, load_params
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+OPTIONS = [path for path in FILES if path != Path("config.yaml")]
+STUDY = {
+    name.split("@")[0].removeprefix("override ").strip()
+    for line in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    if isinstance(line, dict)
+    for name in line
+}
+"""Groups that a study chooses from; the others are parts of these."""
+BLANKS = {"prompts/file": ["prompts.sources.file.path=my.csv"]}
+Compose = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks the network for something fails."""
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError(f"the network was asked: {arguments}")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def described(value: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The outermost sections with a `_target_`: (name, section)."""
+    if isinstance(value, dict) and "_target_" in value:
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from described(part, f"{name}.{key}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from described(part, f"{name}[{index}]")
+
+
+def composed(compose: Compose, option: Path, whole: bool) -> dict[str, Any]:
+    group, name = option.parent.as_posix(), option.stem
+    blanks = BLANKS.get(f"{group}/{name}", [])
+    if whole:
+        return compose(f"{group}={name}", *blanks, config="config")
+    return compose(f"+{group}={name}", "+seed=0", *blanks)
+
+
+def test_every_file_is_one_of_a_group() -> None:
+    assert len(OPTIONS) == len(FILES) - 1 == len(set(OPTIONS)) >= 45
+    assert not list(CONF.rglob("*.yml")), "Hydra reads .yaml alone"
+    assert {path.parent.as_posix() for path in OPTIONS} >= STUDY
+    for option in OPTIONS:
+        first = (CONF / option).read_text().splitlines()[:2]
+        assert any(line.startswith("# ") for line in first), f"{option} doesn't say what it is"
+
+
+@pytest.fixture(scope="module")
+def default() -> dict[str, Any]:
+    """The default study, as committed (a test of stages.runtime holds it equal to conf/)."""
+    values = yaml.safe_load((CONF.parent / "params.yaml").read_text())
+    assert isinstance(values, dict)
+    return values
+
+
+@pytest.mark.parametrize("option", [path for path in OPTIONS if path.parent != Path("experiment")], ids=str)
+def test_every_option_composes_alone_and_what_it_describes_is_built(compose: Compose, option: Path) -> None:
+    values = composed(compose, option, whole=False)
+    built = [build(section, name) for name, section in described(values, "conf")]
+    assert None not in built
+    assert built or "_target_" not in (CONF / option).read_text(), "what it describes was not built"
+
+
+@pytest.mark.parametrize("option", [path for path in OPTIONS if path.parent.as_posix() in STUDY], ids=str)
+def test_every_option_of_a_study_composes_into_good_parameters(
+    compose: Compose, option: Path, default: dict[str, Any], tmp_path: Path
+) -> None:
+    values = composed(compose, option, whole=True)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    params = load_params(tmp_path / "params.yaml")
+    assert set(params) == set(default)
+    # A score is made of scorers that the default study has.
+    assert set(params["score"]["weights"]) <= set(default["published"]["scorers"])
+    if option.parent != Path("experiment"):
+        changed = {key for key in params if params[key] != default[key]}
+        assert len(changed) <= 1, f"one group changes one section, but {option} changes {changed}"

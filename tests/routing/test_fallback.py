@@ -1,0 +1,55 @@
+"""Novelty by hand, and what the fallback sends away."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.records import BadInput
+from stages.routing.fallback import Fallback, novelty
+
+AXES = np.array([[1.0, 0, 0], [0, 2.0, 0], [3.0, 0, 0]])
+
+
+def test_novelty_by_hand():
+    # Cosines of (1, 1, 0) with the rows: √½ each; of (0, 0, 5): 0; of (-1, 0, 0): -1, 0, -1.
+    queries = [[1, 1, 0], [0, 0, 5], [-1, 0, 0], [7, 0, 0]]
+    np.testing.assert_allclose(novelty(queries, AXES, neighbours=1), [1 - 0.5**0.5, 1, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(novelty(queries, AXES, neighbours=2), [1 - 0.5**0.5, 1, 1.5, 0], atol=1e-6)
+    np.testing.assert_allclose(novelty(queries, AXES, neighbours=99)[2:], [5 / 3, 1 / 3], atol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 12))
+def test_novelty_is_one_less_the_mean_of_the_greatest_cosines(seed, rows, neighbours):
+    random = np.random.default_rng(seed)
+    train, queries = random.normal(size=(rows, 4)), random.normal(size=(600, 4))
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
+    cosines = np.sort(unit(queries) @ unit(train).T, axis=1)[:, ::-1]
+    expected = 1 - cosines[:, :neighbours].mean(axis=1)
+    np.testing.assert_allclose(novelty(queries, train, neighbours=neighbours), expected, atol=1e-5)
+
+
+def test_the_fallback_sends_away_what_is_unlike_train_and_leaves_the_rest():
+    random = np.random.default_rng(0)
+    axes = 6 * np.eye(8)
+    here = lambda n: random.normal(size=(n, 8)) + axes[0]  # noqa: E731
+    there = random.normal(size=(50, 8)) + axes[1]
+    validation, near = here(200), here(200)
+    fallback = Fallback.fit(here(500), validation, safest=2, share=0.05)
+    on_validation = fallback.decide(np.zeros(200, np.int64), validation)
+    assert (on_validation == 2).sum() == 10  # a share of 5 %
+    assert (fallback.decide(np.zeros(200, np.int64), near) == 2).mean() < 0.15
+    assert (fallback.decide(np.arange(50) % 2, there) == 2).all()
+    nobody = Fallback.fit(here(500), validation, safest=2, share=0.0)
+    np.testing.assert_array_equal(nobody.decide(np.full(200, 1), validation), 1)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"embeddings are \(1, 2\) and train \(3, 3\)"):
+        novelty([[1, 2]], AXES)
+    with pytest.raises(ValueError, match="one row or more"):
+        novelty([[1.0, 2, 3]], np.zeros((0, 3)))
+    with pytest.raises(BadInput, match="neighbours is 0"):
+        novelty(AXES, AXES, neighbours=0)
+    with pytest.raises(ValueError, match=r"train\[0, 1\] is nan"):
+        novelty(AXES, [[1, np.nan, 0]])

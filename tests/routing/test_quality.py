@@ -1,0 +1,77 @@
+"""What quality means, by hand."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.records import BadInput
+from stages.routing.quality import Quality, fit_quality
+
+NIMA = np.array([[5.0, 6.0], [4.0, 8.0]])
+LPIPS = np.array([[0.1, 0.3], [0.5, 0.2]])  # lower is better
+RAW = {"nima": NIMA, "lpips": LPIPS}
+UP = {"nima": True, "lpips": False}
+
+
+def test_one_score_stays_in_its_own_unit() -> None:
+    np.testing.assert_array_equal(fit_quality(RAW, {"nima": 1.0}, UP, "none").of(RAW), NIMA)
+    np.testing.assert_array_equal(fit_quality(RAW, {"lpips": 2.0}, UP, "none").of(RAW), -2 * LPIPS)
+
+
+def test_a_mix_scales_over_all_models_at_once() -> None:
+    quality = fit_quality(RAW, {"nima": 1.0, "lpips": 3.0}, UP, "minmax")
+    # NIMA runs from 4 to 8, -LPIPS from -0.5 to -0.1.
+    expected = (NIMA - 4) / 4 + 3 * (0.5 - LPIPS) / 0.4
+    np.testing.assert_allclose(quality.of(RAW), expected, rtol=1e-12)
+    assert quality.scores == ("nima", "lpips")
+    # Other prompts are scaled as the training prompts were, and so may leave 0 … 1.
+    beyond = {"nima": np.array([[10.0, 2.0]]), "lpips": np.array([[0.9, 0.0]])}
+    np.testing.assert_allclose(quality.of(beyond), [[1.5 - 3.0, -0.5 + 3.75]])
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
+def test_scaling_forgets_units(factor: float, weight: float) -> None:
+    one = fit_quality(RAW, {"nima": weight, "lpips": 1.0}, UP, "minmax").of(RAW)
+    other = {"nima": NIMA * factor, "lpips": LPIPS}
+    np.testing.assert_allclose(
+        fit_quality(other, {"nima": weight, "lpips": 1.0}, UP, "minmax").of(other), one, rtol=1e-9, atol=1e-9
+    )
+
+
+def test_what_was_saved_is_equal() -> None:
+    quality = fit_quality(RAW, {"nima": 1 / 3, "lpips": 0.1}, UP, "minmax")
+    assert Quality(**json.loads(json.dumps(quality.to_json()))) == quality
+
+
+@pytest.mark.parametrize(
+    ("weights", "scale", "message"),
+    [
+        ({}, "none", r"no scores; choose from \['lpips', 'nima'\]"),
+        ({"hps": 1.0}, "none", r"unknown score 'hps'; choose from \['lpips', 'nima'\]"),
+        ({"nima": -1.0}, "none", r"score.weights.nima: -1.0; expected a positive number"),
+        ({"nima": 0}, "none", "expected a positive number"),
+        ({"nima": True}, "none", "expected a positive number"),
+        ({"nima": float("inf")}, "none", "expected a positive number"),
+        ({"nima": float("nan")}, "none", "expected a positive number"),
+        ({"nima": "1"}, "none", "expected a positive number"),
+        ({"nima": 1.0}, "zscore", "score.scale: 'zscore'; expected 'none' or 'minmax'"),
+    ],
+)
+def test_bad_settings_are_refused(weights: dict[str, Any], scale: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        fit_quality(RAW, weights, UP, scale)
+
+
+def test_a_score_that_never_varies_cannot_be_scaled() -> None:
+    with pytest.raises(BadInput, match=r"'nima' is 5\.0 for every training prompt and model"):
+        fit_quality({"nima": np.full((3, 2), 5.0)}, {"nima": 1.0}, UP, "minmax")
+
+
+def test_a_score_that_is_not_there_is_named() -> None:
+    quality = fit_quality(RAW, {"nima": 1.0, "lpips": 1.0}, UP, "none")
+    with pytest.raises(BadInput, match="there is no lpips, only nima; add it"):
+        quality.of({"nima": NIMA})

@@ -1,0 +1,480 @@
+"""Every stage on a small table, in this process: what each writes, worked out beside it with pandas."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.predictors import load_predictor
+from stages.records import BadInput, Performance, Prompt, Score
+from stages.records.batch import PromptBatch
+from stages.router import Router
+from stages.runtime.compose import compose
+from stages.store import read_embeddings, read_table
+from stages.table import performance
+from tests.stages.small import BASE, SCORERS, STEMS, path_of, run, run_chain, table, write_published
+
+ROOT = Path(__file__).parents[2]
+MODELS = list(STEMS)
+
+
+def params(folder: Path, *overrides: str) -> None:
+    compose(folder / "params.yaml", [*BASE, *overrides])
+
+
+def published(folder: Path) -> None:
+    for scorer in SCORERS:
+        for model in MODELS:
+            assert run(folder, "published", scorer, model).status == 0
+
+
+def rerun(folder: Path, *stages: str) -> None:
+    for stage in stages:
+        ran = run(folder, stage)
+        assert ran.status == 0, ran.err
+
+
+def matrix(rows: pd.DataFrame, scorer: str) -> np.ndarray:
+    return rows[[f"{scorer} {model}" for model in MODELS]].to_numpy()
+
+
+def sides(folder: Path) -> "pd.Series[str]":
+    return pd.read_parquet(folder / "data/split.parquet").set_index("prompt_id")["split"]
+
+
+# Stage by stage
+
+
+def test_each_stage_prints_one_line(finished: tuple[Path, dict[str, str]]) -> None:
+    printed = finished[1]
+    assert all(re.fullmatch(r"\w+: .*\n", text) for text in printed.values()), printed
+    assert printed["sample"].startswith("sample: 150 prompts (DRAW ")
+    assert printed["describe"] == "describe: 9 prompts in 5 sets\n"
+    assert printed["split"] == "split: 120 train, 15 validation, 15 test\n"
+    assert printed["encode"] == "encode: 150 prompts with no encoder on cpu\n"
+    assert printed["table"] == "table: 1200 rows of 4 models and 2 scores\n"
+    assert printed["train"].startswith("train: Ridge on 120 prompts in ")
+    assert printed["calibrate"].startswith("calibrate: cost_aware for quality, knob ")
+
+
+def test_sample_keeps_the_tables_prompts(finished: tuple[Path, Any]) -> None:
+    rows, prompts = table(), read_table(finished[0] / "data/prompts.parquet", Prompt)
+    assert prompts["prompt_id"].to_list() == rows["prompt_id"].to_list()
+    assert prompts["prompt"].to_list() == rows["prompt"].to_list()
+    assert prompts["set"].to_list() == rows["dataset_id"].to_list()
+    (source,) = json.loads(prompts.attrs["sources"])
+    assert source["path"] == path_of("nima", "sdxl-turbo") and source["rows"] == 150
+
+
+def test_a_smaller_sample_is_a_prefix_of_a_larger_one(study: Path) -> None:
+    taken = {}
+    for n in (20, 60):
+        params(study, f"prompts.n={n}", "prompts.seed=3")
+        rerun(study, "sample")
+        taken[n] = read_table(study / "data/prompts.parquet", Prompt)["prompt_id"].to_list()
+    assert taken[60][:20] == taken[20] and len(taken[60]) == 60
+
+
+def test_describe_by_hand(finished: tuple[Path, Any]) -> None:
+    sets = json.loads((finished[0] / "metrics/prompts.json").read_text())
+    assert list(sets) == ["ms_coco", "ln_coco", "drawbench", "partiprompts", "diffusiondb"]
+    # Two prompts of 3 words and one of 4.
+    assert sets["ms_coco"]["prompts"] == 3 and sets["ms_coco"]["duplicates"] == 1
+    assert sets["ms_coco"]["words"] == pytest.approx(
+        {"mean": 10 / 3, "std": math.sqrt(2 / 9), "min": 3, "max": 4}
+    )
+    assert sets["partiprompts"]["words"]["max"] == 1
+
+
+def test_split_stands_on_texts_not_on_rows(study: Path) -> None:
+    rows = table()
+    rows.loc[rows.index[:40], "prompt"] = "the very same robot"
+    write_published(study / "cems", rows)
+    rerun(study, "sample", "split")
+    assert sides(study)[rows["prompt_id"][:40]].nunique() == 1
+    params(study, "split=cems")  # the paper's, by row
+    rerun(study, "split")
+    assert sides(study)[rows["prompt_id"][:40]].nunique() == 3
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_published_scores_are_what_pandas_reads(finished: tuple[Path, Any], scorer: str, model: str) -> None:
+    scores = read_table(finished[0] / f"data/scores/{scorer}/{model}.parquet", Score, ("prompt_id", "seed"))
+    raw = pd.read_csv(finished[0] / "cems" / path_of(scorer, model))
+    assert scores["prompt_id"].to_list() == raw["prompt_id"].to_list()
+    np.testing.assert_array_equal(scores["score"], raw[f"{scorer}_score"])
+    np.testing.assert_array_equal(scores["seconds"], raw["mean_time"])
+    assert (scores["images"] == 3).all() and scores["seed"].isna().all()
+
+
+def test_a_drawn_sample_takes_its_own_rows_alone(study: Path) -> None:
+    params(study, "prompts.n=30", "prompts.seed=0")
+    rerun(study, "sample")
+    published(study)
+    rerun(study, "split", "table")
+    prompts = read_table(study / "data/prompts.parquet", Prompt)
+    rows = read_table(study / "data/performance.parquet", Performance, ("prompt_id", "model", "score"))
+    assert len(rows) == 30 * 8 and set(rows["prompt_id"]) == set(prompts["prompt_id"])
+
+
+def test_table_by_hand() -> None:
+    scores = pd.DataFrame(
+        {
+            "prompt_id": ["a", "b", "a", "b", "c"],
+            "seed": [0, 0, 1, 1, 0],
+            "score": [1.0, 5.0, 2.0, 5.0, 9.0],
+            "images": 1,
+            "seconds": [0.5, np.nan, 1.5, 0.2, np.nan],
+        }
+    )
+    rows = performance(scores, "m", "s").set_index("prompt_id")
+    assert rows.loc["a", ["mean", "n", "seconds"]].to_list() == [1.5, 2, 1.0]
+    assert rows.loc["a", "std"] == pytest.approx(math.sqrt(0.5)) and rows.loc["b", "std"] == 0
+    assert rows.loc["b", "seconds"] == 0.2 and math.isnan(rows.loc["c", "seconds"])
+    assert math.isnan(rows.loc["c", "std"])  # of one image
+    means = performance(scores.iloc[:2].assign(images=3, seed=None), "m", "s").set_index("prompt_id")
+    assert means["std"].isna().all() and (means["n"] == 3).all()  # single images are not known
+
+
+def test_table_lists_models_from_the_parameters_not_from_the_folder(study: Path) -> None:
+    params(study, "~published.models.taesd-sd21", "~published.scorers.clip")
+    assert run(study, "table").out == "table: 450 rows of 3 models and 1 scores\n"
+    assert list(json.loads((study / "metrics/sources.json").read_text())) == [
+        "nima/sdxl-turbo",
+        "nima/sd-turbo",
+        "nima/amused",
+    ]
+
+
+def test_the_sources_are_recorded_by_checksum_wherever_they_lay(study: Path) -> None:
+    import hashlib
+
+    sources = json.loads((study / "metrics/sources.json").read_text())
+    assert len(sources) == 8
+    for scorer in SCORERS:
+        for model in MODELS:
+            (file,) = sources[f"{scorer}/{model}"]
+            content = (study / "cems" / path_of(scorer, model)).read_bytes()
+            assert file == {
+                "path": path_of(scorer, model),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "rows": 150,
+            }
+
+
+def test_train_learns_what_there_is_to_learn(finished: tuple[Path, Any]) -> None:
+    folder, rows = finished[0], table()
+    predictor = load_predictor(folder / "data/predictor")
+    test = rows["prompt_id"].map(sides(folder)) == "test"
+    predicted = predictor.predict(PromptBatch(rows["prompt"][test].to_list()))
+    true = matrix(rows[test], "nima")
+    assert (predicted.argmax(1) == true.argmax(1)).mean() > 0.8
+
+
+def tear_scores(folder: Path, side: str) -> None:
+    """Give the prompts of one side other scores."""
+    rows = table()
+    there = rows["prompt_id"].map(sides(folder)) == side
+    for scorer, (mean, _) in SCORERS.items():
+        for place, model in enumerate(MODELS):
+            rows.loc[there, f"{scorer} {model}"] = mean + place + np.arange(there.sum()) / 100
+    write_published(folder / "cems", rows)
+    published(folder)
+
+
+def content(folder: Path, below: str) -> dict[str, bytes]:
+    files = sorted(path for path in (folder / below).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def learnt(folder: Path) -> dict[str, Any]:
+    """All that decides: predictor and router, without the router's record of the files it was made from."""
+    router = json.loads((folder / "data/router/router.json").read_text())
+    assert "data" in router["about"]
+    return {
+        **content(folder, "data/predictor"),
+        **content(folder, "data/router/predictor"),
+        "router": {key: value for key, value in router.items() if key != "about"},
+    }
+
+
+@pytest.mark.parametrize("option", ["predictor=ridge", "score=mixed", "predictor=knn", "predictor=gbm"])
+def test_nothing_of_the_test_split_reaches_predictor_or_router(study: Path, option: str) -> None:
+    params(study, option)
+    rerun(study, "table", "train", "calibrate")
+    before = learnt(study)
+    tear_scores(study, "test")
+    rerun(study, "table", "train", "calibrate")
+    assert learnt(study) == before
+
+
+def test_validation_sets_the_knob_but_trains_nothing(study: Path) -> None:
+    before = learnt(study)
+    tear_scores(study, "validation")
+    rerun(study, "table", "train", "calibrate")
+    after = learnt(study)
+    assert {key for key in after if after[key] != before[key]} == {"router"}
+    assert after["router"]["calibrations"] != before["router"]["calibrations"]
+
+
+def test_the_training_split_does_train(study: Path) -> None:
+    before = content(study, "data/predictor")
+    tear_scores(study, "train")
+    rerun(study, "table", "train")
+    assert content(study, "data/predictor") != before
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        # Seconds × whole GB × 0.0000166667 dollars: equation (4), with Table 2's figures.
+        ("cost=serverless", [0.616 * 10, 0.176 * 5, 0.489 * 4, 1.588 * 4]),
+        ("cost=measured", [0.1 * 10, 0.2 * 5, 0.3 * 4, 0.4 * 4]),  # the table's own times
+    ],
+)
+def test_calibrate_prices_by_equation_4(study: Path, override: str, expected: list[float]) -> None:
+    params(study, override)
+    rerun(study, "calibrate")
+    cost = Router.load(study / "data/router").cost
+    np.testing.assert_allclose(cost, np.array(expected) * 0.0000166667, rtol=1e-12)
+
+
+def test_calibrate_takes_a_price_list(study: Path) -> None:
+    prices = {"taesd-sd21": 0.04, "amused": 0.03, "sd-turbo": 0.02, "sdxl-turbo": 0.01}
+    params(study, "cost=api", *(f"+cost.prices.{name}={price}" for name, price in prices.items()))
+    rerun(study, "calibrate")
+    assert Router.load(study / "data/router").cost.tolist() == [0.01, 0.02, 0.03, 0.04]
+
+
+@pytest.mark.parametrize("policy", ["cost_aware", "cheapest_within", "best_predicted"])
+@pytest.mark.parametrize("target", ["quality", "cost"])
+def test_calibrate_packs_every_policy_and_names_the_one_that_decides(
+    study: Path, policy: str, target: str
+) -> None:
+    params(study, f"policy={policy}", f"policy.target={target}")
+    line = run(study, "calibrate").out
+    one = Router.load(study / "data/router")
+    assert (one.policy, one.target) == (policy, target)
+    assert {name: set(targets) for name, targets in one.calibrations.items()} == {
+        "cost_aware": {"quality", "cost"},
+        "cheapest_within": {"quality", "cost"},
+    }
+    if policy == "best_predicted":
+        assert line == "calibrate: best_predicted, which has no knob\n"
+    else:
+        assert line.startswith(f"calibrate: {policy} for {target}, knob ")
+    validation = table()[table()["prompt_id"].map(sides(study)) == "validation"]
+    assert [model.mean_quality for model in one.models] == pytest.approx(matrix(validation, "nima").mean(0))
+    assert one.about["calibrated_on"] == 15
+
+
+def test_every_score_and_predictor_goes_through(study: Path) -> None:
+    for override in (
+        "score=clip",
+        "score=mixed",
+        "predictor=mean",
+        "predictor=mlp",
+        "predictor=cems-frozen",
+        "predictor=ensemble",
+    ):
+        params(study, override, "compute=cpu")
+        rerun(study, "train", "calibrate", "evaluate")
+        result = json.loads((study / "metrics/evaluate.json").read_text())
+        assert result["prompts"] == 15 and 0 <= result["choice"]["router"]["accuracy"] <= 1
+        assert result["score"] == {"score=clip": "clip", "score=mixed": "nima + clip"}.get(override, "nima")
+
+
+# Text encoders
+
+
+def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
+    from stages.text import ClipTextEncoder
+    from tests.text.conftest import make_tiny_clip
+
+    clip, folder = make_tiny_clip(tmp_path / "clip"), tmp_path / "study"
+    folder.mkdir()
+    overrides = ["text=clip", f"text.encoders.clip.model={clip}"]
+    printed = run_chain(folder, *overrides, rows=table(60))
+    assert printed["encode"] == "encode: 60 prompts with clip on cpu\n"
+    rows = read_embeddings(folder / "data/text/clip.parquet").set_index("prompt_id")["embedding"]
+    for _, row in table(60).iloc[[0, 17, 59]].iterrows():
+        alone = ClipTextEncoder(str(clip)).encode([row["prompt"]])[0]
+        np.testing.assert_allclose(rows[row["prompt_id"]], alone, atol=1e-5)
+    assert Router.load(folder / "data/router").route(["a robot at night"])[0].model in MODELS
+    clip.rename(tmp_path / "gone")
+    before = (folder / "data/text/clip.parquet").read_bytes()
+    rerun(folder, "encode")  # from scratch/, without the model
+    assert (folder / "data/text/clip.parquet").read_bytes() == before
+    params(folder, *overrides, "text.encoders.clip.max_length=5")
+    assert "can't be loaded" in run(folder, "encode").err  # another setting is other work
+    assert (folder / "data/text/clip.parquet").read_bytes() == before  # a failure leaves what was there
+
+
+def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    from tests.text.conftest import make_tiny_clip
+
+    clip, folder = make_tiny_clip(tmp_path / "clip"), tmp_path / "study"
+    folder.mkdir()
+    run_chain(folder, "text=clip", f"text.encoders.clip.model={clip}", rows=table(60))
+    weights = load_file(clip / "model.safetensors")
+    name = next(name for name in weights if name.endswith("final_layer_norm.weight"))
+    save_file({**weights, name: weights[name] * 1.5}, clip / "model.safetensors", {"format": "pt"})
+    said = run(folder, "calibrate").err
+    assert "error: data/text/clip.parquet: not the vectors that encoder clip gives on this machine" in said
+    assert "delete scratch/text" in said
+    shutil.rmtree(folder / "scratch" / "text")
+    rerun(folder, "encode", "train", "calibrate", "evaluate")
+
+
+# Joins
+
+
+def test_rows_are_joined_by_key_not_by_their_place(study: Path) -> None:
+    """Every file but the one that gives the prompts their order is shuffled, each in its own way."""
+    before = learnt(study)
+    result = json.loads((study / "metrics/evaluate.json").read_text())
+    for number, scorer in enumerate(SCORERS):
+        for place, model in enumerate(MODELS):
+            if (scorer, model) != ("nima", "sdxl-turbo"):
+                file = study / "cems" / path_of(scorer, model)
+                rows = pd.read_csv(file, dtype=str)
+                rows.sample(frac=1, random_state=10 * number + place).to_csv(file, index=False)
+    rerun(study, "sample")
+    published(study)
+    rerun(study, "split", "table", "train", "calibrate", "evaluate")
+    assert learnt(study) == before
+    assert json.loads((study / "metrics/evaluate.json").read_text()) == result
+
+
+def test_stage_files_in_another_order_give_the_same_study(study: Path) -> None:
+    """Rows of data/*.parquet shuffled behind the stages' backs."""
+    result = json.loads((study / "metrics/evaluate.json").read_text())
+    for name in ("performance", "split"):
+        file = study / f"data/{name}.parquet"
+        pd.read_parquet(file).sample(frac=1, random_state=5).to_parquet(file, index=False)
+    rerun(study, "train", "calibrate", "evaluate")
+    assert json.loads((study / "metrics/evaluate.json").read_text()) == result
+
+
+# Studies that can't be
+
+
+def on_sides(folder: Path, **to: str) -> None:
+    """Move every prompt of a side to another."""
+    file = folder / "data/split.parquet"
+    rows = pd.read_parquet(file)
+    rows.replace({"split": to}).to_parquet(file, index=False)
+
+
+def test_knobs_are_chosen_on_validation_or_not_at_all(study: Path) -> None:
+    on_sides(study, validation="train")
+    ran = run(study, "calibrate")
+    assert ran.err == (
+        "error: data/split.parquet: no validation prompt to choose knobs on; give it a share with -S "
+        "split.shares\n"
+    )
+
+
+def test_without_test_prompts_nothing_is_judged(study: Path) -> None:
+    on_sides(study, test="train")
+    before = content(study, "metrics")
+    assert "no test prompt; give the test split a share" in run(study, "evaluate").err
+    assert content(study, "metrics") == before
+
+
+def test_a_prompt_on_no_side_is_named(study: Path) -> None:
+    file = study / "data/split.parquet"
+    pd.read_parquet(file).iloc[1:].to_parquet(file, index=False)
+    first = table()["prompt_id"][0]
+    assert f"prompt {first} is on no side; run `dvc repro split`" in run(study, "train").err
+
+
+def test_a_model_that_left_the_study_after_training_is_named(study: Path) -> None:
+    params(study, "~published.models.amused")
+    assert (
+        "was trained for amused too, which published.models lacks; run `dvc repro`"
+        in run(study, "calibrate").err
+    )
+    other = ("--performance", str(study / "cems"), "--out", "x.json")
+    assert "published.models lacks ['amused']" in run(study, "evaluate", *other).err
+    params(study, "~published.scorers.nima", "~published.scorers.clip")
+    assert "published.scorers is empty; use published=cems" in run(study, "evaluate", *other).err
+    assert not (study / "x.json").exists()
+
+
+# How a stage starts and fails
+
+
+def test_the_entry_point_and_its_one_line_error(study: Path) -> None:
+    def start(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=study,
+            env={"PYTHONPATH": str(ROOT), "PROMPTROUTE_CEMS": str(study / "cems")},
+            capture_output=True,
+            text=True,
+        )
+
+    good = start("stages.split")
+    assert (good.returncode, good.stdout, good.stderr) == (
+        0,
+        "split: 120 train, 15 validation, 15 test\n",
+        "",
+    )
+    params(study, "split.shares=[0.5,0.1,0.1]")
+    bad = start("stages.split")
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert bad.stderr == (
+        "error: split.shares: [0.5, 0.1, 0.1]; expected three positive shares adding up to 1, "
+        "as [0.8, 0.1, 0.1]\n"
+    )
+    assert start("stages.published", "nima").returncode == 2
+
+
+def test_a_stage_that_fails_leaves_what_was_there(study: Path) -> None:
+    before = content(study, "data")
+    file = study / "cems" / path_of("clip", "amused")
+    file.write_text(file.read_text()[:-20])
+    ran = run(study, "published", "clip", "amused")
+    assert ran.status == 1 and ran.out == "" and ran.err.startswith("error: Model_Perf/aug_10k/clip_score")
+    assert content(study, "data") == before
+
+
+def test_defects_of_ours_keep_their_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.split.build", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(study, "split")
+
+
+def test_compose_writes_the_projects_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from stages.runtime import compose as module
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compose"])
+    assert module.main() == "params.yaml: composed from conf/"
+    assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+    monkeypatch.setattr(sys, "argv", ["compose", "score=clip"])
+    assert module.main() == "params.yaml: composed from conf/ with score=clip"
+    assert "clip: 1.0" in (tmp_path / "params.yaml").read_text()
+    before = (tmp_path / "params.yaml").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["compose", "predictor=null"])
+    with pytest.raises(BadInput, match=r"predictor=null: .*; conf/ holds every group and its options"):
+        module.main()
+    assert (tmp_path / "params.yaml").read_bytes() == before

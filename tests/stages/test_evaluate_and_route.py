@@ -1,0 +1,223 @@
+"""The two programs for people: judging the trained router, and asking it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.router import Router
+from tests.stages.small import STEMS, run, table, write_published
+from tests.stages.test_chain import content, matrix, params, sides
+
+MODELS = list(STEMS)
+EQUATION_4 = np.array([0.616 * 10, 0.176 * 5, 0.489 * 4, 1.588 * 4]) * 0.0000166667
+
+
+def result(folder: Path, name: str = "metrics/evaluate.json") -> dict[str, Any]:
+    return json.loads((folder / name).read_text())
+
+
+def check_strategies(found: dict[str, Any], rows: pd.DataFrame, router: Router | None) -> None:
+    """Hold the rows of the cost table against pandas and numpy on the raw table."""
+    true, n = matrix(rows, "nima"), len(rows)
+    chosen = {"oracle": true.argmax(1)}
+    chosen |= {f"single_{model}": np.full(n, place) for place, model in enumerate(MODELS)}
+    if router is not None:
+        decisions = router.route(rows["prompt"].to_list())
+        chosen["router"] = np.array([MODELS.index(one.model) for one in decisions])
+        predicted = np.array([list(one.quality.values()) for one in decisions])
+        chosen["best_predicted"] = predicted.argmax(1)
+    for name, choice in chosen.items():
+        row = found[name]
+        assert row["quality"] == pytest.approx(true[np.arange(n), choice].mean(), rel=1e-7), name
+        assert row["clip"] == pytest.approx(matrix(rows, "clip")[np.arange(n), choice].mean(), rel=1e-7)
+        assert row["cost"] == pytest.approx(EQUATION_4[choice].mean(), rel=1e-7)
+        assert row["total_cost"] == pytest.approx(EQUATION_4[choice].sum(), rel=1e-7)
+        assert list(row["share"].values()) == pytest.approx(np.bincount(choice, minlength=4) / n)
+
+
+def test_the_cost_table_is_what_numpy_says(finished: tuple[Path, Any]) -> None:
+    folder, rows = finished[0], table()
+    one, found = Router.load(folder / "data/router"), result(finished[0])
+    test = rows[(rows["prompt_id"].map(sides(folder)) == "test").to_numpy()]
+    assert found["prompts"] == 15 and found["all_prompts"]["prompts"] == 150
+    check_strategies(found["strategies"], test, one)
+    check_strategies(found["all_prompts"]["strategies"], rows, None)
+    assert found["best_single"] == MODELS[matrix(test, "nima").mean(0).argmax()]
+    for name, part in found["sets"].items():
+        check_strategies(part["strategies"], test[test["dataset_id"] == name], one)
+    assert sum(part["prompts"] for part in found["sets"].values()) == 15
+
+
+def test_the_plots_tell_the_same(finished: tuple[Path, Any]) -> None:
+    folder, found = finished[0], result(finished[0])
+    plots = folder / "metrics/plots"
+    predicted = pd.read_csv(plots / "predicted.csv")
+    assert len(predicted) == 15 * 4
+    means = predicted.groupby("model")["true"].mean()
+    for model in MODELS:
+        expected = found["strategies"][f"single_{model}"]["quality"]
+        assert means[found["labels"][model]] == pytest.approx(expected, rel=1e-6)
+    confusion = pd.read_csv(plots / "confusion.csv")
+    accuracy = (confusion["best"] == confusion["chosen"]).mean()
+    assert accuracy == pytest.approx(found["choice"]["router"]["accuracy"])
+    frontier, hull = pd.read_csv(plots / "frontier.csv"), pd.read_csv(plots / "hull.csv")
+    assert hull["cost"].is_monotonic_increasing and hull["quality"].is_monotonic_increasing
+    above = np.interp(frontier["cost"], hull["cost"], hull["quality"])
+    assert (frontier["quality"] <= above + 1e-6).all()
+
+
+def test_evaluating_again_gives_the_same_bytes(study: Path) -> None:
+    before = content(study, "metrics")
+    assert run(study, "evaluate").status == 0
+    assert content(study, "metrics") == before
+
+
+def test_without_resamples_there_are_no_intervals(study: Path) -> None:
+    before = result(study)
+    params(study, "evaluate.resamples=0")
+    assert run(study, "evaluate").status == 0
+    after = result(study)
+    for group in ("frontier", "router"):
+        for name, interval in after[group].items():
+            assert interval["estimate"] == before[group][name]["estimate"]
+            assert interval["low"] is None and interval["high"] is None
+    assert "[–, –]" in run(study, "evaluate", "--show").out
+
+
+@pytest.mark.parametrize("below", ["", "Model_Perf", "Model_Perf/aug_10k"])
+def test_another_table_is_judged_without_refitting(study: Path, tmp_path: Path, below: str) -> None:
+    rows = table(n=40, seed=9)
+    write_published(tmp_path / "other", rows)
+    before = content(study, ".")
+    ran = run(study, "evaluate", "--performance", str(tmp_path / "other" / below), "--out", "new/result.json")
+    assert ran.status == 0, ran.err
+    assert ran.out.startswith("evaluate: on 40 prompts the router's quality is ")
+    found = result(study, "new/result.json")
+    assert found["prompts"] == 40 and "all_prompts" not in found
+    check_strategies(found["strategies"], rows, Router.load(study / "data/router"))
+    after = content(study, ".")
+    assert set(after) - set(before) == {"new/result.json"}
+    assert all(after[name] == before[name] for name in before)
+    shown = run(study, "evaluate", "--show", "new/result.json").out
+    assert "40 test prompts" in shown
+
+
+def test_another_tables_rows_are_joined_by_key(study: Path, tmp_path: Path) -> None:
+    rows = table(n=40, seed=9)
+    for name, shuffled in (("straight", False), ("shuffled", True)):
+        write_published(tmp_path / name, rows)
+        if shuffled:
+            for place, file in enumerate(sorted((tmp_path / name).rglob("*_score_with_time_*.csv"))):
+                if "nima_score_with_time_SDXL" not in file.name:
+                    mixed = pd.read_csv(file, dtype=str).sample(frac=1, random_state=place)
+                    mixed.to_csv(file, index=False)
+        out = run(study, "evaluate", "--performance", str(tmp_path / name), "--out", f"{name}.json")
+        assert out.status == 0, out.err
+    assert result(study, "straight.json") == result(study, "shuffled.json")
+
+
+def test_the_routers_own_folder_can_be_named(study: Path, tmp_path: Path) -> None:
+    (study / "data/router").rename(tmp_path / "kept")
+    assert "no such router folder" in run(study, "evaluate").err
+    before = result(study)
+    assert run(study, "evaluate", "--router", str(tmp_path / "kept")).status == 0
+    assert result(study) == before
+
+
+def test_show_prints_the_cost_table(study: Path) -> None:
+    lines = run(study, "evaluate", "--show").out.splitlines()
+    found = result(study)
+    best = found["labels"][found["best_single"]]
+    assert lines[0] == f"quality = nima; 15 test prompts; best single model: {best}"
+    assert lines[2].split() == ["strategy", "quality", "clip", "$", "per", "1000", "vs", "best", "single"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[3:16]}
+    assert rows[best] == [
+        f"{found['strategies']['single_' + found['best_single']]['quality']:.4f}",
+        f"{found['strategies']['single_' + found['best_single']]['clip']:.4f}",
+        f"{1000 * found['strategies']['single_' + found['best_single']]['cost']:.4f}",
+        "+0.0%",
+    ]
+    assert len({len(line) for line in lines[2:16]}) == 1  # columns stand under each other
+    assert {"oracle", "random", "best_predicted", "under_budget", "router"} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]],
+)
+def test_bad_command_lines_are_usage_errors(study: Path, arguments: list[str]) -> None:
+    ran = run(study, "evaluate", *arguments)
+    assert ran.status == 2 and "usage: python -m stages.evaluate" in ran.err
+    assert not (study / "x.json").exists()
+
+
+# Asking the router
+
+
+def test_route_prints_the_choice_its_cost_and_why(study: Path) -> None:
+    ran = run(study, "route", "a portrait at night", "a logo of glass")
+    decisions = Router.load(study / "data/router").route(["a portrait at night", "a logo of glass"])
+    labels = {"sdxl-turbo": "SDXL-Turbo", "sd-turbo": "SD-Turbo", "amused": "aMUSEd", "taesd-sd21": "TAESD"}
+    lines = ran.out.splitlines()
+    assert len(lines) == 6 and ran.err == ""
+    for decision, block in zip(decisions, (lines[:3], lines[3:]), strict=True):
+        assert block[0] == repr(decision.prompt)
+        assert block[1] == f"  → {labels[decision.model]}, ${decision.cost:.3g} an image: {decision.reason}"
+        best = max(decision.quality, key=lambda name: decision.quality[name])
+        assert block[2].startswith(f"    predicted quality: {labels[best]} {decision.quality[best]:.3f}")
+
+
+def test_route_prints_json_for_programs(study: Path) -> None:
+    lines = run(study, "route", "--json", "a robot", "ein Schloß").out.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [one["prompt"] for one in found] == ["a robot", "ein Schloß"]
+    for one in found:
+        assert set(one) == {"prompt", "model", "cost", "quality", "reason"}
+        assert one["model"] in MODELS and set(one["quality"]) == set(MODELS)
+    assert "Schloß" in lines[1]
+
+
+PROMPTS = "\ufeffa robot\r\n\r\n  \na logo\u2028on two lines\na \x0bportrait, "
+LISTED = ["a robot", "a logo\u2028on two lines", "a \x0bportrait, "]
+
+
+def test_route_reads_a_file_or_standard_input_line_by_line(study: Path) -> None:
+    """Byte order mark, Windows line ends and empty lines are dropped; nothing else ends a prompt."""
+    (study / "prompts.txt").write_bytes(PROMPTS.encode())
+    from_file = run(study, "route", "--json", "--file", "prompts.txt")
+    from_stdin = run(study, "route", "--json", stdin=PROMPTS.encode())
+    assert [json.loads(line)["prompt"] for line in from_file.out.split("\n")[:-1]] == LISTED
+    assert from_stdin.out == from_file.out
+
+
+def test_route_keeps_control_characters_off_the_terminal(study: Path) -> None:
+    out = run(study, "route", "red\x1b[31m \x07 robot", "\u202eback").out
+    assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        ([], b"", "standard input: no prompt; give at least one line of text"),
+        ([], b" \n\n", "standard input: no prompt;"),
+        ([], b"a\nb\xff\n", "standard input: line 2 is not UTF-8 text; convert the file to UTF-8"),
+        (
+            ["--file", "absent.txt"],
+            b"",
+            "absent.txt: can't be read (No such file or directory); check the path",
+        ),
+        (["--file", "data"], b"", "data: can't be read (Is a directory)"),
+        (["a", "--file", "x"], b"", "prompts are given as arguments and with --file; give one of the two"),
+        (["a", " "], b"", "prompt 2 of 2 (' ') is empty; give a text to draw"),
+        (["a\udcff"], b"", "prompt 1 of 1 ('a\\udcff') is not valid Unicode text; take out what is none"),
+        (["--router", "absent", "a"], b"", "absent: no such router folder; `dvc repro` trains one"),
+    ],
+)
+def test_route_refuses_in_one_line(study: Path, arguments: list[str], stdin: bytes, message: str) -> None:
+    ran = run(study, "route", *arguments, stdin=stdin)
+    assert ran.status == 1 and ran.out == ""
+    assert ran.err.startswith(f"error: {message}") and ran.err.count("\n") == 1

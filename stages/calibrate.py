@@ -1,14 +1,48 @@
 """Choose the knobs on validation and pack the router: `policy`, `cost` → data/router/."""
 
+import json
+from typing import Any
+
 import numpy as np
+import pyarrow.parquet as pq
 
 from stages.predictors import load_predictor
-from stages.records import BadInput
+from stages.records import SPLITS, BadInput
+from stages.records.batch import PromptBatch
 from stages.router import KNOBS, TARGETS, ModelInfo, Router, check_policy
 from stages.routing.calibrate import choose
 from stages.routing.quality import Quality
 from stages.runtime import build, load_params, run_stage
-from stages.store import load_study, read_json
+from stages.store import load_study, read_json, sha256
+
+FILES = ("data/prompts.parquet", "data/performance.parquet", "data/split.parquet")
+
+
+def provenance() -> dict[str, Any]:
+    """What the study was read from and made into, with checksums."""
+    data: dict[str, Any] = {}
+    for path in FILES[:2]:
+        sources = (pq.read_schema(path).metadata or {}).get(b"sources", b"{}")
+        read = json.loads(sources)
+        data |= read if isinstance(read, dict) else {"prompts": read}
+    return {"data": data, "files": {path: sha256(path) for path in FILES}}
+
+
+def check_encoders(router: Router, batch: PromptBatch) -> None:
+    """Refuse to pack a router whose encoders, as they are here, don't give the vectors that were learnt from.
+
+    Raises:
+        BadInput: naming the encoder.
+    """
+    few = batch.take(np.arange(min(len(batch), 4)))
+    for name, vectors in router.batch(few.texts).embeddings.items():
+        learnt = few.embeddings[name]
+        # Kernels and devices differ by rounding; other weights differ by far more than a hundredth.
+        if np.linalg.norm(vectors - learnt) > 0.01 * np.linalg.norm(learnt):
+            raise BadInput(
+                f"data/text/{name}.parquet: not the vectors that encoder {name} gives on this machine, so its "
+                f"weights have changed since; delete scratch/text, run `dvc repro --force encode`, then `dvc repro`"
+            )
 
 
 def main() -> str:
@@ -28,8 +62,14 @@ def main() -> str:
     measured = study.take(np.flatnonzero(side == "train")).measured_seconds()
 
     facts = {**published["models"], **params["models"]}
+    if lost := [name for name in models if name not in facts]:
+        raise BadInput(
+            f"params.yaml: the predictor was trained for {', '.join(lost)} too, which published.models lacks; "
+            f"run `dvc repro` so that it is trained again"
+        )
     profiles = {
-        name: {**facts[name].get("profile", {}), "measured_seconds": measured.get(name)} for name in models
+        name: {**(facts[name].get("profile") or {}), "measured_seconds": measured.get(name)}
+        for name in models
     }
     try:
         cost = build(params["cost"], "cost")(profiles)
@@ -55,9 +95,13 @@ def main() -> str:
         about={
             "predictor": params["predictor"]["_target_"],
             "cost": params["cost"],
+            "split": params["split"],
+            "prompts": {name: int((side == name).sum()) for name in SPLITS},
             "calibrated_on": len(validation),
+            **provenance(),
         },
     )
+    check_encoders(router, validation.batch)
     router.save("data/router", predictor="data/predictor")
     if policy["name"] not in calibrations:
         return f"calibrate: {policy['name']}, which has no knob"

@@ -41,19 +41,20 @@ def read_prompts(options: argparse.Namespace) -> list[str]:
         BadInput: the file can't be read as UTF-8 text, or there is no prompt at all.
     """
     if options.prompts and options.file:
-        raise BadInput("give prompts either as arguments or with --file, not both")
+        raise BadInput("prompts are given as arguments and with --file; give one of the two")
     if options.prompts:
         return list(options.prompts)
     try:
         content = options.file.read_bytes() if options.file else sys.stdin.buffer.read()
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise BadInput(f"{options.file}: can't be read ({error.strerror})") from error
+        raise BadInput(f"{options.file}: can't be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         where = options.file or "standard input"
         line = content[: error.start].count(b"\n") + 1
         raise BadInput(f"{where}: line {line} is not UTF-8 text; convert the file to UTF-8") from error
-    prompts = [line for line in text.splitlines() if line.strip()]
+    # Splitting at anything but line ends would tear prompts that hold, say, a line separator sign.
+    prompts = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not prompts:
         raise BadInput(f"{options.file or 'standard input'}: no prompt; give at least one line of text")
     return prompts

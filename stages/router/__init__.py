@@ -4,6 +4,15 @@ The one room that knows both predictors and routing: it is what `train`, `calibr
 and what `route` and other people's programs load.
 """
 
-from stages.router.router import KNOBS, POLICIES, TARGETS, Decision, ModelInfo, Router, check_policy
+from stages.router.router import (
+    KNOBS,
+    POLICIES,
+    TARGETS,
+    Decision,
+    ModelInfo,
+    Router,
+    check_policy,
+    check_prompts,
+)
 
-__all__ = ["KNOBS", "POLICIES", "TARGETS", "Decision", "ModelInfo", "Router", "check_policy"]
+__all__ = ["KNOBS", "POLICIES", "TARGETS", "Decision", "ModelInfo", "Router", "check_policy", "check_prompts"]

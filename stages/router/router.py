@@ -1,7 +1,8 @@
 """Load a router folder; predict each model's quality for a prompt; choose."""
 
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,17 +10,20 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stages import text
 from stages.predictors import Predictor, load_predictor
 from stages.records import BadInput
 from stages.records.batch import PromptBatch
-from stages.routing import policies
+from stages.router.card import model_card
+from stages.routing import checks, policies
 from stages.routing.calibrate import Calibration, Target
 from stages.routing.quality import Quality
 from stages.routing.steps import Policy
 from stages.store import atomic_path, read_json, write_json
-from stages.text import encode_all
+from stages.text import Encoder, encode_all
 
 FORMAT = 1
+_BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pair
 # A router folder may come from anywhere, so what it can ask us to build is a closed list.
 ENCODERS = ("stages.text.SentenceEncoder", "stages.text.ClipTextEncoder")
 
@@ -38,6 +42,27 @@ def check_policy(policy: str, target: str, where: str) -> None:
     for name, value, allowed in (("policy", policy, POLICIES), ("target", target, TARGETS)):
         if value not in allowed:
             raise BadInput(f"{where}: {name} {value!r} is unknown; expected one of {', '.join(allowed)}")
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Refuse what can't be drawn.
+
+    Raises:
+        BadInput: a prompt that is not a text, holds nothing to read, or is not valid Unicode (a NUL, half
+            of a surrogate pair); names its position.
+    """
+    if isinstance(prompts, str):
+        raise BadInput(f"the prompts are one text ({_short(prompts)}); give a list of texts")
+    for index, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            fault = "is not text; give a text to draw"
+        elif not prompt.strip():
+            fault = "is empty; give a text to draw"
+        elif _BROKEN.search(prompt):
+            fault = "is not valid Unicode text; take out what is none (a NUL, half of a surrogate pair)"
+        else:
+            continue
+        raise BadInput(f"prompt {index + 1} of {len(prompts)} ({_short(prompt)}) {fault}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,9 @@ class Router:
         target: what its knob was chosen for, "quality" or "cost" (see `stages.routing.calibrate.choose`).
         calibrations: policy → target → its knob, chosen on validation. Those that don't decide are kept
             too, so that every policy can be compared on the same prompts.
-        about: where it comes from; for people.
+        about: where it comes from, for people; see `stages.router.card`.
+        fingerprints: encoder name → fingerprint of the encoder that the predictor was trained with. Another
+            one's vectors would be read as noise, so an encoder that differs is refused.
     """
 
     models: Sequence[ModelInfo]
@@ -100,34 +127,51 @@ class Router:
     target: Target
     calibrations: Mapping[Policy, Mapping[Target, Calibration]]
     about: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the m models."""
         return tuple(model.name for model in self.models)
 
-    @property
+    @cached_property
     def cost(self) -> np.ndarray:
         """Dollars per image, float64 [m]."""
         return np.array([model.cost for model in self.models])
 
     @cached_property
-    def _loaded(self) -> dict[str, Any]:
-        from stages.runtime import build
+    def _loaded(self) -> dict[str, Encoder]:
+        """The encoders, built, their weights read, and checked against `fingerprints`."""
+        encoders = self._build_all()
+        for name, expected in self.fingerprints.items():
+            encoder = encoders[name]
+            if encoder.fingerprint != expected:
+                raise BadInput(
+                    f"encoder {name}: the weights or settings of {self.encoders[name].get('model')} on this "
+                    f"machine are not those that the router was trained with (fingerprint "
+                    f"{encoder.fingerprint[:12]}, expected {expected[:12] or 'one, but none is recorded'}); "
+                    f"install the revision that the router's README names, or train it again"
+                )
+        return encoders
 
-        return {name: build(config, f"router.encoders.{name}") for name, config in self.encoders.items()}
+    def _build_all(self) -> dict[str, Encoder]:
+        return {name: _build(name, config) for name, config in self.encoders.items()}
+
+    def warm(self) -> None:
+        """Load everything that a first prompt would, so that none has to wait, and faults show now.
+
+        Raises:
+            BadInput: an encoder can't be loaded, or is not the one that the predictor was trained with.
+        """
+        self.route(["a red car and a white sheep"])
 
     def batch(self, prompts: Sequence[str]) -> PromptBatch:
         """Embed prompts with the router's encoders (loaded on first use).
 
         Raises:
-            BadInput: a prompt that is not a text or holds nothing to read; names its position.
+            BadInput: see `check_prompts`.
         """
-        for index, prompt in enumerate(prompts):
-            if not isinstance(prompt, str) or not prompt.strip():
-                raise BadInput(
-                    f"prompt {index + 1} of {len(prompts)} ({prompt!r}) is empty; give a text to draw"
-                )
+        check_prompts(prompts)
         texts, many = list(prompts), len(prompts) > 1000
         vectors = {name: encode_all(encoder, texts, progress=many) for name, encoder in self._loaded.items()}
         return PromptBatch(texts, vectors)
@@ -137,54 +181,139 @@ class Router:
         batch = prompts if isinstance(prompts, PromptBatch) else self.batch(prompts)
         return self.predictor.predict(batch)
 
-    def choose(self, predicted: np.ndarray) -> np.ndarray:
-        """The policy's choice, int64 [n], for predicted quality [n, m]."""
-        if self.policy == "best_predicted":
-            return policies.best_predicted(predicted, self.cost)
-        return self.calibrations[self.policy][self.target].decide(predicted, self.cost)
+    def choose(
+        self,
+        predicted: np.ndarray,
+        *,
+        tradeoff: float | None = None,
+        slack: float | None = None,
+        models: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """The policy's choice, int64 [n], for predicted quality [n, m].
 
-    def route(self, prompts: Sequence[str]) -> list[Decision]:
-        """Choose a model for each prompt.
+        Args:
+            predicted: float64 [n, m].
+            tradeoff: λ in quality per dollar, 0 or more: decide by `cost_aware` with it, this once.
+            slack: ε in quality, 0 or more: decide by `cheapest_within` with it, this once.
+            models: names that may be chosen; all where None.
 
         Raises:
-            BadInput: an empty prompt.
+            BadInput: both knobs at once, a knob below 0 or not a number, an unknown model, or none.
         """
-        if not prompts:
+        if tradeoff is not None and slack is not None:
+            raise BadInput("tradeoff and slack are knobs of different policies; give one of them, not both")
+        columns = self._columns(models)
+        quality, cost = predicted[:, columns], self.cost[columns]
+        if tradeoff is not None:
+            chosen = policies.cost_aware(quality, cost, tradeoff=tradeoff)
+        elif slack is not None:
+            chosen = policies.cheapest_within(quality, cost, slack=slack)
+        elif self.policy == "best_predicted":
+            chosen = policies.best_predicted(quality, cost)
+        elif (single := self._single) is not None:
+            kept = single if single in columns else max(columns, key=lambda j: self.models[j].mean_quality)
+            return np.full(len(predicted), kept, np.int64)
+        else:
+            chosen = self.calibrations[self.policy][self.target].decide(quality, cost)
+        return columns[chosen]
+
+    @property
+    def _single(self) -> int | None:
+        """The model that all prompts go to because no knob reached the target; None where one did."""
+        if self.policy == "best_predicted":
+            return None
+        calibration = self.calibrations[self.policy][self.target]
+        return calibration.single if calibration.knob is None else None
+
+    def _columns(self, models: Sequence[str] | None) -> np.ndarray:
+        if models is None:
+            return np.arange(len(self.models))
+        if unknown := [name for name in models if name not in self.names]:
+            raise BadInput(f"model {_short(unknown[0])} is unknown; expected some of {', '.join(self.names)}")
+        if not len(models):
+            raise BadInput(
+                f"models is empty, so nothing can be chosen; expected some of {', '.join(self.names)}"
+            )
+        return np.array([j for j, name in enumerate(self.names) if name in models])
+
+    def route(
+        self,
+        prompts: Sequence[str],
+        *,
+        tradeoff: float | None = None,
+        slack: float | None = None,
+        models: Sequence[str] | None = None,
+    ) -> list[Decision]:
+        """Choose a model for each prompt; the knobs and `models` are those of `choose`.
+
+        Raises:
+            BadInput: an empty prompt, or one that is no text; see `batch`; what `choose` refuses.
+        """
+        if not len(prompts):
             return []
-        predicted = self.predict(prompts)
-        choice = self.choose(predicted)
+        return self.decide(prompts, self.predict(prompts), tradeoff=tradeoff, slack=slack, models=models)
+
+    def decide(
+        self,
+        prompts: Sequence[str],
+        predicted: np.ndarray,
+        *,
+        tradeoff: float | None = None,
+        slack: float | None = None,
+        models: Sequence[str] | None = None,
+    ) -> list[Decision]:
+        """`route` for prompts whose quality [n, m] is predicted already."""
+        choice = self.choose(predicted, tradeoff=tradeoff, slack=slack, models=models)
+        columns = self._columns(models).tolist()
+        knob = tradeoff is not None or slack is not None
+        names, why = self.names, self._why(knob)
         return [
             Decision(
                 prompt=prompt,
-                model=self.names[chosen],
+                model=names[chosen],
                 cost=self.models[chosen].cost,
-                quality=dict(zip(self.names, map(float, row), strict=True)),
-                reason=self._reason(row, int(chosen)),
+                quality=dict(zip(names, row, strict=True)),
+                reason=why(row, chosen, columns),
             )
-            for prompt, row, chosen in zip(prompts, predicted, choice, strict=True)
+            for prompt, row, chosen in zip(prompts, predicted.tolist(), choice.tolist(), strict=True)
         ]
 
-    def _reason(self, row: np.ndarray, chosen: int) -> str:
-        best = int(np.argmax(row))
-        if chosen == best:
-            cheaper = [m.label for m, q in zip(self.models, row, strict=True) if m.cost < self.cost[chosen]]
-            rest = (
-                ""
-                if not cheaper
-                else f"; {' and '.join(cheaper)} would cost less but lose more than that saves"
+    def _why(self, knob: bool) -> Callable[[list[float], int, list[int]], str]:
+        """What says why: (predicted quality [m], chosen column, columns to choose from) → a sentence."""
+        models, target = self.models, self.target
+        single = not knob and self._single is not None
+        saving = knob or self.policy != "best_predicted"
+
+        def why(row: list[float], chosen: int, columns: list[int]) -> str:
+            if single:
+                return f"no knob met the target ({target}) on validation, so every prompt goes to one model"
+            best = max(columns, key=lambda j: row[j])
+            if row[chosen] == row[best]:
+                cheaper = [models[j].label for j in columns if models[j].cost < models[chosen].cost]
+                if not cheaper or not saving:
+                    return "predicted best"
+                return (
+                    f"predicted best; {' and '.join(cheaper)} would cost less but lose more than that saves"
+                )
+            saved = 1 - models[chosen].cost / models[best].cost
+            return (
+                f"predicted {row[best] - row[chosen]:.3g} below the best ({models[best].label}), "
+                f"for {saved:.0%} less"
             )
-            return f"predicted best{rest}"
-        saved = 1 - self.cost[chosen] / self.cost[best]
-        return (
-            f"predicted {row[best] - row[chosen]:.3g} below the best ({self.models[best].label}), "
-            f"for {saved:.0%} less"
-        )
+
+        return why
 
     def save(self, folder: Path | str, predictor: Path | str) -> None:
         """Write the router folder; `predictor` is the folder of the already saved predictor.
 
-        The folder holds JSON and safetensors alone, and is replaced whole.
+        The folder holds JSON, safetensors and a model card for people, and is replaced whole. The encoders'
+        weights stay where they are: their fingerprints are written down.
+
+        Raises:
+            BadInput: an encoder can't be loaded, so that its fingerprint is not known.
         """
+        encoders = {name: dict(encoder.description) for name, encoder in self._loaded.items()}
+        fingerprints = {name: encoder.fingerprint for name, encoder in self._loaded.items()}
         with atomic_path(folder) as temporary:
             shutil.copytree(predictor, temporary / "predictor")
             write_json(
@@ -194,6 +323,7 @@ class Router:
                     "models": [asdict(model) for model in self.models],
                     "quality": self.quality.to_json(),
                     "encoders": self.encoders,
+                    "fingerprints": fingerprints,
                     "policy": self.policy,
                     "target": self.target,
                     "calibrations": {
@@ -204,6 +334,7 @@ class Router:
                 },
                 digits=17,
             )
+            (temporary / "README.md").write_text(model_card(self, encoders, fingerprints), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str) -> "Router":
@@ -225,7 +356,8 @@ class Router:
             for name, config in encoders.items():
                 if config.get("_target_") not in ENCODERS:
                     raise BadInput(
-                        f"{folder}/router.json: encoder {name} is {config.get('_target_')!r}; allowed: {ENCODERS}"
+                        f"{folder}/router.json: encoder {name} is {config.get('_target_')!r}; "
+                        f"nothing but {' and '.join(ENCODERS)} may be built, so train it again with `dvc repro`"
                     )
             router = cls(
                 models=tuple(ModelInfo(**model) for model in facts["models"]),
@@ -239,10 +371,59 @@ class Router:
                     for policy, targets in facts["calibrations"].items()
                 },
                 about=facts["about"],
+                fingerprints={name: facts.get("fingerprints", {}).get(name, "") for name in encoders},
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise BadInput(
-                f"{folder}/router.json: incomplete ({error!r}); train it again with `dvc repro`"
-            ) from error
+            raise cls._torn(folder, error) from error
         check_policy(router.policy, router.target, f"{folder}/router.json")
+        try:
+            router._check()
+        except (KeyError, TypeError, ValueError) as error:
+            raise cls._torn(folder, error) from error
         return router
+
+    @staticmethod
+    def _torn(folder: Path, error: Exception) -> BadInput:
+        return BadInput(
+            f"{folder}/router.json: not a whole router ({type(error).__name__}: {error}); train it again with "
+            f"`dvc repro`"
+        )
+
+    def _check(self) -> None:
+        """Try the parts on one made-up prompt, so that what doesn't fit together shows before a request does.
+
+        Raises:
+            KeyError, TypeError, ValueError: they don't.
+        """
+        m = len(self.models)
+        if self.predictor.models != m or len(set(self.names)) != m:
+            raise ValueError(f"{self.predictor.models} models predicted, {list(self.names)} to choose from")
+        checks.cost_vector(self.cost, m)
+        flat = self.quality.of({name: np.ones((1, m)) for name in self.quality.scores})
+        checks.quality_matrix(flat)
+        for policy in KNOBS:
+            for target in TARGETS:
+                self.calibrations[policy][target].decide(flat, self.cost)
+
+
+def _build(name: str, config: Mapping[str, Any]) -> Encoder:
+    """An encoder of the closed list; its weights are read when they are first needed.
+
+    Raises:
+        BadInput: it isn't in the list, or refuses its arguments.
+    """
+    target = config.get("_target_")
+    if target not in ENCODERS:
+        raise BadInput(f"encoder {name} is {target!r}; allowed: {ENCODERS}")
+    kind = getattr(text, target.rsplit(".", 1)[1])
+    try:
+        encoder: Encoder = kind(**{key: value for key, value in config.items() if key != "_target_"})
+    except TypeError as error:
+        raise BadInput(f"encoder {name} can't be built ({error}); train the router again") from error
+    return encoder
+
+
+def _short(value: object) -> str:
+    """Quoted, escaped and of bounded length: prompts are other people's text."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

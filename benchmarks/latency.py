@@ -1,0 +1,171 @@
+"""How long a choice takes: one prompt at a time and batched, on one core, against the naive way.
+
+    python -m benchmarks.latency                                   data/router of this study
+    python -m benchmarks.latency --router A --router B --prompts prompts.txt
+
+The naive ways, timed on the same prompts in turn with the router: for a router with a sentence encoder,
+`SentenceTransformer.encode` and the router's own predictor on what it gives; for one without, scikit-learn's
+TfidfVectorizer and Ridge, fitted on these prompts with made-up qualities.
+"""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
+    os.environ[_name] = "false" if _name.startswith("TOKEN") else "1"  # before numpy and torch are imported
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import platform  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from stages.records import BadInput  # noqa: E402
+from stages.records.batch import PromptBatch  # noqa: E402
+from stages.router import Router  # noqa: E402
+from stages.runtime import run_stage  # noqa: E402
+
+Call = Callable[[list[str]], Any]
+WARM_UP = 20
+
+
+def read_prompts(path: Path, n: int) -> list[str]:
+    """n prompts, evenly from the whole of a parquet file of prompts, or of a text file with one a line.
+
+    Raises:
+        BadInput: there is no such file, or no prompt in it.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; `dvc repro sample` makes data/prompts.parquet")
+    if path.suffix == ".parquet":
+        import pandas as pd
+
+        prompts = list(pd.read_parquet(path, columns=["prompt"])["prompt"])
+    else:
+        prompts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not prompts:
+        raise BadInput(f"{path}: no prompt; give at least one")
+    return [prompts[i % len(prompts)] for i in np.linspace(0, len(prompts) - 1, n).astype(int)]
+
+
+def naive_way(router: Router, prompts: Sequence[str]) -> Call:
+    """What one would write first."""
+    if not router.encoders:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import Ridge
+        from sklearn.pipeline import make_pipeline
+
+        made_up = np.random.default_rng(0).normal(size=(len(prompts), len(router.models)))
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        pipeline = make_pipeline(words, Ridge(solver="lsqr")).fit(prompts, made_up)
+        return lambda batch: (pipeline.predict(batch) - 1000 * router.cost).argmax(1)
+
+    from sentence_transformers import SentenceTransformer
+
+    networks = {}
+    for name, encoder in router._loaded.items():
+        place = getattr(encoder, "place", None)
+        if place is None:
+            raise BadInput(
+                f"encoder {name} is no sentence encoder, so there is no naive way to time beside it"
+            )
+        networks[name] = SentenceTransformer(place(), device="cpu")
+    width = {name: router._loaded[name].description["dim"] for name in networks}
+
+    def call(batch: list[str]) -> Any:
+        vectors = {}
+        for name, network in networks.items():
+            found = network.encode(batch, show_progress_bar=False)
+            # An encoder that also gives inner layers is wider: repeating the last stands in for their cost of 0.
+            vectors[name] = np.tile(found, (1, -(-width[name] // found.shape[1])))[:, : width[name]]
+        return (router.predictor.predict(PromptBatch(batch, vectors)) - 1000 * router.cost).argmax(1)
+
+    return call
+
+
+def one_by_one(calls: dict[str, Call], prompts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Seconds of each call on each prompt alone: wall and CPU, float64 [n, 2]; the calls take turns."""
+    for call in calls.values():
+        for prompt in prompts[:WARM_UP]:
+            call([prompt])
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for prompt in prompts:
+        for name, call in calls.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            call([prompt])
+            seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {name: np.array(rows) for name, rows in seconds.items()}
+
+
+def batched(call: Call, prompts: list[str], repeats: int) -> float:
+    """Prompts a second: the median of `repeats` calls with all of them, after one that warms up."""
+    took = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        call(prompts)
+        took.append(time.perf_counter() - started)
+    return len(prompts) / float(np.median(took[1:]))
+
+
+def measure(folder: Path, prompts: list[str], batch: int, repeats: int) -> list[dict[str, Any]]:
+    """A row for the router and one for the naive way."""
+    router = Router.load(folder)
+    router.warm()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    calls: dict[str, Call] = {"router": router.route, "naive": naive_way(router, prompts)}
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # loading may have set it anew
+    seconds = one_by_one(calls, prompts)
+    encoders = " + ".join(config.get("model", name) for name, config in router.encoders.items())
+    rows = []
+    for name, call in calls.items():
+        wall, cpu = (1000 * np.percentile(column, [50, 95, 99]) for column in seconds[name].T)
+        rows.append(
+            {
+                "router": str(folder),
+                "encoder": encoders or "none (tf-idf)",
+                "predictor": type(router.predictor).__name__,
+                "way": name,
+                "p50_ms": wall[0],
+                "p95_ms": wall[1],
+                "p99_ms": wall[2],
+                "cpu_p50_ms": cpu[0],
+                "prompts_per_s": batched(call, prompts[:batch], repeats),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--router", type=Path, action="append", help="router folder; may stand several times")
+    parser.add_argument("--prompts", type=Path, default=Path("data/prompts.parquet"), help="parquet or text")
+    parser.add_argument("--n", type=int, default=300, help="prompts, one by one (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=256, help="prompts a batch (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed batches (default: %(default)s)")
+    options = parser.parse_args()
+    prompts = read_prompts(options.prompts, max(options.n, options.batch))
+    rows: list[dict[str, Any]] = []
+    for folder in options.router or [Path("data/router")]:
+        rows += measure(folder, prompts, options.batch, options.repeats)
+    words = np.percentile([len(prompt.split()) for prompt in prompts], [50, 95])
+    busy = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+    print(
+        f"{len(prompts)} prompts one by one, then {options.batch} at once; one thread; {platform.machine()}, {busy}; "
+        f"words a prompt: median {words[0]:.0f}, 95 % {words[1]:.0f}\n"
+    )
+    columns = ("encoder", "predictor", "way", "p50_ms", "p95_ms", "p99_ms", "cpu_p50_ms", "prompts_per_s")
+    head = ("encoder", "predictor", "way", "p50 ms", "p95 ms", "p99 ms", "CPU p50 ms", "prompts/s, batched")
+    for line in (head, ["---"] * len(head), *([row[key] for key in columns] for row in rows)):
+        print(f"| {' | '.join(f'{v:,.2f}' if isinstance(v, float) else str(v) for v in line)} |")
+    print("\n" + json.dumps(rows))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,97 @@
+"""Figures behind the README's, each by one command.
+
+    python -m benchmarks          what there is, what it shows, how long it takes
+    python -m benchmarks short    run the short ones (`make bench`)
+    python -m benchmarks write    write the tables of benchmarks/results/ into the pages that show them
+
+A page shows a table between `<!-- benchmarks.NAME -->` and `<!-- end -->`.
+"""
+
+import argparse
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from stages.records import BadInput
+from stages.runtime import run_stage
+from stages.store import atomic_path
+
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE / "README.md")
+LIST = {
+    "routers": ("every predictor x score x split seed: accuracy, cost, frontier, training time", "an hour"),
+    "shift": ("trained without one prompt set, tested on it; and the fallback", "ten minutes"),
+    "guarantee": ("coverage of the conformal guarantee over 200 splits", "five minutes"),
+    "budget": ("a budget in dollars: gap to the linear relaxation; prompt by prompt", "five minutes"),
+    "scores": ("NIMA and CLIP at once: weights and Pareto rules", "five minutes"),
+    "latency": ("one prompt and batches on one core; needs data/router (`make`)", "a minute"),
+    "service_load": ("the service under load; needs data/router (`make`)", "a minute"),
+}
+"""module → what it shows, and about how long it takes on two CPU cores; seconds where its fits are kept."""
+SHORT = ("guarantee", "budget", "scores")
+"""They share ten fits of the study's predictor."""
+TABLES = {
+    "routers": ("routers", "table", "CSV"),
+    "routers_paired": ("routers", "paired_table", "PAIRED"),
+    **{name: (name, "table", "CSV") for name in ("shift", "guarantee", "budget", "scores")},
+}
+"""name of a table → its module, the function that prints it, and where its results are."""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", choices=["list", "short", "write"], default="list")
+    return parser.parse_args(arguments)
+
+
+def written(page: Path) -> list[str]:
+    """Renew the tables of a page; returns their names.
+
+    Raises:
+        BadInput: a mark names no table, or its results aren't there.
+    """
+    names = []
+
+    def renewed(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in TABLES:
+            raise BadInput(f"{page.name}: {name!r} is no table; known: {', '.join(TABLES)}")
+        module = importlib.import_module(f"benchmarks.{TABLES[name][0]}")
+        results = getattr(module, TABLES[name][2])
+        if not results.exists():
+            raise BadInput(f"{results.name}: no results yet; run python -m benchmarks.{TABLES[name][0]}")
+        names.append(name)
+        return f"{found['mark']}\n{getattr(module, TABLES[name][1])(pd.read_csv(results))}\n{found['end']}"
+
+    marks = r"(?P<mark><!-- benchmarks\.(?P<name>\w+) -->)\n.*?(?P<end><!-- end -->)"
+    text = re.sub(marks, renewed, page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    with atomic_path(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return names
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    what = parse(arguments).what
+    if what == "short":
+        run = {name: importlib.import_module(f"benchmarks.{name}").main([]) for name in SHORT}
+        return "\n\n".join(f"## {LIST[name][0]}\n\n{shown}" for name, shown in run.items())
+    if what == "write":
+        done = {"/".join(page.parts[-2:]): written(page) for page in PAGES if page.exists()}
+        return "\n".join(f"{name}: {', '.join(tables) or 'shows no table'}" for name, tables in done.items())
+    width = max(map(len, LIST))
+    lines = [
+        f"python -m benchmarks.{name:{width}}  {shows} ({takes})" for name, (shows, takes) in LIST.items()
+    ]
+    return "\n".join([*lines, "", f"python -m benchmarks short   runs {', '.join(SHORT)}"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,144 @@
+"""A budget in dollars for a batch: how near to the optimum, known at once or prompt by prompt.
+
+    python -m benchmarks.budget [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4] [--orders 20]
+    python -m benchmarks.budget --table                   only print the table of benchmarks/results/budget.csv
+
+`batch` sees all test prompts at once (`plan_budget`); its gap is to the linear relaxation, which no choice
+within the budget exceeds. `online` sees them one by one, in random order or sorted by prompt set (the order
+least like validation), and re-prices its λ at every prompt (`BudgetedStream`). `fixed λ` keeps the λ that
+spends the budget on validation: nothing stops it from overspending.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from stages.routing import metrics, policies
+from stages.runtime import run_stage
+
+CSV = S.RESULTS / "budget.csv"
+BUDGETS = (0.25, 0.5, 0.75)
+"""Dollars per prompt, as a share of what the best single model costs."""
+
+
+def runs(
+    predicted: np.ndarray, before: np.ndarray, cost: np.ndarray, rate: float, sets: np.ndarray, orders: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each way of spending `rate` dollars per prompt: (its name, choice [n])."""
+    n = len(predicted)
+    yield "batch", policies.plan_budget(predicted, cost, budget=rate * n).choice
+    stream = policies.BudgetedStream.fit(before, cost)
+    place = max(int(np.searchsorted(stream.mean_cost, rate, side="right")) - 1, 0)
+    yield "fixed λ", policies.cost_aware(predicted, cost, tradeoff=float(stream.tradeoffs[place]))
+    random = np.random.default_rng(0)
+    shuffled = [("online, random order", random.permutation(n)) for _ in range(orders)]
+    for name, order in [*shuffled, ("online, set by set", np.argsort(sets, kind="stable"))]:
+        choice = np.empty(n, np.int64)
+        choice[order] = stream.run(stream.start(rate * n, n), predicted[order])[1]
+        yield name, choice
+
+
+def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> list[dict[str, Any]]:
+    """Rows: one for each seed, budget and way, means over its runs. Quality is per prompt."""
+    cost, study = S.read_table().cost, S.read_table().study
+    rows = []
+    for seed in seeds:
+        cell = S.Cell(predictor, score, seed)
+        side, kept = S.positions(cell), S.predictions(cell)
+        quality, _ = S.quality_of(score, side["train"])
+        true, predicted = quality[side["test"]], kept["test"]
+        n, each = len(true), np.arange(len(true))
+        best, sets = metrics.best_single(true), study.sets[side["test"]]
+        for share in BUDGETS:
+            rate = share * float(cost[best])
+            bound = policies.plan_budget(predicted, cost, budget=rate * n).upper_bound / n
+            found: dict[str, list[tuple[float, float, float]]] = {}
+            for way, choice in runs(predicted, kept["validation"], cost, rate, sets, orders):
+                spent = cost[choice].sum() / (rate * n)
+                gain = (true[each, choice] - true[:, best]).mean()
+                found.setdefault(way, []).append((spent, bound - predicted[each, choice].mean(), gain))
+            for way, values in found.items():
+                spent, short, gain = np.array(values).T
+                rows.append(
+                    {
+                        "predictor": predictor,
+                        "score": score,
+                        "seed": seed,
+                        "budget": share,
+                        "way": way,
+                        "prompts": n,
+                        "runs": len(values),
+                        "spent": spent.mean(),
+                        "most_spent": spent.max(),
+                        "short_of_bound": short.mean(),
+                        # What the budget can buy at most over the cheapest model on every prompt.
+                        "share_of_bound": short.mean() / (bound - predicted[:, cost.argmin()].mean()),
+                        "quality_gain": gain.mean(),
+                    }
+                )
+    return rows
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown: means over seeds and orders; the most that any run spent."""
+    head = [
+        "budget, of the best single model's cost",
+        "spent, % of it",
+        "at most",
+        "short of the bound, per prompt",
+        "% of what it can buy",
+        "true quality against best single",
+    ]
+    lines = [
+        [
+            f"{score}, {budget:.0%}: {way}",
+            f"{100 * part['spent'].mean():.2f}",
+            f"{100 * part['most_spent'].max():.2f}",
+            f"{part['short_of_bound'].mean():.2g}",
+            f"{100 * part['share_of_bound'].mean():.2g}",
+            f"{part['quality_gain'].mean():+.4f}",
+        ]
+        for (score, budget, way), part in rows.groupby(["score", "budget", "way"], sort=False)
+    ]
+    return S.markdown(head, lines)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.budget",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
+    parser.add_argument("--scores", type=S.names, default=["nima", "clip"])
+    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
+    parser.add_argument(
+        "--orders", type=int, default=20, help="random orders of the test prompts (default: 20)"
+    )
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    from tqdm import tqdm
+
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    predictor = chosen.predictor or S.default_predictor()
+    for cell in tqdm([S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds]):
+        S.predictions(cell)
+    frame = pd.DataFrame(
+        [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
+    )
+    S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

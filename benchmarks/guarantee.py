@@ -1,0 +1,163 @@
+"""Does the guarantee hold? Conformal risk control on many splits of held-out prompts.
+
+    python -m benchmarks.guarantee [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4] [--splits 200]
+    python -m benchmarks.guarantee --table                only print the table of benchmarks/results/guarantee.csv
+
+The promise: "within ε of the best single model's quality with probability 1 - α". A predictor is fitted once a
+seed on the training prompts; its validation and test prompts, which it hasn't seen, are pooled and dealt anew
+into calibration and test halves (by text) for every split. The theorem speaks of the mean over such splits.
+The best single model is that of the training prompts.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from stages.routing import metrics
+from stages.routing.guarantees import calibrate, coverage
+from stages.runtime import run_stage
+
+CSV = S.RESULTS / "guarantee.csv"
+EPSILONS = {"nima": (0.0, 0.1, 0.3), "clip": (0.0, 1.0, 3.0)}
+"""Score → ε in its own unit."""
+ALPHAS = (0.001, 0.05, 0.1, 0.2)
+FEW = (8, 20)
+"""Also with so few calibration prompts, at the second ε and α = 0.1: fewer than 1 / α - 1 = 9 are too few."""
+
+
+def halves(texts: Sequence[str], splits: int, seed: int) -> list[np.ndarray]:
+    """Masks [n] of the calibration half, one for each split; equal texts stand on one side."""
+    _, which = np.unique([text.strip().casefold() for text in texts], return_inverse=True)
+    random = np.random.default_rng(seed)
+    masks = []
+    for _ in range(splits):
+        order = random.permutation(which.max() + 1)
+        masks.append((order < len(order) // 2)[which])
+    return masks
+
+
+def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> list[dict[str, Any]]:
+    """Rows of the table, one for each ε, α and number of calibration prompts."""
+    cost, texts = S.read_table().cost, S.read_table().study.batch.texts
+    cases = [(e, a, None) for e in EPSILONS[score] for a in ALPHAS]
+    cases += [(EPSILONS[score][1], 0.1, few) for few in FEW]
+    found: dict[Any, list[tuple[float, ...]]] = {case: [] for case in cases}
+    for seed in seeds:
+        cell = S.Cell(predictor, score, seed)
+        side, kept = S.positions(cell), S.predictions(cell)
+        quality, _ = S.quality_of(score, side["train"])
+        single = metrics.best_single(quality[side["train"]])
+        pool = np.concatenate([side["validation"], side["test"]])
+        true, predicted = quality[pool], np.concatenate([kept["validation"], kept["test"]])
+        share = splits // len(seeds) + (seeds.index(seed) < splits % len(seeds))
+        for mask in halves([texts[i] for i in pool], share, seed):
+            before, after = np.flatnonzero(mask), np.flatnonzero(~mask)
+            for epsilon, alpha, few in cases:
+                index = before if few is None else before[:: max(len(before) // few, 1)][:few]
+                promise = calibrate(
+                    predicted[index], true[index], cost, epsilon=epsilon, alpha=alpha, single=single
+                )
+                choice = promise.decide(predicted[after], cost)
+                reached = coverage(true[after], choice, single=single, epsilon=epsilon).share
+                own = true[after][np.arange(len(after)), choice]
+                found[epsilon, alpha, few].append(
+                    (
+                        promise.given,
+                        reached,
+                        (choice != single).mean(),
+                        (cost[choice] / cost[single] - 1).mean(),
+                        own.mean() - true[after][:, single].mean(),
+                        len(index),
+                    )
+                )
+    rows = []
+    for (epsilon, alpha, _), values in found.items():
+        given, reached, cheaper, change, gain, prompts = np.array(values, dtype=np.float64).T
+        rows.append(
+            {
+                "predictor": predictor,
+                "score": score,
+                "epsilon": epsilon,
+                "alpha": alpha,
+                "calibration_prompts": int(np.median(prompts)),
+                "splits": len(values),
+                "given": given.mean(),
+                "coverage": reached.mean(),
+                "coverage_where_given": reached[given > 0].mean() if given.any() else np.nan,
+                "coverage_low": np.quantile(reached, 0.05),
+                "coverage_high": np.quantile(reached, 0.95),
+                "cheaper": cheaper.mean(),
+                "cost_change": change.mean(),
+                "quality_gain": gain.mean(),
+            }
+        )
+    return rows
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown."""
+    head = [
+        "promise",
+        "calibration prompts",
+        "given, % of splits",
+        "promised, %",
+        "measured, %",
+        "5 to 95 % of splits",
+        "to a cheaper model, %",
+        "cost, %",
+        "quality",
+    ]
+    lines = [
+        [
+            f"{row.score}: ε = {row.epsilon:g}, α = {row.alpha:g}",
+            f"{row.calibration_prompts}",
+            f"{100 * row.given:.0f}",
+            f"{100 * (1 - row.alpha):.3g}",
+            f"{100 * row.coverage:.1f}",
+            f"{100 * row.coverage_low:.1f} to {100 * row.coverage_high:.1f}",
+            f"{100 * row.cheaper:.1f}",
+            f"{100 * row.cost_change:+.1f}",
+            f"{row.quality_gain:+.3f}",
+        ]
+        for row in rows.itertuples()
+    ]
+    return S.markdown(head, lines)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.guarantee",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
+    parser.add_argument("--scores", type=S.names, default=["nima", "clip"])
+    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
+    parser.add_argument("--splits", type=int, default=200, help="over all seeds (default: 200)")
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    from tqdm import tqdm
+
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    predictor = chosen.predictor or S.default_predictor()
+    for cell in tqdm([S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds]):
+        S.predictions(cell)
+    frame = pd.DataFrame(
+        [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.splits)]
+    )
+    S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

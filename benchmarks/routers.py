@@ -1,0 +1,237 @@
+"""The router table: every predictor of conf/predictor/ × score × split seed on the published study.
+
+    python -m benchmarks.routers                          everything that isn't kept yet, then the table
+    python -m benchmarks.routers --predictors ridge,knn --scores nima --seeds 0,1
+    python -m benchmarks.routers --table                  only print the table of benchmarks/results/routers.csv
+
+A predictor is composed and built as the train stage does with `-S predictor=… -S score=… -S seed=…`, on one
+thread. What it predicts is kept in scratch/benchmarks/, keyed by settings, code and data, so a rerun fits
+only what changed. Figures are worked out anew each time, from what is kept.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from stages.routing import bootstrap, metrics, policies
+from stages.routing.calibrate import choose
+from stages.routing.frontier import hull, visits
+from stages.routing.steps import steps_of
+from stages.runtime import run_stage
+
+SCORES = ("nima", "clip", "mixed")
+SEEDS = (0, 1, 2, 3, 4)
+RESAMPLES = 1000
+CSV = S.RESULTS / "routers.csv"
+PAIRED = S.RESULTS / "routers_paired.csv"
+
+
+def clip_at_hand() -> bool:
+    """Whether the weights that `cems` fine-tunes lie on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    encoder = S.settings("predictor=cems")["predictor"]["encoder"]
+    return Path(encoder).is_dir() or isinstance(try_to_load_from_cache(encoder, "config.json"), str)
+
+
+def figures(cell: S.Cell) -> dict[str, Any]:
+    """One row of the table, from what is kept."""
+    predictor, score, seed = cell[:3]
+    side, cost = S.sides(seed), S.read_table().cost
+    quality, _ = S.quality_of(score, side["train"])
+    true, held = quality[side["test"]], quality[side["validation"]]
+    kept = S.predictions(cell)
+    predicted, before = kept["test"], kept["validation"]
+    best = metrics.best_single(true)
+    alone, alone_cost = float(true[:, best].mean()), float(cost[best])
+    shown = metrics.choice_metrics(true, predicted, policies.best_predicted(predicted, cost))
+    row: dict[str, Any] = {
+        "predictor": predictor,
+        "text": S.text_of(predictor),
+        "score": score,
+        "seed": seed,
+        "prompts": len(true),
+        "accuracy": shown.accuracy,
+        "f1": shown.f1,
+        "single_quality": alone,
+        "single_cost": alone_cost,
+        "oracle_quality": float(true.max(axis=1).mean()),
+    }
+    for target in ("quality", "cost"):
+        knob = choose("cost_aware", before, held, cost, target)
+        got = metrics.strategy(true, cost, knob.decide(predicted, cost))
+        row |= {
+            f"{target}_target_reached": knob.reached,
+            f"{target}_target_quality": got.quality,
+            f"{target}_target_gain": got.quality - alone,
+            f"{target}_target_cost": got.cost,
+            f"{target}_target_cost_change": got.cost / alone_cost - 1,
+            f"{target}_target_share": metrics.share_of(got.quality, alone, row["oracle_quality"]),
+        }
+    frontier = bootstrap.headline(predicted, true, cost, seed=0, points=None, resamples=0)
+    row |= {name: interval.estimate for name, interval in frontier.items()}
+    return row | {name: float(kept[name]) for name in ("seconds", "cpu_seconds")}
+
+
+def areas(cell: S.Cell, counts: np.ndarray, points: int = 200) -> np.ndarray:
+    """Area under a fit's test frontier in each resample; counts [resamples, all prompts of the study]."""
+    side, cost = S.sides(cell.seed), S.read_table().cost
+    true = S.quality_of(cell.score, side["train"])[0][side["test"]]
+    steps = steps_of("cost_aware", S.predictions(cell)["test"], cost)
+    taken = visits(steps)[1]
+    taken = taken[np.unique(np.linspace(0, len(taken) - 1, points).round().astype(np.int64))]
+    choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
+    weights = counts[:, side["test"]]
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    spent, gained = weights @ cost[choices], weights @ np.take_along_axis(true, choices, axis=1)
+    return np.array([metrics.area_on(hull(c, q), cost) for c, q in zip(spent, gained, strict=True)])
+
+
+def paired(cells: Sequence[S.Cell], against: str) -> pd.DataFrame:
+    """Area of `against` less that of every other predictor, on the same prompts: mean over the seeds that
+    both have, and its 95 % percentile interval.
+
+    A resample draws prompts of the whole study with replacement; a prompt that several seeds test counts
+    alike in each, so that their overlap isn't taken for new evidence. Fits stay as they are.
+    """
+    counts = np.random.default_rng(0).multinomial(
+        n := len(S.read_table().study), np.full(n, 1 / n), size=RESAMPLES
+    )
+    counts = np.vstack([np.ones((1, n)), counts])
+    known = set(cells)
+    rows = []
+    for score in dict.fromkeys(cell.score for cell in cells):
+        own = {cell.seed: areas(cell, counts) for cell in cells if cell[:2] == (against, score)}
+        for predictor in dict.fromkeys(cell.predictor for cell in cells):
+            seeds = [seed for seed in own if S.Cell(predictor, score, seed) in known]
+            if predictor == against or not seeds:
+                continue
+            lead = np.stack([own[seed] - areas(S.Cell(predictor, score, seed), counts) for seed in seeds])
+            mean = lead.mean(axis=0)
+            low, high = np.quantile(mean[1:], [0.025, 0.975])
+            rows.append(
+                {
+                    "score": score,
+                    "predictor": against,
+                    "less": predictor,
+                    "seeds": len(seeds),
+                    "area_lead": mean[0],
+                    "low": low,
+                    "high": high,
+                    "seeds_ahead": int((lead[:, 0] > 0).sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+COLUMNS: Mapping[str, tuple[str, str, float]] = {
+    "accuracy, %": ("accuracy", ".1f", 100),
+    "quality": ("quality_target_quality", ".4f", 1),
+    "against best single": ("quality_target_gain", "+.4f", 1),
+    "$ per 1000": ("quality_target_cost", ".4f", 1000),
+    "cost, %": ("quality_target_cost_change", "+.1f", 100),
+    "iso-quality cost, %": ("iso_quality_cost", "+.1f", 100),
+    "way to the oracle, %": ("share_to_oracle", "+.1f", 100),
+    "area": ("frontier_area", ".4f", 1),
+    "train, s": ("cpu_seconds", ".1f", 1),
+}
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The Markdown table: a part for each score, the best area first; mean ± standard deviation over seeds."""
+    parts = []
+    for score, part in rows.groupby("score", sort=False):
+        order = part.groupby("predictor")["frontier_area"].mean().sort_values(ascending=False).index
+        lines = []
+        for predictor in order:
+            own = part[part["predictor"] == predictor]
+            lines.append([str(predictor), *(S.spread(own[c], f, u) for c, f, u in COLUMNS.values())])
+        once = part.drop_duplicates("seed")
+        parts.append(
+            f"**{score}** ({once['prompts'].mean():.0f} test prompts, {len(once)} seeds; best single model "
+            f"{once['single_quality'].mean():.4f} at ${1000 * once['single_cost'].mean():.4f} per 1000, oracle "
+            f"{once['oracle_quality'].mean():.4f})\n\n" + S.markdown([str(score), *COLUMNS], lines)
+        )
+    return "\n\n".join(parts)
+
+
+def paired_table(rows: pd.DataFrame) -> str:
+    """The paired differences in Markdown."""
+    lines = [
+        [
+            f"{row.score}: {row.predictor} less {row.less}",
+            f"{row.area_lead:+.4f}",
+            f"[{row.low:+.4f}, {row.high:+.4f}]",
+            f"{row.seeds_ahead} of {row.seeds}",
+        ]
+        for row in rows.itertuples()
+    ]
+    return S.markdown(["area under the frontier", "difference", "95 % interval", "seeds ahead"], lines)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.routers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--predictors", type=S.names, help="comma-separated (default: all that can be had)")
+    parser.add_argument("--scores", type=S.names, default=list(SCORES), help="(default: nima,clip,mixed)")
+    parser.add_argument("--seeds", type=S.numbers, default=list(SEEDS))
+    parser.add_argument("--jobs", type=int, default=1, help="fits at a time (default: 1)")
+    parser.add_argument(
+        "--against", help="compare this predictor's area with the others' (default: the study's)"
+    )
+    parser.add_argument("--kept", action="store_true", help="fit nothing: figures of what is kept already")
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    from tqdm import tqdm
+
+    chosen = parse(arguments)
+    if chosen.table:
+        return f"{table(pd.read_csv(CSV))}\n\n{paired_table(pd.read_csv(PAIRED))}"
+    predictors = chosen.predictors or S.options()
+    if not chosen.predictors and "cems" in predictors and not clip_at_hand():
+        predictors.remove("cems")
+        tqdm.write(
+            "cems is left out: it fine-tunes CLIP's text encoder, whose weights aren't on this machine"
+        )
+    wanted = [S.Cell(p, score, seed) for p in predictors for score in chosen.scores for seed in chosen.seeds]
+    missing = [cell for cell in wanted if not S.kept_at(cell).exists()] if not chosen.kept else []
+    for option in dict.fromkeys(S.text_of(cell.predictor) for cell in missing):
+        S.with_text(option)
+    with tqdm(total=len(missing), desc="fit", unit="fit") as bar:
+        if chosen.jobs > 1:
+            with ProcessPoolExecutor(chosen.jobs, mp_context=get_context("spawn")) as pool:
+                for done in as_completed(pool.submit(S.fit, cell) for cell in missing):
+                    done.result()
+                    bar.update()
+        else:
+            for cell in missing:
+                bar.set_postfix_str(" ".join(map(str, cell)))
+                S.fit(cell)
+                bar.update()
+    # The file holds every fit of today's code and settings, not only those asked for now.
+    everything = [S.Cell(p, score, seed) for p in S.options() for score in SCORES for seed in SEEDS]
+    cells = [cell for cell in dict.fromkeys([*everything, *wanted]) if S.kept_at(cell).exists()]
+    rows = pd.DataFrame([figures(cell) for cell in cells])
+    against = chosen.against or S.default_predictor()
+    leads = paired(cells, against)
+    S.write_csv(CSV, rows)
+    S.write_csv(PAIRED, leads)
+    return f"{table(rows)}\n\n{paired_table(leads)}"
+
+
+if __name__ == "__main__":
+    run_stage(main)

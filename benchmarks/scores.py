@@ -1,0 +1,102 @@
+"""Several scores at once: weights and Pareto rules over NIMA and CLIP, against routers of one score.
+
+    python -m benchmarks.scores [--predictor ridge] [--seeds 0,1,2,3,4]
+    python -m benchmarks.scores --table                   only print the table of benchmarks/results/scores.csv
+
+One predictor for each score, each min-max scaled on the training prompts (as score=mixed). `weighted` takes
+the best of the weighted sum; `Pareto` the cheapest model that no other beats on both predicted scores, at a
+slack in the scaled unit. Nothing is tuned. Changes are against the best single model of each score.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from stages.routing import metrics, policies
+from stages.routing.quality import fit_quality
+from stages.runtime import run_stage
+
+CSV = S.RESULTS / "scores.csv"
+SCORES = ("nima", "clip")
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of CLIP; NIMA has the rest."""
+SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
+
+
+def choices(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each policy's choice [n] from predicted qualities [n, m] in one unit."""
+    for weight in WEIGHTS:
+        mixed = policies.weighted(scaled, {"nima": 1 - weight, "clip": weight})
+        yield f"weights {1 - weight:g} NIMA, {weight:g} CLIP", policies.best_predicted(mixed, cost)
+    for slack in SLACKS:
+        yield f"Pareto, slack {slack:g}", policies.pareto_cheapest(scaled, cost, slack=slack)
+
+
+def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
+    """Rows: one for each policy on the test prompts of a seed."""
+    study, cost = S.read_table().study, S.read_table().cost
+    side = S.positions(S.Cell(predictor, "nima", seed))
+    higher = {name: one["higher_is_better"] for name, one in S.settings()["published"]["scorers"].items()}
+    train = study.take(side["train"]).raw
+    scaled = {}
+    for score in SCORES:
+        scale = fit_quality(train, {score: 1.0}, higher, "minmax")
+        # Predictors of one score predict in its own unit, so its scaling applies to them as it is.
+        scaled[score] = scale.of({score: S.predictions(S.Cell(predictor, score, seed))["test"]})
+    test = study.take(side["test"])
+    rows = []
+    for name, choice in choices(scaled, cost):
+        row: dict[str, Any] = {"predictor": predictor, "seed": seed, "policy": name}
+        for score in SCORES:
+            true = test.raw[score]
+            best = metrics.best_single(true)
+            row[score] = true[np.arange(len(choice)), choice].mean()
+            row[f"{score}_gain"] = row[score] - true[:, best].mean()
+        dear = cost[metrics.best_single(test.raw["nima"])]
+        rows.append(row | {"cost": cost[choice].mean(), "cost_change": cost[choice].mean() / dear - 1})
+    return rows
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown: mean ± standard deviation over seeds."""
+    head = ["policy", "NIMA against best single", "CLIP against best single", "cost, %"]
+    lines = []
+    for name, part in rows.groupby("policy", sort=False):
+        cells = (("nima_gain", 1, "+.4f"), ("clip_gain", 1, "+.4f"), ("cost_change", 100, "+.1f"))
+        lines.append([str(name), *(S.spread(part[column], form, unit) for column, unit, form in cells)])
+    return S.markdown(head, lines)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scores",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
+    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    from tqdm import tqdm
+
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    predictor = chosen.predictor or S.default_predictor()
+    for cell in tqdm([S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds]):
+        S.predictions(cell)
+    frame = pd.DataFrame([row for seed in chosen.seeds for row in measure(predictor, seed)])
+    S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,170 @@
+"""Prompts of a kind never seen: train without one prompt set, test on it.
+
+    python -m benchmarks.shift [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4]
+    python -m benchmarks.shift --table                    only print the table of benchmarks/results/shift.csv
+
+For each prompt set: the study's router (cost-aware, λ for the best single model's quality) trained and
+calibrated with all sets, then without this one, both judged on the same test prompts, which are of this set
+alone. Then with the fallback: a prompt whose nearest training prompts are farther than those of all but a
+share of the validation prompts goes to the model that is best on validation. Nothing is fitted on test. The
+rows "nothing" say what the fallback costs where no prompts are of a new kind.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from stages.routing import metrics
+from stages.routing.calibrate import choose
+from stages.routing.fallback import Fallback
+from stages.runtime import run_stage
+
+CSV = S.RESULTS / "shift.csv"
+SHARES = (0.05, 0.2, 0.5)
+"""Shares of the validation prompts that the fallback is allowed to send away."""
+RESAMPLES = 2000
+
+
+def strategies(cell: S.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each strategy's choice on the test prompts of the set `left_out`: (positions, choice, sent away).
+
+    With "" nothing is left out, and all test prompts are judged: what the fallback costs without a shift.
+    """
+    study, cost = S.read_table().study, S.read_table().cost
+    vectors = S.with_text("minilm").batch.embeddings["minilm"]
+    found = {}
+    for trained in dict.fromkeys([cell, cell._replace(without=left_out)]):
+        side, kept = S.positions(trained), S.predictions(trained)
+        quality, _ = S.quality_of(cell.score, side["train"])
+        held = quality[side["validation"]]
+        knob = choose("cost_aware", kept["validation"], held, cost, "quality")
+        here = study.sets[side["test"]] == left_out if left_out else np.ones(len(side["test"]), bool)
+        test = side["test"][here]
+        decided = knob.decide(kept["test"][here], cost)
+        found["without it" if trained.without else "with it"] = (test, decided, np.zeros(len(test), bool))
+    # What follows stands on the fit that hasn't seen the set, or on the only one.
+    safest = metrics.best_single(held)
+    for share in SHARES:
+        fallback = Fallback.fit(
+            vectors[side["train"]], vectors[side["validation"]], safest=safest, share=share
+        )
+        away = fallback.decide(np.full(len(test), -1), vectors[test]) != -1
+        found[f"fallback {share:.0%}"] = (test, np.where(away, safest, decided), away)
+    found["best single"] = (test, np.full(len(test), safest), np.ones(len(test), bool))
+    return found
+
+
+def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of the table: each strategy's quality and cost against the best single model of validation.
+
+    The test prompts of all seeds are pooled; the intervals are 95 % bootstrap over prompts, a prompt that
+    several seeds test being drawn with all its occurrences.
+    """
+    cost = S.read_table().cost
+    parts: dict[str, list[np.ndarray]] = {}
+    where: list[np.ndarray] = []
+    for seed in seeds:
+        cell = S.Cell(predictor, score, seed)
+        quality, _ = S.quality_of(score, S.positions(cell)["train"])
+        found = strategies(cell, left_out)
+        test, alone, _ = found["best single"]
+        rows = np.arange(len(test))
+        where.append(test)
+        for name, (_, choice, away) in found.items():
+            gain = quality[test][rows, choice] - quality[test][rows, alone]
+            parts.setdefault(name, []).append(
+                np.column_stack([gain, cost[choice], cost[alone], away, np.ones(len(test))])
+            )
+    prompts, inverse = np.unique(np.concatenate(where), return_inverse=True)
+    counts = np.random.default_rng(0).multinomial(
+        len(prompts), np.full(len(prompts), 1 / len(prompts)), size=RESAMPLES
+    )
+    counts = np.vstack([np.ones((1, len(prompts))), counts])[:, inverse]
+    stacked = {name: np.concatenate(some) for name, some in parts.items()}
+    means = {name: (counts @ rows) / counts.sum(axis=1, keepdims=True) for name, rows in stacked.items()}
+    lines = []
+    router = means["without it" if left_out else "with it"][:, 0]
+    for name, mean in means.items():
+        gain, change = mean[:, 0], mean[:, 1] / mean[:, 2] - 1
+        # Sending as many away at random would leave this share of the router's own gain or loss.
+        against, by_chance = gain - router, router * (1 - mean[:, 3])
+        line: dict[str, Any] = {
+            "predictor": predictor,
+            "score": score,
+            "left_out": left_out or "nothing",
+            "strategy": name,
+            "seeds": len(seeds),
+            "prompts": len(prompts),
+            "sent_away": mean[0, 3],
+            "gain_by_chance": by_chance[0] if name.startswith("fallback") else np.nan,
+        }
+        for what, values in (("gain", gain), ("cost_change", change), ("gain_over_router", against)):
+            low, high = np.quantile(values[1:], [0.025, 0.975])
+            line |= {what: values[0], f"{what}_low": low, f"{what}_high": high}
+        lines.append(line)
+    return lines
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown."""
+    lines = [
+        [
+            f"{row.score}, {row.left_out} ({row.prompts} prompts): {row.strategy}",
+            f"{row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}]",
+            f"{100 * row.cost_change:+.1f}",
+            f"{100 * row.sent_away:.0f}",
+            "–" if np.isnan(row.gain_by_chance) else f"{row.gain_by_chance:+.4f}",
+        ]
+        for row in rows[rows["strategy"] != "best single"].itertuples()
+    ]
+    head = ["left out", "quality against best single", "cost, %", "sent away, %", "as many at random"]
+    return S.markdown(head, lines)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.shift",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--predictor", default=None, help="option of conf/predictor/ (default: the study's)")
+    parser.add_argument("--scores", type=S.names, default=["nima", "clip"])
+    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    from tqdm import tqdm
+
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    predictor = chosen.predictor or S.default_predictor()
+    sets = sorted(set(S.read_table().study.sets))
+    wanted = [
+        S.Cell(predictor, score, seed, left_out)
+        for score in chosen.scores
+        for left_out in ("", *sets)
+        for seed in chosen.seeds
+    ]
+    for cell in tqdm(wanted, desc="fit", unit="fit"):
+        S.predictions(cell)
+    rows = [
+        line
+        for score in chosen.scores
+        for left_out in ("", *sets)
+        for line in measure(predictor, score, left_out, chosen.seeds)
+    ]
+    frame = pd.DataFrame(rows)
+    S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,279 @@
+"""The published study in memory: what every benchmark measures on. Nothing below data/ is read or written."""
+
+import ast
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.predictors.folder import KINDS
+from stages.prompts import sample
+from stages.records import Scorer
+from stages.records.batch import PromptBatch
+from stages.routing.quality import Quality, fit_quality
+from stages.runtime import Params, build, load_params
+from stages.runtime.compose import ROOT, compose
+from stages.store import Study, atomic_path, join, read_embeddings, scratch, write_embeddings
+from stages.table import performance
+from stages.text import encode_all
+
+RESULTS = Path(__file__).parent / "results"
+BASE = ("experiment=published", "compute=cpu")
+
+
+@cache
+def settings(*overrides: str) -> Params:
+    """The default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` would compose them."""
+    with TemporaryDirectory() as folder:
+        compose(Path(folder) / "params.yaml", [*BASE, *overrides])
+        return load_params(Path(folder) / "params.yaml")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The published prompts and scores.
+
+    Attributes:
+        prompts: `Prompt` rows, in the order of the study.
+        study: the same prompts with their scores, without embeddings.
+        cost: dollars per image [m], by the default cost rule.
+        fingerprint: SHA-256 of texts, sets and scores.
+    """
+
+    prompts: pd.DataFrame
+    study: Study
+    cost: np.ndarray
+    fingerprint: str
+
+
+@cache
+def read_table() -> Table:
+    """Read the published table from where its source says (`PROMPTROUTE_CEMS`, else its public address)."""
+    params = settings()
+    section, published = params["prompts"], params["published"]
+    sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
+    prompts = sample(sources, n=section["n"], seed=section["seed"])
+    reader = build(published["table"], "published.table")
+    rows = [
+        performance(reader.read(Scorer.declared(name, declared), facts["stem"]).scores, model, name)
+        for name, declared in published["scorers"].items()
+        for model, facts in published["models"].items()
+    ]
+    study = join(prompts, pd.concat(rows), {}, list(published["models"]), list(published["scorers"]))
+    profiles = {name: dict(facts["profile"]) for name, facts in published["models"].items()}
+    known = hashlib.sha256("\0".join([*study.prompt_ids, *study.sets, *study.batch.texts]).encode())
+    for name in sorted(study.raw):
+        known.update(study.raw[name].tobytes())
+    return Table(prompts, study, build(params["cost"], "cost")(profiles), known.hexdigest())
+
+
+@cache
+def with_text(option: str) -> Study:
+    """The study with the embeddings of conf/text's `option`: computed once, kept where the stage keeps them."""
+    from tqdm import tqdm
+
+    table = read_table()
+    ids, texts = list(table.prompts["prompt_id"]), list(table.prompts["prompt"])
+    vectors = {}
+    for name, config in settings(f"text={option}")["text"]["encoders"].items():
+        kept = scratch("text", config, ids, texts, "cpu")
+        if not kept.exists():
+            tqdm.write(f"embedding {len(texts)} prompts with {name}, once")
+            encoder = build(config, f"text.encoders.{name}", device="cpu")
+            write_embeddings(kept, ids, encode_all(encoder, texts))
+        frame = read_embeddings(kept).set_index("prompt_id").reindex(ids)
+        vectors[name] = np.stack(list(frame["embedding"])).astype(np.float32)
+    return replace(table.study, batch=PromptBatch(table.study.batch.texts, vectors))
+
+
+@cache
+def sides(seed: int) -> Mapping[str, np.ndarray]:
+    """Positions of the prompts on each side of the study's split (8 : 1 : 1 by text) with `seed`."""
+    prompts = read_table().prompts
+    split = build(with_seed(settings()["split"], seed), "split")(prompts).set_index("prompt_id")["split"]
+    side = split.reindex(prompts["prompt_id"]).to_numpy()
+    return {name: np.flatnonzero(side == name) for name in ("train", "validation", "test")}
+
+
+def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
+    """Quality [n, m] of all prompts, its scaling fitted on the positions `train`."""
+    params, study = settings(f"score={score}"), read_table().study
+    directions = {name: one["higher_is_better"] for name, one in params["published"]["scorers"].items()}
+    quality = fit_quality(study.take(train).raw, **params["score"], higher_is_better=directions)
+    return quality.of(study.raw), quality
+
+
+TEXT = {"kernel": "layers"}
+"""Predictor → the option of conf/text/ that it is measured with; the others with the study's own."""
+
+
+def text_of(predictor: str) -> str:
+    """The text option that a predictor is measured with."""
+    return TEXT.get(predictor, "minilm")
+
+
+class Cell(NamedTuple):
+    """One fit: an option of conf/predictor/, one of conf/score/, the seed (of split and predictor), and the
+    prompt set that is left out of training and validation ("" for none)."""
+
+    predictor: str
+    score: str
+    seed: int
+    without: str = ""
+
+
+def positions(cell: Cell) -> dict[str, np.ndarray]:
+    """Where a fit's training, validation and test prompts stand in the study.
+
+    Without a prompt set, that one's prompts are all that is tested.
+    """
+    sets, side = read_table().study.sets, sides(cell.seed)
+    if not cell.without:
+        return dict(side)
+    return {name: index[(sets[index] == cell.without) == (name == "test")] for name, index in side.items()}
+
+
+@cache
+def _decides(predictor: str, text: str) -> tuple[Any, ...]:
+    """What decides a fit but for score, seed and data. The code is read once a run."""
+    params = settings(f"predictor={predictor}", f"text={text}")
+    return params["predictor"], params["text"], params["split"], code_of(params["predictor"])
+
+
+def kept_at(cell: Cell) -> Path:
+    """Where a fit's predictions are kept."""
+    section, text, split, code = _decides(cell.predictor, text_of(cell.predictor))
+    parts: list[Any] = [section, text, settings(f"score={cell.score}")["score"], split]
+    parts += [cell.seed, cell.without] if cell.without else [cell.seed]
+    return scratch("benchmarks", *parts, code, read_table().fingerprint).with_suffix(".npz")
+
+
+def fit(cell: Cell) -> None:
+    """Fit one predictor, and keep what it predicts on validation and test, and how long it took."""
+    section = settings(f"predictor={cell.predictor}", f"text={text_of(cell.predictor)}")["predictor"]
+    study, side = with_text(text_of(cell.predictor)), positions(cell)
+    quality, _ = quality_of(cell.score, side["train"])
+    batch = {name: study.batch.take(index) for name, index in side.items()}
+    model = build(with_seed(section, cell.seed), "predictor")
+    with single_threaded():
+        wall, cpu = time.perf_counter(), time.process_time()
+        model.fit(batch["train"], quality[side["train"]], (batch["validation"], quality[side["validation"]]))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        found = {name: model.predict(batch[name]) for name in ("validation", "test")}
+    with atomic_path(kept_at(cell)) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **found, seconds=wall, cpu_seconds=cpu)
+
+
+def predictions(cell: Cell) -> dict[str, np.ndarray]:
+    """What `fit` kept: predicted quality [n, m] of `validation` and `test`, `seconds`, `cpu_seconds`.
+
+    Fits first where nothing is kept.
+    """
+    if not kept_at(cell).exists():
+        fit(cell)
+    with np.load(kept_at(cell)) as kept:
+        return dict(kept)
+
+
+def with_seed(section: Any, seed: int) -> Any:
+    """A section of the parameters as `-S seed=SEED` gives it, on one thread."""
+    if isinstance(section, Mapping):
+        given = {"seed": seed, "threads": 1}
+        return {
+            name: given[name] if name in given else with_seed(part, seed) for name, part in section.items()
+        }
+    return section
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Keep torch and the linear algebra to one thread."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+
+
+def code_of(section: Mapping[str, Any]) -> str:
+    """SHA-256 of the code that a predictor's section runs: its modules of stages/predictors and what they
+    import from there, without comments and docstrings, so that only a change that can matter counts."""
+    wanted = [ROOT / "stages" / "predictors" / f"{module}.py" for module in sorted(set(_modules(section)))]
+    seen: dict[Path, str] = {}
+    while wanted:
+        path = wanted.pop()
+        if path in seen or path.stem == "folder" or not path.is_file():  # folder.py only saves and loads
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages.predictors."):
+                wanted.append(ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py"))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                node.body = node.body[1:] or [ast.Pass()]
+        seen[path] = ast.dump(tree)
+    return hashlib.sha256("".join(seen[path] for path in sorted(seen)).encode()).hexdigest()
+
+
+def _modules(section: Any) -> Iterator[str]:
+    """Modules of stages/predictors whose classes a section builds."""
+    classes = dict(place.split(":")[::-1] for place in KINDS.values()) | {"Features": "features"}
+    if isinstance(section, Mapping):
+        target = str(section.get("_target_", "")).rsplit(".", 1)[-1]
+        if target in classes:
+            yield classes[target]
+        for part in section.values():
+            yield from _modules(part)
+
+
+def options() -> list[str]:
+    """Options of conf/predictor/, the null predictor first."""
+    found = sorted(path.stem for path in (ROOT / "conf" / "predictor").glob("*.yaml"))
+    return sorted(found, key=lambda name: name != "mean")
+
+
+def default_predictor() -> str:
+    """The option of conf/predictor/ that the study uses."""
+    section = settings()["predictor"]
+    return next(name for name in options() if settings(f"predictor={name}")["predictor"] == section)
+
+
+def names(text: str) -> list[str]:
+    """Comma-separated names of a command line."""
+    return [part for part in text.split(",") if part]
+
+
+def numbers(text: str) -> list[int]:
+    """Comma-separated whole numbers of a command line."""
+    return [int(part) for part in names(text)]
+
+
+def write_csv(path: Path, rows: pd.DataFrame) -> None:
+    """Write results: six significant digits are more than any figure here means."""
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def spread(values: pd.Series, form: str, unit: float = 1.0) -> str:
+    """Mean ± standard deviation over seeds; where a figure doesn't exist for every seed, for how many it does."""
+    known = values.dropna()
+    if known.empty:
+        return "never"
+    text = format(unit * known.mean(), form)
+    if len(known) > 1:
+        text += f" ± {format(unit * known.std(), form.replace('+', ''))}"
+    return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; the first column is text, the others are figures."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [list(head), rule, *map(list, rows)])

@@ -1,0 +1,132 @@
+"""What the benchmarks share: the study in memory, what is kept and when it is made anew."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import study as S
+from stages.runtime.compose import ROOT
+from tests.stages.small import run_chain, table
+
+
+def test_the_study_is_the_pipelines_own(small: Path) -> None:
+    """Same prompts, scores, split, cost and predictions as the chain of stages gives for this seed."""
+    chain = small / "chain"
+    chain.mkdir()
+    run_chain(chain, "predictor=knn", "seed=3", rows=table(240))
+    read = S.read_table()
+    split = pd.read_parquet(chain / "data" / "split.parquet").set_index("prompt_id")["split"]
+    for name, index in S.sides(3).items():
+        assert set(read.study.prompt_ids[index]) == set(split.index[split == name])
+    from stages.router import Router
+
+    router = Router.load(chain / "data" / "router")
+    np.testing.assert_array_equal(router.cost, read.cost)
+    cell = S.Cell("knn", "nima", 3)
+    test = read.study.take(S.positions(cell)["test"])
+    np.testing.assert_allclose(S.predictions(cell)["test"], router.predict(router.batch(test.batch.texts)))
+
+
+def test_what_is_kept_is_not_fitted_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = S.Cell("mean", "clip", 0)
+    first = S.predictions(cell)
+    monkeypatch.setattr(S, "fit", lambda cell: pytest.fail(f"{cell} was fitted again"))
+    np.testing.assert_array_equal(S.predictions(cell)["test"], first["test"])
+    assert set(first) == {"validation", "test", "seconds", "cpu_seconds"}
+    others = [
+        cell._replace(predictor="knn"),
+        cell._replace(score="nima"),
+        cell._replace(seed=1),
+        cell._replace(without="DIFF"),
+    ]
+    assert len({S.kept_at(one) for one in [cell, *others]}) == 5
+    before = S.kept_at(cell)
+    scores = small / "cems" / "Model_Perf" / "aug_10k" / "clip_score_with_time_TAESD.csv"
+    rows = pd.read_csv(scores)
+    rows.assign(clip_score=rows["clip_score"] + 1).to_csv(scores, index=False)
+    S.read_table.cache_clear()
+    assert S.kept_at(cell) != before
+
+
+def test_leaving_out_a_set_leaves_it_out_of_all_but_test(small: Path) -> None:
+    sets = S.read_table().study.sets
+    whole = S.positions(S.Cell("mean", "nima", 0))
+    without = S.positions(S.Cell("mean", "nima", 0, "PP"))
+    for name in ("train", "validation"):
+        np.testing.assert_array_equal(without[name], whole[name][sets[whole[name]] != "PP"])
+    np.testing.assert_array_equal(without["test"], whole["test"][sets[whole["test"]] == "PP"])
+    kept = S.predictions(S.Cell("mean", "nima", 0, "PP"))
+    quality, _ = S.quality_of("nima", without["train"])
+    np.testing.assert_allclose(kept["test"][0], quality[without["train"]].mean(0))
+
+
+def test_only_a_change_that_can_matter_makes_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = tmp_path / "stages" / "predictors"
+    shutil.copytree(ROOT / "stages" / "predictors", room)
+    monkeypatch.setattr(S, "ROOT", tmp_path)
+    knn, mean = S.settings("predictor=knn")["predictor"], S.settings("predictor=mean")["predictor"]
+    before = S.code_of(knn), S.code_of(mean)
+
+    def change(module: str, old: str, new: str) -> tuple[str, str]:
+        text = (room / module).read_text()
+        assert old in text
+        (room / module).write_text(text.replace(old, new, 1))
+        return S.code_of(knn), S.code_of(mean)
+
+    assert change("knn.py", "ROWS = 512", "# a remark\nROWS = 512") == before
+    assert change("knn.py", '"""Quality of', '"""The quality of') == before
+    assert change("gbm.py", "import numpy as np", "import numpy as np\nX = 1") == before
+    own = change("knn.py", "ROWS = 512", "ROWS = 513")
+    assert own[0] != before[0] and own[1] == before[1]
+    shared = change("tfidf.py", "import numpy as np", "import numpy as np\nX = 1")  # knn → features → tfidf
+    assert shared[0] != own[0] and shared[1] == before[1]
+
+
+def test_an_ensemble_depends_on_its_members_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "stages" / "predictors"
+    shutil.copytree(ROOT / "stages" / "predictors", room)
+    monkeypatch.setattr(S, "ROOT", tmp_path)
+    section = S.settings("predictor=ensemble")["predictor"]
+    before = S.code_of(section)
+    (room / "gbm.py").write_text((room / "gbm.py").read_text() + "\nX = 1\n")
+    assert S.code_of(section) != before
+
+
+def test_with_seed_reaches_every_seed_and_thread() -> None:
+    section = {"seed": 0, "threads": 2, "features": {"seed": 0, "words": True}, "alphas": [1, 2]}
+    expected = {"seed": 7, "threads": 1, "features": {"seed": 7, "words": True}, "alphas": [1, 2]}
+    assert S.with_seed(section, 7) == expected
+
+
+def test_every_predictor_takes_its_seed_from_the_studys() -> None:
+    """`with_seed` sets every seed of a section: right only as long as conf/ ties them all to one."""
+    for name in S.options():
+        assert S.with_seed(S.settings(f"predictor={name}")["predictor"], 5) == S.with_seed(
+            S.settings(f"predictor={name}", "seed=5")["predictor"], 5
+        )
+        section = S.settings(f"predictor={name}", "seed=5")["predictor"]
+        assert _seeds(section) <= {5}
+
+
+def _seeds(section: object) -> set[int]:
+    if not isinstance(section, dict):
+        return set()
+    own = {section["seed"]} if "seed" in section else set()
+    return own.union(*(_seeds(part) for part in section.values()))
+
+
+def test_figures_in_words() -> None:
+    assert S.spread(pd.Series([0.1, 0.3]), "+.1f", 100) == "+20.0 ± 14.1"
+    assert S.spread(pd.Series([0.1, np.nan]), "+.1f", 100) == "+10.0 (1 of 2)"
+    assert S.spread(pd.Series([np.nan]), ".1f") == "never"
+    assert S.markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+
+
+def test_the_default_predictor_is_the_studys() -> None:
+    target = S.settings()["predictor"]["_target_"]
+    assert S.settings(f"predictor={S.default_predictor()}")["predictor"]["_target_"] == target

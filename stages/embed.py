@@ -1,0 +1,75 @@
+"""Embed images with every image encoder: `embed MODEL` → data/embeddings/MODEL/ENCODER/part-*.parquet.
+
+`embed` alone embeds the prompts with the same encoders' text side → data/prompt_embeddings/ENCODER.parquet.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.records import Prompt
+from stages.runtime import build, load_params, pick_device, run_stage
+from stages.scorers.scoring import drawn, over_images
+from stages.store import atomic_path, read_table, scratch, sha256, write_embeddings
+from stages.store.images import link_or_copy, read_shard, shard_paths, write_image_embeddings
+
+
+def embed_prompts(folder: Path, encoders: dict[str, Any]) -> str:
+    """Embed every prompt's text, each different one once."""
+    import numpy as np
+
+    prompts = read_table("data/prompts.parquet", Prompt)
+    ids, texts = list(prompts["prompt_id"]), list(prompts["prompt"])
+    unique = sorted(set(texts))
+    where = {text: row for row, text in enumerate(unique)}
+    for name, encoder in encoders.items():
+        kept = scratch("prompt_embeddings", encoder.fingerprint_parts, encoder.device, ids, texts)
+        if not kept.exists():
+            size = encoder.batch_size
+            rows = np.concatenate(
+                [encoder.encode_texts(unique[start : start + size]) for start in range(0, len(unique), size)]
+            )
+            write_embeddings(kept, ids, rows[[where[text] for text in texts]])
+        link_or_copy(kept, folder / f"{name}.parquet")
+    return f"{len(ids)} prompts"
+
+
+def embed_images(folder: Path, encoders: dict[str, Any], paths: Sequence[Path]) -> str:
+    """Embed every image of a model. A shard that was embedded before is taken from the scratch area."""
+    from tqdm import tqdm
+
+    count = 0
+    for name, encoder in encoders.items():
+        (folder / name).mkdir()
+        for path in tqdm(paths, desc=name, unit="shard"):
+            kept = scratch("embeddings", encoder.fingerprint_parts, encoder.device, sha256(path))
+            if not kept.exists():
+                rows = drawn(read_shard(path))
+                vectors = over_images(rows, encoder.encode_images, encoder.batch_size)
+                write_image_embeddings(
+                    kept, [row.prompt_id for row in rows], [row.seed for row in rows], vectors
+                )
+                count += len(rows)
+            link_or_copy(kept, folder / name / path.name)
+    return f"{count} images now"
+
+
+def main() -> str:
+    model = sys.argv[1] if sys.argv[1:] else None
+    params = load_params()
+    device = pick_device(**params["compute"])
+    encoders = {
+        name: build(config, f"encoders.{name}", device=device) for name, config in params["encoders"].items()
+    }
+    with atomic_path(f"data/embeddings/{model}" if model else "data/prompt_embeddings") as folder:
+        folder.mkdir()
+        if model is None:
+            done = embed_prompts(folder, encoders)
+        else:
+            done = f"{embed_images(folder, encoders, shard_paths(f'data/images/{model}'))} of {model}"
+    return f"embed: {done} with {', '.join(encoders) or 'no encoder'} on {device}"
+
+
+if __name__ == "__main__":
+    run_stage(main)

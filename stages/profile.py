@@ -1,0 +1,31 @@
+"""Measure what a model's images cost on this machine: `models.MODEL` → metrics/profile/MODEL.json."""
+
+import sys
+
+from stages.generators.profiling import profile
+from stages.records import Prompt
+from stages.runtime import build, load_params, pick_device, run_stage
+from stages.store import read_table, write_json
+
+
+def main() -> str:
+    (model,) = sys.argv[1:]
+    params = load_params()
+    generator = build(
+        params["models"][model]["generator"],
+        f"models.{model}.generator",
+        device=pick_device(**params["compute"]),
+        threads=params["compute"]["threads"],
+    )
+    prompts = read_table("data/prompts.parquet", Prompt)["prompt"]
+    found = profile(generator, list(prompts.head(50)))
+    write_json(f"metrics/profile/{model}.json", found, digits=4)
+    rates, best = found["images_per_second"], found["best_batch"]
+    return (
+        f"profile: {model} on {found['measured_on']}: {found['seconds']:.3f} s (± {found['seconds_std']:.3f}) and "
+        f"{found['gflops']:.1f} GFLOPs per image, {found['memory_gb']:.2f} GB; {rates[best]:.2f} images/s in batches of {best}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,58 @@
+"""How alike the pictures are that a model makes of one prompt."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_BLOCK = 4_000_000
+"""Numbers of embeddings in hand at once."""
+
+
+def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
+    """Mean over all unordered pairs of a prompt's pictures of max(100 · cos(i, j), 0): 0 to 100.
+
+    Higher is more repeatable. Bent, CVPR 2024 workshops (arXiv 2404.08799), there with CLIP ViT-B/32.
+
+    Args:
+        images: [n, d] embeddings by one image encoder.
+        groups: int [n], the prompt of each, 0 to n_groups - 1; in any order, of any sizes.
+        n_groups: how many prompts.
+
+    Returns:
+        float64 [n_groups]; NaN where a prompt has fewer than two pictures.
+    """
+    scores = np.full(n_groups, np.nan)
+    if not len(images):
+        return scores
+    order = np.argsort(groups, kind="stable")
+    vectors = np.asarray(images, np.float32)[order]
+    sizes = np.bincount(groups, minlength=n_groups)
+    starts = np.cumsum(sizes) - sizes
+    for size in np.unique(sizes[sizes >= 2]):
+        which = np.flatnonzero(sizes == size)
+        left, right = np.triu_indices(size, k=1)
+        step = max(1, _BLOCK // (size * vectors.shape[1]))
+        for first in range(0, len(which), step):
+            part = which[first : first + step]
+            stack = vectors[starts[part][:, None] + np.arange(size)]
+            products = (stack @ stack.transpose(0, 2, 1)).astype(np.float64)
+            lengths = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
+            cosines = products[:, left, right] / (lengths[:, left] * lengths[:, right])
+            scores[part] = 100 * np.clip(cosines, 0, 1).mean(axis=1)
+    return scores
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The semantic consistency score, from stored embeddings; see `semantic_consistency`.
+
+    Attributes:
+        encoder: name of the encoder whose embeddings it takes.
+    """
+
+    encoder: str
+    grouped: bool = True
+
+    def score(self, images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """As `EmbeddingScorer.score`: float64 [g]."""
+        return semantic_consistency(images, groups, len(texts))

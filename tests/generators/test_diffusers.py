@@ -1,0 +1,206 @@
+"""Every class of pipeline: what is drawn is what plain diffusers draws, and only safe files are read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.generators import DiffusersModel, UniformBatches
+from stages.records import BadInput
+from tests.generators.tiny import PIPELINES, SIDE
+
+Tiny = Callable[[str], Path]
+ITEMS = [(prompt, seed) for prompt in ("a red dog", "a cat", "x") for seed in (0, 1, 7)]
+
+
+def plain(folder: Path, name: str, **changes: Any) -> Any:
+    """One image by plain diffusers, as anybody would write it."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    how = PIPELINES[name][1]
+
+    def draw(prompt: str, seed: int, n: int = 1) -> np.ndarray:
+        generators = [torch.Generator("cpu").manual_seed(seed) for _ in range(n)]
+        return pipeline(
+            prompt,
+            num_images_per_prompt=n,
+            num_inference_steps=how["steps"],
+            guidance_scale=how["guidance"],
+            generator=generators if n > 1 else generators[0],
+            output_type="np",
+            **how.get("call", {}),
+            **changes,
+        ).images[0]
+
+    return draw
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_one_image_is_what_plain_diffusers_draws_bit_for_bit(tiny: Tiny, name: str) -> None:
+    draw = plain(tiny(name), name)
+    model = UniformBatches(DiffusersModel(str(tiny(name)), **PIPELINES[name][1]), 1)
+    drawn = model.draw(*zip(*ITEMS, strict=True))
+    assert drawn.shape == (len(ITEMS), SIDE, SIDE, 3) and drawn.dtype == np.float32
+    for picture, item in zip(drawn, ITEMS, strict=True):
+        np.testing.assert_array_equal(picture, draw(*item), strict=True)
+    # Not by being the same all over: pictures differ by seed and by prompt.
+    assert np.abs(drawn[0] - drawn[1]).max() > 0.1 and np.abs(drawn[0] - drawn[3]).max() > 0.1
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_in_batches_of_a_fixed_size_nothing_but_prompt_and_seed_decides(tiny: Tiny, name: str) -> None:
+    model = UniformBatches(DiffusersModel(str(tiny(name)), **PIPELINES[name][1]), 4)
+    drawn = model.draw(*zip(*ITEMS, strict=True))
+    assert model.size == 4, "no fall-back was needed"
+    order = np.random.default_rng(0).permutation(len(ITEMS))
+    again = model.draw(*zip(*[ITEMS[i] for i in order], strict=True))
+    np.testing.assert_array_equal(again, drawn[order])
+    for i, (prompt, seed) in enumerate(ITEMS[:3]):
+        np.testing.assert_array_equal(model.draw([prompt], [seed])[0], drawn[i])
+    if name != "amused":  # whose own pipeline takes no list of generators
+        for picture, item in zip(drawn[:3], ITEMS, strict=False):
+            np.testing.assert_array_equal(picture, plain(tiny(name), name)(*item, n=4))
+    singly = DiffusersModel(str(tiny(name)), **PIPELINES[name][1]).draw(["a cat"], [1])
+    np.testing.assert_allclose(model.draw(["a cat"], [1]), singly, atol=1e-3)
+
+
+def test_text_encoders_run_once_for_each_text(tiny: Tiny) -> None:
+    model = DiffusersModel(str(tiny("sdxl")), **PIPELINES["sdxl"][1])
+    rows: list[int] = []
+    encoders = [model.pipeline.text_encoder, model.pipeline.text_encoder_2]
+    for encoder in encoders:
+        encoder.forward._forward = counting(encoder.forward._forward, rows)
+    model.draw(["a cat"] * 3 + ["a dog"], [0, 1, 2, 0])
+    model.draw(["a dog", "a dog"], [1, 2])
+    assert sum(rows) == 2 * len(encoders)
+
+
+def counting(forward: Callable[..., Any], rows: list[int]) -> Callable[..., Any]:
+    def counted(input_ids: Any, **options: Any) -> Any:
+        rows.append(len(input_ids))
+        return forward(input_ids, **options)
+
+    return counted
+
+
+def test_a_negative_prompt_counts(tiny: Tiny) -> None:
+    how = PIPELINES["sd"][1]
+    with_it = DiffusersModel(str(tiny("sd")), **how, call={"negative_prompt": "blue"})
+    expected = plain(tiny("sd"), "sd", negative_prompt="blue")
+    np.testing.assert_array_equal(with_it.draw(["a cat"], [0])[0], expected("a cat", 0))
+    assert with_it.draw(["a cat", "a dog"], [0, 1]).shape == (2, SIDE, SIDE, 3)
+    assert np.abs(expected("a cat", 0) - plain(tiny("sd"), "sd")("a cat", 0)).max() > 1e-3
+
+
+def test_another_decoder_scheduler_and_size_are_configuration(tiny: Tiny) -> None:
+    from diffusers import AutoencoderTiny, EulerDiscreteScheduler
+
+    model = DiffusersModel(
+        str(tiny("sd")),
+        steps=2,
+        guidance=1.0,
+        width=SIDE * 2,
+        height=SIDE,
+        components={"vae": {"class": "AutoencoderTiny", "model": str(tiny("taesd"))}},
+        scheduler={"class": "EulerDiscreteScheduler", "timestep_spacing": "trailing"},
+    )
+    assert model.draw(["a cat"], [0]).shape == (1, SIDE, SIDE * 2, 3)
+    assert isinstance(model.pipeline.vae, AutoencoderTiny)
+    assert isinstance(model.pipeline.scheduler, EulerDiscreteScheduler)
+    assert model.pipeline.scheduler.config.timestep_spacing == "trailing"
+    assert model.pipeline.scheduler.config.beta_end == 0.02, "the rest stays the model's own"
+
+
+def test_a_lora_changes_the_picture_by_its_scale(tiny: Tiny, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny("sd"))
+    pipeline.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = peft.get_peft_model_state_dict(pipeline.unet)
+    torch.manual_seed(0)
+    layers = {name: torch.randn_like(weight) for name, weight in layers.items()}
+    StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers)
+    how = PIPELINES["sd"][1]
+    part = {"model": str(tmp_path), "weight_name": "pytorch_lora_weights.safetensors"}
+    models = [
+        DiffusersModel(str(tiny("sd")), **how, lora=lora)
+        for lora in (None, {**part, "scale": 0.0}, {**part, "scale": 1.0})
+    ]
+    none, off, on = (model.draw(["a cat"], [0]) for model in models)
+    np.testing.assert_allclose(off, none, atol=1e-4)
+    assert np.abs(on - none).max() > 1e-2
+    assert len({str(model.fingerprint_parts) for model in models}) == 3
+
+
+def test_what_decides_an_image_is_in_the_fingerprint(tiny: Tiny, tmp_path: Path) -> None:
+    base: dict[str, Any] = {"model": str(tiny("sd")), "steps": 2, "guidance": 5.0, "threads": 1}
+    here = DiffusersModel(**base).fingerprint_parts
+    assert DiffusersModel(**base).fingerprint_parts == here
+    assert "torch" in here["libraries"] and here["dtype"] == "float32"
+    for change in (
+        {"steps": 3},
+        {"guidance": 4.0},
+        {"width": 32},
+        {"call": {"negative_prompt": "blue"}},
+        {"scheduler": {"class": "EulerDiscreteScheduler"}},
+        {"components": {"vae": {"class": "AutoencoderTiny", "model": str(tiny("taesd"))}}},
+        {"batch_size": 2},
+        {"threads": 2},
+    ):
+        assert DiffusersModel(**{**base, **change}).fingerprint_parts != here, change
+    import shutil
+
+    copy = shutil.copytree(tiny("sd"), tmp_path / "copy")
+    assert DiffusersModel(**{**base, "model": str(copy)}).fingerprint_parts == here, "not where it lies"
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert DiffusersModel(**{**base, "model": str(copy)}).fingerprint_parts != here
+
+
+def test_pickled_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    copy = shutil.copytree(tiny("sd"), tmp_path / "copy")
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(BadInput, match=r"can't be loaded on cpu .*safetensors"):
+        DiffusersModel(str(copy), steps=1, guidance=1.0).draw(["x"], [0])
+    for path in copy.rglob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(BadInput, match=r"holds no \.safetensors file"):
+        DiffusersModel(str(copy), steps=1, guidance=1.0).draw(["x"], [0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "owner/name"}, "revision must be a commit"),
+        ({"model": "owner/name", "revision": "main"}, "not 'main'"),
+        ({"model": "./nowhere"}, "no such folder"),
+        ({"scheduler": {"class": "Nonsense"}}, "class 'Nonsense' is not one of diffusers"),
+        ({"components": {"vae": {"class": "AutoencoderTiny"}}}, "its part vae has no model"),
+        ({"lora": {"model": "x", "weight_name": "x.bin"}}, "must name a .safetensors file"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(tiny: Tiny, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        DiffusersModel(**{"model": str(tiny("sd")), "steps": 1, "guidance": 1.0, **settings}).draw(["x"], [0])
+
+
+def test_a_hub_that_cant_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = DiffusersModel("owner/no-such-model", revision="0" * 40, steps=1, guidance=1.0)
+    with pytest.raises(BadInput, match=r"owner/no-such-model can't be loaded on cpu .*check the network"):
+        model.draw(["x"], [0])
+    assert model.fingerprint_parts["weights"] == {"hub_id": "owner/no-such-model", "revision": "0" * 40}

@@ -1,0 +1,49 @@
+"""What a profile counts and measures."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.generators import DiffusersModel
+from stages.generators.profiling import count_gflops, profile
+from tests.generators.conftest import Fake
+from tests.generators.tiny import PIPELINES
+
+
+def test_operations_are_counted_by_hand() -> None:
+    import torch
+
+    class Product(Fake):
+        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+            torch.zeros(50, 20) @ torch.zeros(20, 10)  # 50 · 10 · 20 multiply-adds
+            return super().draw(prompts, seeds)
+
+    assert count_gflops(Product(device="cpu")) == pytest.approx(2 * 50 * 10 * 20 / 1e9)
+
+
+def test_operations_of_a_true_pipeline_grow_with_its_steps(tiny: Callable[[str], Path]) -> None:
+    counts = [
+        count_gflops(DiffusersModel(str(tiny("amused")), **{**PIPELINES["amused"][1], "steps": steps}))
+        for steps in (1, 2, 3)
+    ]
+    assert counts[2] - counts[1] == pytest.approx(counts[1] - counts[0]) and counts[1] > counts[0] > 0
+
+
+def test_times_are_those_of_single_images_and_the_best_batch_is_found() -> None:
+    class Slow(Fake):
+        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+            if len(prompts) > 8:
+                raise RuntimeError("out of memory")
+            time.sleep(0.02 if len(prompts) < 8 else 0.1)  # up to 4 at once cost as much as one
+            return super().draw(prompts, seeds)
+
+    slow = Slow(device="cpu")
+    found = profile(slow, ["a", "b"], images=5)
+    assert found["seconds"] == pytest.approx(0.02, rel=0.5) and found["seconds_std"] < 0.02
+    assert found["best_batch"] == 4 and set(found["images_per_second"]) == {1, 2, 4, 8}
+    assert found["images_per_second"][4] == pytest.approx(200, rel=0.5)
+    assert 0.01 < found["memory_gb"] < 100 and found["images"] == 5 and found["measured_on"]
+    assert all(len(batch) == 1 for batch in slow.batches[:7]), "two to warm up, five that count"

@@ -37,7 +37,7 @@ lint: setup
 	mypy
 
 bench: setup
-	python -m benchmarks
+	python -m benchmarks short
 
 setup: .venv/.installed
 

@@ -30,6 +30,7 @@ SCORES = ("nima", "clip", "mixed")
 SEEDS = (0, 1, 2, 3, 4)
 RESAMPLES = 1000
 CSV = S.RESULTS / "routers.csv"
+LEAD = ["score", "predictor", "less", "seeds", "area_lead", "low", "high", "seeds_ahead"]
 PAIRED = S.RESULTS / "routers_paired.csv"
 
 
@@ -46,9 +47,9 @@ def figures(cell: S.Cell) -> dict[str, Any]:
     predictor, score, seed = cell[:3]
     side, cost = S.sides(seed), S.read_table().cost
     quality, _ = S.quality_of(score, side["train"])
-    true, held = quality[side["test"]], quality[side["validation"]]
     kept = S.predictions(cell)
-    predicted, before = kept["test"], kept["validation"]
+    true, held = quality[side["test"]], quality[kept["held_at"]]
+    predicted, before = kept["test"], kept["held"]
     best = metrics.best_single(true)
     alone, alone_cost = float(true[:, best].mean()), float(cost[best])
     shown = metrics.choice_metrics(true, predicted, policies.best_predicted(predicted, cost))
@@ -128,7 +129,7 @@ def paired(cells: Sequence[S.Cell], against: str) -> pd.DataFrame:
                     "seeds_ahead": int((lead[:, 0] > 0).sum()),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=LEAD)
 
 
 COLUMNS: Mapping[str, tuple[str, str, float]] = {

@@ -167,13 +167,23 @@ def fit(cell: Cell) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         model.fit(batch["train"], quality[side["train"]], (batch["validation"], quality[side["validation"]]))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        found = {name: model.predict(batch[name]) for name in ("validation", "test")}
+        found = {"test": model.predict(batch["test"])}
+        if model.held_out is None:
+            found["validation"] = model.predict(batch["validation"])
+            found["held"], found["held_at"] = found["validation"], side["validation"]
+        else:  # it learnt from validation: these are of fits that had not seen the prompt
+            found["validation"] = model.held_out[len(side["train"]) :]
+            found["held"], found["held_at"] = (
+                model.held_out,
+                np.concatenate([side["train"], side["validation"]]),
+            )
     with atomic_path(kept_at(cell)) as temporary, open(temporary, "wb") as file:
         np.savez(file, **found, seconds=wall, cpu_seconds=cpu)
 
 
 def predictions(cell: Cell) -> dict[str, np.ndarray]:
-    """What `fit` kept: predicted quality [n, m] of `validation` and `test`, `seconds`, `cpu_seconds`.
+    """What `fit` kept: predicted quality [n, m] of `validation` and `test`, `seconds`, `cpu_seconds`; and `held`,
+    predictions that knobs may be chosen on, of the prompts at the positions `held_at`.
 
     Fits first where nothing is kept.
     """

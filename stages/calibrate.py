@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 
 from stages.predictors import load_predictor
@@ -13,7 +14,7 @@ from stages.router import KNOBS, TARGETS, ModelInfo, Router, check_policy
 from stages.routing.calibrate import choose
 from stages.routing.quality import Quality
 from stages.runtime import build, load_params, run_stage
-from stages.store import load_study, read_json, sha256
+from stages.store import Study, load_study, read_json, sha256
 
 FILES = ("data/prompts.parquet", "data/performance.parquet", "data/split.parquet")
 
@@ -43,6 +44,14 @@ def check_encoders(router: Router, batch: PromptBatch) -> None:
                 f"data/text/{name}.parquet: not the vectors that encoder {name} gives on this machine, so its "
                 f"weights have changed since; delete scratch/text, run `dvc repro --force encode`, then `dvc repro`"
             )
+
+
+def held_out(study: Study, models: list[str]) -> tuple[Study, np.ndarray]:
+    """Prompts with predictions of a fit that had not seen them (validation's, or leave-one-out ones of train's
+    too), in the order of the study; predicted quality [n, m]."""
+    rows = pd.read_parquet("data/predictor/held_out.parquet").set_index("prompt_id")
+    held = study.take(np.flatnonzero(np.isin(study.prompt_ids, rows.index)))
+    return held, rows.loc[held.prompt_ids, models].to_numpy(np.float64)
 
 
 def main() -> str:
@@ -76,8 +85,8 @@ def main() -> str:
     except ValueError as error:
         raise BadInput(f"params.yaml: {error}") from error
     predictor = load_predictor("data/predictor")
-    true = quality.of(validation.raw)
-    predicted = predictor.predict(validation.batch)
+    held, predicted = held_out(study, models)
+    true = quality.of(held.raw)
     calibrations = {
         name: {target: choose(name, predicted, true, cost, target) for target in TARGETS} for name in KNOBS
     }
@@ -97,7 +106,7 @@ def main() -> str:
             "cost": params["cost"],
             "split": params["split"],
             "prompts": {name: int((side == name).sum()) for name in SPLITS},
-            "calibrated_on": len(validation),
+            "calibrated_on": len(held),
             **provenance(),
         },
     )

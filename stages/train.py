@@ -3,11 +3,21 @@
 import time
 
 import numpy as np
+import pandas as pd
 
-from stages.predictors import save_predictor
+from stages.predictors import Predictor, save_predictor
 from stages.routing.quality import fit_quality
 from stages.runtime import build, load_params, pick_device, run_stage
-from stages.store import atomic_path, load_study, write_json
+from stages.store import Study, atomic_path, load_study, write_json
+
+
+def held_out(predictor: Predictor, train: Study, validation: Study) -> pd.DataFrame:
+    """Predictions that no knob chosen on them is flattered by: a row per prompt_id, a column per model."""
+    if predictor.held_out is None:
+        ids, quality = validation.prompt_ids, predictor.predict(validation.batch)
+    else:
+        ids, quality = np.concatenate([train.prompt_ids, validation.prompt_ids]), predictor.held_out
+    return pd.DataFrame(quality, columns=list(validation.models)).assign(prompt_id=ids)
 
 
 def main() -> str:
@@ -28,6 +38,7 @@ def main() -> str:
     with atomic_path("data/predictor") as folder:
         save_predictor(predictor, folder)
         write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
+        held_out(predictor, train, validation).to_parquet(folder / "held_out.parquet", index=False)
     return f"train: {params['predictor']['_target_'].rsplit('.', 1)[-1]} on {len(train)} prompts in {seconds:.1f} s"
 
 

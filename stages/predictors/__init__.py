@@ -11,6 +11,7 @@ from stages.predictors.factorisation import Factorisation
 from stages.predictors.features import Features
 from stages.predictors.folder import load_predictor, save_predictor
 from stages.predictors.gbm import Gbm
+from stages.predictors.kernel import Kernel
 from stages.predictors.knn import Knn
 from stages.predictors.mean import Mean
 from stages.predictors.mlp import Mlp
@@ -25,6 +26,7 @@ __all__ = [
     "Factorisation",
     "Features",
     "Gbm",
+    "Kernel",
     "Knn",
     "Mean",
     "Mlp",

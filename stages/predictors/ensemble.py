@@ -45,8 +45,13 @@ class Ensemble(Learner):
             raise BadInput(
                 "ensemble: fitted weights need validation prompts; pass them, or set weights to equal"
             )
-        for member in self.members.values():
+        for name, member in self.members.items():
             member.fit(prompts, quality, validation)
+            if member.held_out is not None:
+                raise BadInput(
+                    f"ensemble: member {name} learns from validation, on which the ensemble's knobs are chosen; "
+                    f"set predictor.members.{name}.learn_validation to false"
+                )
         k, m = len(self.members), quality.shape[1]
         self._factors = np.full((2, k), 1 / k)  # of differences, and of level
         self._shift = np.zeros(m)

@@ -118,7 +118,7 @@ class Features:
             )
         fitted = FittedFeatures(self, {}, texts, {})
         for name in names:
-            vectors = _embedding(prompts, name).astype(np.float64)
+            vectors = embedding(prompts, name).astype(np.float64)
             fitted.widths[name] = vectors.shape[1]
             basis = None
             if self.embedding_components is not None:
@@ -204,7 +204,7 @@ class FittedFeatures:
         dense: dict[str, Array] = {}
         sparse: dict[str, csr_array] = {}
         for name, width in self.widths.items():
-            vectors = _embedding(prompts, name)
+            vectors = embedding(prompts, name)
             if vectors.shape[1] != width:
                 raise BadInput(
                     f"embeddings {name!r} are {vectors.shape[1]} wide, but the predictor was fitted on {width}; "
@@ -254,7 +254,8 @@ class FittedFeatures:
         return cls(spec, dict(state["widths"]), texts, blocks)
 
 
-def _embedding(prompts: PromptBatch, name: str) -> Array:
+def embedding(prompts: PromptBatch, name: str) -> Array:
+    """An encoder's vectors float32 [n, d], or BadInput where the batch lacks them."""
     if name not in prompts.embeddings:
         known = ", ".join(sorted(prompts.embeddings)) or "none (text=tfidf)"
         raise BadInput(

@@ -14,6 +14,7 @@ KINDS = {
     "mlp": "mlp:Mlp",
     "gbm": "gbm:Gbm",
     "svm": "svm:Svm",
+    "kernel": "kernel:Kernel",
     "factorisation": "factorisation:Factorisation",
     "ensemble": "ensemble:Ensemble",
     "cems": "cems:Cems",

@@ -38,6 +38,10 @@ class Predictor(Protocol):
     kind: ClassVar[str]
     models: int | None
     """m, the number of models; None until fitted."""
+    held_out: Array | None
+    """Set by a fit that learnt from validation too: float64 [n + v, m], for each training and then each
+    validation prompt what a fit without that prompt predicts. None where validation was not learnt from:
+    `predict` of it is then what a choice of knobs may look at. Not saved."""
 
     def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self: ...
 
@@ -86,6 +90,8 @@ class Learner(ABC):
     kind: ClassVar[str]
     models: int | None = None
     """m, the number of models; None until fitted."""
+    held_out: Array | None = None
+    """See `Predictor`."""
 
     def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self:
         """Learn from n prompts and quality float64 [n, m]; see `Predictor`."""
@@ -97,6 +103,7 @@ class Learner(ABC):
                     f"validation quality has {held.shape[1]} models, training quality {values.shape[1]}"
                 )
             validation = (validation[0], held)
+        self.held_out = None
         self._fit(prompts, values, validation)
         self.models = values.shape[1]
         return self

@@ -33,3 +33,19 @@ class PromptBatch:
         """The prompts at the integer positions `index`, in that order."""
         texts = [self.texts[i] for i in index]
         return PromptBatch(texts, {name: rows[index] for name, rows in self.embeddings.items()})
+
+    def joined(self, other: "PromptBatch") -> "PromptBatch":
+        """These prompts, then those of `other`.
+
+        Raises:
+            BadInput: they have been encoded by different encoders.
+        """
+        if set(self.embeddings) != set(other.embeddings):
+            raise BadInput(
+                f"embeddings {sorted(self.embeddings)} and {sorted(other.embeddings)} can't be joined; "
+                f"encode both batches alike"
+            )
+        return PromptBatch(
+            [*self.texts, *other.texts],
+            {name: np.vstack([rows, other.embeddings[name]]) for name, rows in self.embeddings.items()},
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.records import BadInput
+from stages.text.lean_bert import LeanBert
 from stages.text.weights import fingerprint, weights_sha256
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class SentenceEncoder:
         dtype: torch dtype of the weights, as `float32`.
         batch_size: texts per batch.
         max_length: longest input in tokens, the rest is cut off; the model's own where None.
+        layers: give the mean over tokens of every layer's states, the input embeddings first, side by side
+            (7 x 384 values for MiniLM), rather than the sentence embedding: early layers know words and style
+            that the last one has forgotten. The last layer's part, at unit length, is the sentence embedding.
     """
 
     def __init__(
@@ -42,10 +46,11 @@ class SentenceEncoder:
         dtype: str = "float32",
         batch_size: int = 64,
         max_length: int | None = None,
+        layers: bool = False,
     ) -> None:
         self.model, self.package, self.revision = model, package, revision
         self.device, self.dtype = device, dtype
-        self.batch_size, self.max_length = batch_size, max_length
+        self.batch_size, self.max_length, self.layers = batch_size, max_length, layers
 
     def place(self) -> str:
         """Where the weights will be read: a folder's path, or a hub id.
@@ -101,19 +106,53 @@ class SentenceEncoder:
         """One batch: n texts → float32 [n, d].
 
         Raises:
-            BadInput: the model can't be loaded.
+            BadInput: the model can't be loaded, or `layers` is asked of one that is no mean-pooled BERT.
         """
+        lean = self._lean
+        if self.layers:
+            if lean is None:
+                raise BadInput(
+                    f"{self.model} is not a BERT whose mean over tokens is the sentence embedding, so its layers "
+                    f"can't be read; set layers to false (text=minilm), or choose such a model"
+                )
+            return lean.layers(texts).reshape(len(texts), -1)
+        if lean is not None:
+            mean = lean.layers(texts)[:, -1]
+            return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True), np.float32)
         vectors = self._network.encode(
             list(texts), batch_size=max(len(texts), 1), show_progress_bar=False, convert_to_numpy=True
         )
         return np.asarray(vectors, np.float32)
 
     @cached_property
+    def _lean(self) -> LeanBert | None:
+        """The same arithmetic without the library's generality, where the model is a plain BERT."""
+        network: Any = self._network
+        if [type(module).__name__ for module in network] != ["Transformer", "Pooling", "Normalize"]:
+            return None
+        body, pooling = network[0].auto_model, network[1].pooling_mode
+        if pooling not in ("mean", ["mean"], ("mean",)) or type(body).__name__ != "BertModel":
+            return None
+
+        def tokenize(texts: list[str]) -> list[list[int]]:
+            found = network.tokenizer(
+                texts,
+                truncation=True,
+                max_length=network.max_seq_length,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+            return list(found["input_ids"])
+
+        return LeanBert(body, tokenize)
+
+    @cached_property
     def _facts(self) -> dict[str, Any]:
-        network = self._network
+        network: Any = self._network
+        depth = network[0].auto_model.config.num_hidden_layers + 1 if self.layers else 1
         return {
             "encoder": type(self).__name__,
-            "dim": network.get_embedding_dimension(),
+            "dim": depth * network.get_embedding_dimension(),
             "max_length": network.max_seq_length,
             "dtype": self.dtype,
             "modules": [type(module).__name__ for module in network],

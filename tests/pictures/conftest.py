@@ -1,0 +1,106 @@
+"""A result on disk as `evaluate` writes it, for any number of models and prompt sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.evaluate import write_plots
+from stages.records import Prompt
+from stages.routing import calibrate
+from stages.routing.evaluation import evaluate
+from stages.store import write_json, write_table
+
+
+@dataclass(frozen=True)
+class Toy:
+    """What `write_plots` asks of a router: quality is the one raw score."""
+
+    labels: list[str]
+    cost: np.ndarray
+    chosen: np.ndarray
+
+    @property
+    def models(self) -> list[Any]:
+        return [SimpleNamespace(label=label) for label in self.labels]
+
+    @property
+    def quality(self) -> Any:
+        return SimpleNamespace(of=lambda raw: raw["nima"])
+
+    def choose(self, predicted: np.ndarray) -> np.ndarray:
+        return self.chosen
+
+
+def write_result(
+    folder: Path,
+    *,
+    labels: list[str] | None = None,
+    models: int = 4,
+    sets: tuple[str, ...] = ("A", "B"),
+    n: int = 120,
+    noise: float = 0.3,
+    texts: list[str] | None = None,
+    predictions: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Path:
+    """Write metrics/ and data/prompts.parquet below `folder`; returns the folder of the metrics.
+
+    True quality is around 5, rising with the model's price; `noise` (in quality) spoils the prediction.
+    """
+    rng = np.random.default_rng(7)
+    labels = labels or [f"Model {k}" for k in range(models)]
+    names = [f"m{k}" for k in range(len(labels))]
+    cost = 1e-5 * np.linspace(1, 10, len(labels))
+    true = 5 + rng.normal(0, 0.5, (n, len(labels))) + np.linspace(0, 0.5, len(labels))
+    predicted = predictions(true) if predictions else true + rng.normal(0, noise, true.shape)
+    tune = slice(0, n // 2)
+    found: dict[Any, Any] = {
+        policy: {
+            target: calibrate.choose(policy, predicted[tune], true[tune], cost, target)
+            for target in ("quality", "cost")
+        }
+        for policy in ("cost_aware", "cheapest_within")
+    }
+    chosen = found["cost_aware"]["quality"].decide(predicted, cost)
+    side = np.array([sets[i % len(sets)] for i in range(n)])
+    ids = np.array([f"{name}{i}" for i, name in enumerate(side)])
+
+    def measured(rows: np.ndarray) -> dict[str, Any]:
+        return evaluate(
+            predicted[rows], true[rows], {"nima": true[rows]}, cost, names, chosen[rows], found,
+            resamples=60, seed=0,
+        )  # fmt: skip
+
+    metrics = folder / "metrics"
+    write_json(
+        metrics / "evaluate.json",
+        {
+            "labels": dict(zip(names, labels, strict=True)),
+            "score": "nima",
+            **measured(np.arange(n)),
+            "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
+        },
+    )
+    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids)
+    write_plots(metrics / "plots", Toy(labels, cost, chosen), study, predicted)  # type: ignore[arg-type]
+    prompts = pd.DataFrame(
+        {
+            "prompt_id": ids,
+            "prompt": texts or [f"prompt number {i}" for i in range(n)],
+            "set": side,
+            "count": 1,
+        }
+    )
+    write_table(folder / "data" / "prompts.parquet", prompts, Prompt)
+    return metrics
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A result of four models and two prompt sets; its folder of metrics."""
+    return write_result(tmp_path)

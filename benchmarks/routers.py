@@ -150,11 +150,12 @@ def table(rows: pd.DataFrame) -> str:
     parts = []
     for score, part in rows.groupby("score", sort=False):
         order = part.groupby("predictor")["frontier_area"].mean().sort_values(ascending=False).index
+        once = part.drop_duplicates("seed")
         lines = []
         for predictor in order:
             own = part[part["predictor"] == predictor]
-            lines.append([str(predictor), *(S.spread(own[c], f, u) for c, f, u in COLUMNS.values())])
-        once = part.drop_duplicates("seed")
+            name = predictor if len(own) == len(once) else f"{predictor} ({len(own)} of {len(once)} seeds)"
+            lines.append([name, *(S.spread(own[c], f, u) for c, f, u in COLUMNS.values())])
         parts.append(
             f"**{score}** ({once['prompts'].mean():.0f} test prompts, {len(once)} seeds; best single model "
             f"{once['single_quality'].mean():.4f} at ${1000 * once['single_cost'].mean():.4f} per 1000, oracle "

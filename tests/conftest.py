@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# No deadline for one example: how fast a machine is proves nothing about behaviour.
+settings.register_profile("promptroute", deadline=None)
+settings.load_profile("promptroute")
 
 ROOT = Path(__file__).parents[1]
 CEMS = ROOT.parent / "shared" / "data" / "cems"

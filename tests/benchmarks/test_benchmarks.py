@@ -59,6 +59,13 @@ def test_a_rerun_fits_only_what_is_new(small: Path, monkeypatch: pytest.MonkeyPa
     routers.main([*KNN, "--kept"])
 
 
+def test_too_few_seeds_are_named(small: Path) -> None:
+    routers.main(KNN)
+    rows = pd.read_csv(routers.CSV).query("predictor != 'mean' or seed == 0")
+    shown = routers.table(rows)
+    assert "| mean (1 of 2 seeds) |" in shown and "| knn |" in shown
+
+
 def test_paired_areas(small: Path) -> None:
     """A predictor is level with its own copy, and ahead of the null one by what `frontier_area` says."""
     cells = [S.Cell(name, "nima", seed) for name in ("knn", "mean", "ridge") for seed in (0, 1)]

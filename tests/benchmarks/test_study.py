@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import study as S
+from stages.predictors import Mean
+from stages.predictors.predictor import Validation
+from stages.records.batch import PromptBatch
 from stages.runtime.compose import ROOT
 from tests.stages.small import run_chain, table
 
@@ -35,7 +38,9 @@ def test_what_is_kept_is_not_fitted_again(small: Path, monkeypatch: pytest.Monke
     first = S.predictions(cell)
     monkeypatch.setattr(S, "fit", lambda cell: pytest.fail(f"{cell} was fitted again"))
     np.testing.assert_array_equal(S.predictions(cell)["test"], first["test"])
-    assert set(first) == {"validation", "test", "seconds", "cpu_seconds"}
+    assert set(first) == {"validation", "test", "held", "held_at", "seconds", "cpu_seconds"}
+    np.testing.assert_array_equal(first["held"], first["validation"])
+    np.testing.assert_array_equal(first["held_at"], S.sides(0)["validation"])
     others = [
         cell._replace(predictor="knn"),
         cell._replace(score="nima"),
@@ -49,6 +54,25 @@ def test_what_is_kept_is_not_fitted_again(small: Path, monkeypatch: pytest.Monke
     rows.assign(clip_score=rows["clip_score"] + 1).to_csv(scores, index=False)
     S.read_table.cache_clear()
     assert S.kept_at(cell) != before
+
+
+def test_one_that_learns_from_validation_is_judged_on_what_it_held_out(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Greedy(Mean):
+        def _fit(self, prompts: PromptBatch, quality: np.ndarray, validation: Validation) -> None:
+            assert validation is not None
+            super()._fit(prompts, quality, validation)
+            self.held_out = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
+
+    build = S.build
+    monkeypatch.setattr(
+        S, "build", lambda config, where: Greedy() if where == "predictor" else build(config, where)
+    )
+    kept, side = S.predictions(S.Cell("mean", "nima", 0)), S.sides(0)
+    np.testing.assert_array_equal(kept["held_at"], [*side["train"], *side["validation"]])
+    np.testing.assert_array_equal(kept["held"][:, 0], np.arange(len(kept["held_at"])))
+    np.testing.assert_array_equal(kept["validation"], kept["held"][len(side["train"]) :])
 
 
 def test_leaving_out_a_set_leaves_it_out_of_all_but_test(small: Path) -> None:

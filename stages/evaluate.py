@@ -150,7 +150,7 @@ def cost_table(result: dict[str, Any], labels: dict[str, str]) -> str:
             row_text(head),
             *(row_text(line) for line in lines),
             "",
-            "router (knob set on validation): quality "
+            "router (knob set beforehand, not on these prompts): quality "
             + _interval(router["quality_gain"], "+.4f")
             + " and cost "
             + _interval(router["cost_change"], "+.1%")

@@ -16,6 +16,7 @@ from stages.predictors import (
     Factorisation,
     Features,
     Gbm,
+    Kernel,
     Knn,
     Mean,
     Mlp,
@@ -39,13 +40,14 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "gbm": lambda _: Gbm(rounds=10, min_leaf=5),
     "svm": lambda _: Svm(),
     "factorisation": lambda _: Factorisation(),
+    "kernel": lambda _: Kernel(encoder="one", width=4, components=3, min_count=2),
     "ensemble": lambda _: Ensemble(
         {"ridge": Ridge(), "null": Mean(), "votes": CemsFrozen(epochs=1)}, "fitted"
     ),
     "cems": lambda clip: Cems(str(clip), epochs=1, learning_rate=1e-3),
     "cems-frozen": lambda _: CemsFrozen(epochs=2),
 }
-WITH_EMBEDDINGS = ["ridge", "knn", "mlp", "gbm", "svm", "factorisation", "ensemble", "cems-frozen"]
+WITH_EMBEDDINGS = ["ridge", "knn", "mlp", "gbm", "svm", "factorisation", "kernel", "ensemble", "cems-frozen"]
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +94,8 @@ def test_a_row_depends_on_its_own_prompt_alone(fitted: Any, problem: Any, kind: 
     test, _ = problem(25, seed=2)
     whole = predictor.predict(test)
     order = np.random.default_rng(0).permutation(25)
-    # The last bits may differ: products of other shapes are summed in another order (cems: in float32).
-    tolerance = 1e-5 if kind == "cems" else 1e-9
+    # The last bits may differ: products of other shapes are summed in another order (some in float32).
+    tolerance = 1e-5 if kind in ("cems", "kernel") else 1e-9
     np.testing.assert_allclose(predictor.predict(test.take(order)), whole[order], atol=tolerance)
     for i in (0, 7):
         np.testing.assert_allclose(predictor.predict(test.take(np.array([i])))[0], whole[i], atol=tolerance)
@@ -106,7 +108,7 @@ def test_fit_is_deterministic(fitted: Any, problem: Any, tiny_clip: Path, kind: 
     np.testing.assert_array_equal(again.predict(prompts), predictor.predict(prompts))
 
 
-@pytest.mark.parametrize("kind", [k for k in MAKERS if k not in ("mean", "cems")])
+@pytest.mark.parametrize("kind", [k for k in MAKERS if k not in ("mean", "cems", "kernel")])
 def test_it_works_without_embeddings(problem: Any, tiny_clip: Path, kind: str) -> None:
     prompts, quality = problem(60)
     held, held_quality = problem(30, seed=1)

@@ -17,7 +17,8 @@ Compose = Callable[..., dict[str, Any]]
 
 
 def section(compose: Compose, option: str, *overrides: str) -> dict[str, Any]:
-    return compose(f"+predictor={option}", "+seed=7", *overrides)["predictor"]
+    # The group `text` stands before `predictor`, as in conf/config.yaml: an option may bring its own encoder.
+    return compose("+text=minilm", f"+predictor={option}", "+seed=7", *overrides)["predictor"]
 
 
 def test_every_predictor_config_builds_with_its_defaults(compose: Compose) -> None:
@@ -64,3 +65,9 @@ def test_a_bad_setting_is_named(compose: Compose) -> None:
         build(section(compose, "ridge", "predictor.alphas=[-1]"), "predictor")
     with pytest.raises(BadInput, match=r"features\.scale is 'row'"):
         build(section(compose, "knn", "+predictor.features.scale=row"), "predictor")
+
+
+def test_the_kernel_brings_its_encoder(compose: Compose) -> None:
+    brought = compose("predictor=kernel", config="config")
+    assert list(brought["text"]["encoders"]) == [brought["predictor"]["encoder"]]
+    assert list(compose("predictor=ridge", config="config")["text"]["encoders"]) == ["minilm"]

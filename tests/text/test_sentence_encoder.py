@@ -115,3 +115,34 @@ def test_pickled_weights_and_foreign_code_are_refused(weights: Path, tmp_path: P
     with pytest.raises(BadInput, match="can't be loaded"):
         SentenceEncoder(str(foreign)).encode(["a"])
     assert not (tmp_path / "ran").exists()
+
+
+def test_layers_hold_every_layers_mean_and_end_with_the_sentence_embedding(
+    minilm: SentenceEncoder, weights: Path
+) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    layers = SentenceEncoder(ID, PACKAGE, layers=True)
+    rows = encode_all(layers, TEXTS, 4, progress=False)
+    assert rows.shape == (6, 7 * 384) == (6, layers.description["dim"])
+    last = rows[:, -384:]
+    np.testing.assert_allclose(
+        last / np.linalg.norm(last, axis=1, keepdims=True), minilm.encode(TEXTS), atol=1e-5
+    )
+    tokens = AutoTokenizer.from_pretrained(weights)(TEXTS[0], return_tensors="pt")
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(weights)(**tokens, output_hidden_states=True).hidden_states
+    np.testing.assert_allclose(rows[0], torch.cat([one[0].mean(0) for one in states]).numpy(), atol=1e-5)
+    assert layers.fingerprint != minilm.fingerprint
+
+
+def test_layers_of_another_kind_of_model_are_refused(weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights, tmp_path / "model")
+    config = tmp_path / "model" / "1_Pooling" / "config.json"
+    facts = json.loads(config.read_text())
+    changed = {name: False for name in facts if name.startswith("pooling_mode")}
+    config.write_text(json.dumps({**facts, **changed, "pooling_mode_cls_token": True}))
+    with pytest.raises(BadInput, match="its layers can't be read; set layers to false"):
+        SentenceEncoder(str(tmp_path / "model"), layers=True).encode(["a cat"])
+    assert SentenceEncoder(str(tmp_path / "model")).encode(["a cat"]).shape == (1, 384)

@@ -9,7 +9,13 @@ from typing import Any
 from stages.runtime import build
 
 CONF = Path(__file__).parents[2] / "conf" / "text"
-EXPECTED = {"tfidf": [], "minilm": ["minilm"], "clip": ["clip"], "minilm_clip": ["minilm", "clip"]}
+EXPECTED = {
+    "tfidf": [],
+    "minilm": ["minilm"],
+    "layers": ["minilm_layers"],
+    "clip": ["clip"],
+    "minilm_clip": ["minilm", "clip"],
+}
 
 
 def test_every_text_config_builds(compose: Callable[..., dict[str, Any]]) -> None:

@@ -1,0 +1,125 @@
+"""Kernel ridge regression against its formula, worked out the long way."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.predictors import Ensemble, Kernel
+from stages.predictors.targets import Targets
+from stages.predictors.tfidf import TfIdf
+from stages.records import BadInput
+from stages.records.batch import PromptBatch
+
+
+def small(**settings: Any) -> Kernel:
+    return Kernel(**{"encoder": "one", "width": 4, "components": 3, "min_count": 2} | settings)
+
+
+def matern(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
+    r = np.sqrt(3) * np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1)) / length
+    return (1 + r) * np.exp(-r)
+
+
+def median_distance(rows: np.ndarray) -> float:
+    far = [((a - b) ** 2).sum() for i, a in enumerate(rows) for b in rows[i + 1 :]]
+    return float(np.sqrt(np.median(far)))
+
+
+def by_hand(model: Kernel, prompts: PromptBatch, quality: np.ndarray, test: PromptBatch) -> np.ndarray:
+    """The docstring's formula in float64, without any of the code's short cuts."""
+    vectors, unseen = (batch.embeddings["one"].astype(np.float64) for batch in (prompts, test))
+    mean, spread = vectors.mean(0), vectors.std(0)
+    z, z_test = (np.clip((rows - mean) / spread, -4, 4) for rows in (vectors, unseen))
+    _, axes = np.linalg.eigh(z.T @ z)
+    axes = axes[:, ::-1][:, :3]
+    z, z_test = z @ axes, z_test @ axes
+    e, e_test = (
+        rows[:, -4:] / np.linalg.norm(rows[:, -4:], axis=1, keepdims=True) for rows in (vectors, unseen)
+    )
+    tfidf = TfIdf.fit(prompts.texts, "characters", (2, 5), 2)
+    c, c_test = (tfidf.transform(batch.texts).toarray() for batch in (prompts, test))
+    lengths = model.state_length * median_distance(z), model.sentence_length * median_distance(e)
+
+    def k(z1: np.ndarray, e1: np.ndarray, c1: np.ndarray) -> np.ndarray:
+        return matern(z1, z, lengths[0]) * np.exp(c1 @ c.T - 1) + model.sentence_weight * matern(
+            e1, e, lengths[1]
+        )
+
+    targets = Targets.fit(quality)
+    weights = np.linalg.solve(k(z, e, c) + model.alpha * np.eye(len(z)), targets.encode(quality))
+    return targets.decode(k(z_test, e_test, c_test) @ weights)
+
+
+@pytest.mark.parametrize("settings", [{}, {"alpha": 0.3, "state_length": 1.5}, {"sentence_weight": 0.0}])
+def test_it_is_its_formula(problem: Any, settings: dict[str, float]) -> None:
+    (prompts, quality), (test, _) = problem(50), problem(20, seed=2)
+    model = small(**settings).fit(prompts, quality)
+    expected = by_hand(model, prompts, quality, test)
+    assert np.ptp(expected, axis=0).min() > 0.1
+    np.testing.assert_allclose(model.predict(test), expected, atol=2e-4)
+
+
+def test_held_out_is_what_a_fit_without_the_prompt_predicts(problem: Any) -> None:
+    (prompts, quality), (held, held_quality) = problem(40), problem(12, seed=1)
+    model = small().fit(prompts, quality, (held, held_quality))
+    assert model.held_out is not None and model.held_out.shape == (52, 3)
+    both, true = prompts.joined(held), np.vstack([quality, held_quality])
+    np.testing.assert_allclose(  # validation was learnt from, as if it had been training
+        model.predict(held), small().fit(both, true).predict(held), atol=1e-9
+    )
+    # Everything but the one weight vector stays as it is with the prompt: so does the check, with a kernel by hand.
+    k = model._similarity(model._z, model._e, model._c).astype(np.float64)
+    y = model._targets.encode(true)
+    for i in (0, 17, 45):
+        rest = np.delete(np.arange(52), i)
+        weights = np.linalg.solve(k[np.ix_(rest, rest)] + np.eye(51), y[rest])
+        expected = model._targets.decode((k[i, rest] @ weights)[None])[0]
+        np.testing.assert_allclose(model.held_out[i], expected, atol=1e-4)
+        assert np.abs(model.held_out[i] - model.predict(both.take(np.array([i])))[0]).max() > 1e-3
+
+
+def test_validation_is_left_alone_where_asked(problem: Any) -> None:
+    (prompts, quality), held = problem(40), problem(12, seed=1)
+    alone = small(learn_validation=False).fit(prompts, quality, held)
+    assert alone.held_out is None
+    np.testing.assert_array_equal(alone.predict(held[0]), small().fit(prompts, quality).predict(held[0]))
+    model = small().fit(prompts, quality, held)
+    assert model.held_out is not None
+    model.fit(prompts, quality)  # a second fit leaves nothing of the first
+    assert model.held_out is None
+
+
+def test_an_ensemble_refuses_a_member_that_learns_from_its_knobs_prompts(problem: Any) -> None:
+    (prompts, quality), held = problem(40), problem(12, seed=1)
+    with pytest.raises(BadInput, match=r"member kernel learns from validation.*learn_validation to false"):
+        Ensemble({"kernel": small()}).fit(prompts, quality, held)
+    Ensemble({"kernel": small(learn_validation=False)}).fit(prompts, quality, held)
+
+
+def test_bad_settings_and_batches_are_named(problem: Any) -> None:
+    prompts, quality = problem(20)
+    for settings, message in [
+        ({"alpha": 0.0}, "alpha is 0.0"),
+        ({"state_length": -1.0}, "state_length is -1"),
+        ({"components": 0}, "components is 0"),
+        ({"sentence_weight": -0.1}, "sentence_weight is -0.1"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            small(**settings)
+    with pytest.raises(BadInput, match=r"width is 9.*'one' are 6 wide"):
+        small(width=9).fit(prompts, quality)
+    with pytest.raises(BadInput, match="no embeddings 'minilm_layers'"):
+        Kernel().fit(prompts, quality)
+    with pytest.raises(BadInput, match="can't be joined"):
+        small().fit(prompts, quality, (PromptBatch(prompts.texts), quality))
+
+
+def test_prompts_without_known_characters_and_equal_prompts_still_get_a_prediction(problem: Any) -> None:
+    prompts, quality = problem(30)
+    model = small().fit(prompts, quality)
+    one = {"one": np.zeros((1, 6), np.float32)}
+    assert np.isfinite(model.predict(PromptBatch(["猫"], one))).all()
+    same = PromptBatch(["a cat"] * 5, {"one": np.ones((5, 6), np.float32)})
+    flat = small().fit(same, quality[:5]).predict(same)
+    np.testing.assert_allclose(flat, np.tile(flat[0], (5, 1)), atol=1e-6)

@@ -22,7 +22,7 @@ repro: setup
 	@python -m stages.evaluate --show
 
 test: setup
-	pytest
+	pytest -n 2 --dist loadfile
 
 published: setup
 	dvc exp run -S experiment=published

@@ -41,7 +41,8 @@ class Kernel(Learner):
     Fitting takes memory for three float32 [n, n] and time that grows with n³: some 20,000 prompts on a laptop.
 
     Args:
-        encoder: whose vectors it sees; must be in the batch.
+        encoder: whose vectors it sees. None: those of the one encoder that there is; where there is none
+            (text=tfidf), spelling alone counts, k = exp(c·c' - 1).
         width: of one layer's state; the last `width` columns make the sentence embedding. None: all columns.
         components: principal components kept of the states.
         alpha: regularisation, > 0: variance of the noise, where a target's variance is 1.
@@ -53,7 +54,7 @@ class Kernel(Learner):
     """
 
     kind: ClassVar[str] = "kernel"
-    encoder: str = "minilm_layers"
+    encoder: str | None = None
     width: int | None = 384
     components: int = 400
     alpha: float = 1.0
@@ -81,12 +82,13 @@ class Kernel(Learner):
             prompts, quality = prompts.joined(validation[0]), np.vstack([quality, validation[1]])
         self._targets = Targets.fit(quality)
         y = self._targets.encode(quality)
-        vectors = embedding(prompts, self.encoder)
+        self._name = self._encoder_of(prompts)
+        vectors = self._vectors(prompts)
         self._wide = vectors.shape[1]
-        if self.width is not None and self.width > self._wide:
+        if self._name is not None and self.width is not None and self._wide % self.width:
             raise BadInput(
-                f"kernel: width is {self.width}, but embeddings {self.encoder!r} are {self._wide} wide; "
-                f"set predictor.width to the width of one layer"
+                f"kernel: width is {self.width}, but embeddings {self._name!r} are {self._wide} wide; "
+                f"set predictor.width to the width of one layer, or to null where there is but one"
             )
         self._mean, spread = vectors.mean(0), vectors.std(0)
         self._factor = np.where(spread > 1e-6, 1 / np.where(spread > 1e-6, spread, 1), 0).astype(np.float32)
@@ -123,10 +125,10 @@ class Kernel(Learner):
             self.held_out = self._targets.decode(y - self._weights / own[:, None])
 
     def _predict(self, prompts: PromptBatch) -> Array:
-        vectors = embedding(prompts, self.encoder)
+        vectors = self._vectors(prompts)
         if vectors.shape[1] != self._wide:
             raise BadInput(
-                f"embeddings {self.encoder!r} are {vectors.shape[1]} wide, but the predictor was fitted on "
+                f"embeddings {self._name!r} are {vectors.shape[1]} wide, but the predictor was fitted on "
                 f"{self._wide}; use the text encoder that it was trained with"
             )
         columns = np.empty((len(prompts), self._weights.shape[1]))
@@ -136,6 +138,23 @@ class Kernel(Learner):
             c = self._tfidf.transform(prompts.texts[part]).astype(np.float32)
             columns[part] = self._similarity(z, e, c) @ self._weights
         return self._targets.decode(columns)
+
+    def _encoder_of(self, prompts: PromptBatch) -> str | None:
+        """The encoder to learn from; None where there is none."""
+        if self.encoder is not None or not prompts.embeddings:
+            return self.encoder
+        if len(prompts.embeddings) > 1:
+            raise BadInput(
+                f"kernel: there are several encoders' embeddings ({', '.join(sorted(prompts.embeddings))}); "
+                f"name one with predictor.encoder"
+            )
+        return next(iter(prompts.embeddings))
+
+    def _vectors(self, prompts: PromptBatch) -> Array:
+        """The encoder's vectors, float32 [n, wide]; of width 0 where there is no encoder."""
+        if self._name is None:
+            return np.zeros((len(prompts), 0), np.float32)
+        return embedding(prompts, self._name)
 
     def _standard(self, vectors: Array) -> Array:
         """States float32 [n, wide], each column of unit variance."""
@@ -160,13 +179,15 @@ class Kernel(Learner):
             spelled[part] = (c[part] @ self._c_columns).toarray()
         spelled -= 1
         np.exp(spelled, out=spelled)
+        if self._name is None:
+            return spelled
         spelled *= _matern(z, self._z, self._z_norm, self._lengths[0])
         if self.sentence_weight:
             spelled += np.float32(self.sentence_weight) * _matern(e, self._e, self._e_norm, self._lengths[1])
         return spelled
 
     def _widths(self) -> dict[str, int]:
-        return {self.encoder: self._wide}
+        return {} if self._name is None else {self._name: self._wide}
 
     def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         arrays = {
@@ -182,11 +203,12 @@ class Kernel(Learner):
             "tfidf.columns": self._c.indices,
             "tfidf.ends": self._c.indptr,
         }
-        return {"terms": list(self._tfidf.terms)}, arrays | self._targets.arrays()
+        return {"encoder": self._name, "terms": list(self._tfidf.terms)}, arrays | self._targets.arrays()
 
     def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
         from scipy.sparse import csr_array
 
+        self._name = state["encoder"]
         self._targets = Targets.from_arrays(arrays)
         self._mean, self._factor, self._axes = arrays["mean"], arrays["factor"], arrays["axes"]
         self._z, self._e, self._weights = arrays["states"], arrays["sentences"], arrays["weights"]

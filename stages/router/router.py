@@ -315,7 +315,10 @@ class Router:
         encoders = {name: dict(encoder.description) for name, encoder in self._loaded.items()}
         fingerprints = {name: encoder.fingerprint for name, encoder in self._loaded.items()}
         with atomic_path(folder) as temporary:
-            shutil.copytree(predictor, temporary / "predictor")
+            # held_out.parquet has done its work: it was for choosing the knobs.
+            shutil.copytree(
+                predictor, temporary / "predictor", ignore=shutil.ignore_patterns("held_out.parquet")
+            )
             write_json(
                 temporary / "router.json",
                 {

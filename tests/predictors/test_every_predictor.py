@@ -40,7 +40,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "gbm": lambda _: Gbm(rounds=10, min_leaf=5),
     "svm": lambda _: Svm(),
     "factorisation": lambda _: Factorisation(),
-    "kernel": lambda _: Kernel(encoder="one", width=4, components=3, min_count=2),
+    "kernel": lambda _: Kernel(encoder="one", width=2, components=3, min_count=2),
     "ensemble": lambda _: Ensemble(
         {"ridge": Ridge(), "null": Mean(), "votes": CemsFrozen(epochs=1)}, "fitted"
     ),

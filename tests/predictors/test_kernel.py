@@ -1,11 +1,12 @@
 """Kernel ridge regression against its formula, worked out the long way."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.predictors import Ensemble, Kernel
+from stages.predictors import Ensemble, Kernel, load_predictor, save_predictor
 from stages.predictors.targets import Targets
 from stages.predictors.tfidf import TfIdf
 from stages.records import BadInput
@@ -13,7 +14,7 @@ from stages.records.batch import PromptBatch
 
 
 def small(**settings: Any) -> Kernel:
-    return Kernel(**{"encoder": "one", "width": 4, "components": 3, "min_count": 2} | settings)
+    return Kernel(**{"encoder": "one", "width": 3, "components": 3, "min_count": 2} | settings)
 
 
 def matern(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
@@ -35,7 +36,7 @@ def by_hand(model: Kernel, prompts: PromptBatch, quality: np.ndarray, test: Prom
     axes = axes[:, ::-1][:, :3]
     z, z_test = z @ axes, z_test @ axes
     e, e_test = (
-        rows[:, -4:] / np.linalg.norm(rows[:, -4:], axis=1, keepdims=True) for rows in (vectors, unseen)
+        rows[:, -3:] / np.linalg.norm(rows[:, -3:], axis=1, keepdims=True) for rows in (vectors, unseen)
     )
     tfidf = TfIdf.fit(prompts.texts, "characters", (2, 5), 2)
     c, c_test = (tfidf.transform(batch.texts).toarray() for batch in (prompts, test))
@@ -110,7 +111,7 @@ def test_bad_settings_and_batches_are_named(problem: Any) -> None:
     with pytest.raises(BadInput, match=r"width is 9.*'one' are 6 wide"):
         small(width=9).fit(prompts, quality)
     with pytest.raises(BadInput, match="no embeddings 'minilm_layers'"):
-        Kernel().fit(prompts, quality)
+        Kernel(encoder="minilm_layers").fit(prompts, quality)
     with pytest.raises(BadInput, match="can't be joined"):
         small().fit(prompts, quality, (PromptBatch(prompts.texts), quality))
 
@@ -123,3 +124,29 @@ def test_prompts_without_known_characters_and_equal_prompts_still_get_a_predicti
     same = PromptBatch(["a cat"] * 5, {"one": np.ones((5, 6), np.float32)})
     flat = small().fit(same, quality[:5]).predict(same)
     np.testing.assert_allclose(flat, np.tile(flat[0], (5, 1)), atol=1e-6)
+
+
+def test_without_an_encoder_spelling_alone_counts(problem: Any, tmp_path: Path) -> None:
+    (prompts, quality), (test, _) = problem(50), problem(20, seed=2)
+    texts, unseen = PromptBatch(prompts.texts), PromptBatch(test.texts)
+    model = Kernel(min_count=2).fit(texts, quality)
+    tfidf = TfIdf.fit(prompts.texts, "characters", (2, 5), 2)
+    c, c_test = (tfidf.transform(batch.texts).toarray() for batch in (prompts, test))
+    targets = Targets.fit(quality)
+    weights = np.linalg.solve(np.exp(c @ c.T - 1) + np.eye(50), targets.encode(quality))
+    expected = targets.decode(np.exp(c_test @ c.T - 1) @ weights)
+    assert np.ptp(expected, axis=0).min() > 0.1
+    np.testing.assert_allclose(model.predict(unseen), expected, atol=2e-4)
+    save_predictor(model, tmp_path / "saved")
+    np.testing.assert_array_equal(load_predictor(tmp_path / "saved").predict(unseen), model.predict(unseen))
+
+
+def test_the_one_encoder_that_there_is_is_taken_and_of_several_one_must_be_named(problem: Any) -> None:
+    prompts, quality = problem(30)
+    one = PromptBatch(prompts.texts, {"one": prompts.embeddings["one"]})
+    found = small(encoder=None).fit(one, quality)
+    np.testing.assert_array_equal(found.predict(one), small().fit(prompts, quality).predict(prompts))
+    with pytest.raises(BadInput, match=r"several encoders' embeddings \(one, two\); name one with predictor"):
+        small(encoder=None).fit(prompts, quality)
+    with pytest.raises(BadInput, match="no embeddings 'one'"):
+        found.predict(PromptBatch(prompts.texts))

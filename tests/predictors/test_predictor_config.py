@@ -69,5 +69,5 @@ def test_a_bad_setting_is_named(compose: Compose) -> None:
 
 def test_the_kernel_brings_its_encoder(compose: Compose) -> None:
     brought = compose("predictor=kernel", config="config")
-    assert list(brought["text"]["encoders"]) == [brought["predictor"]["encoder"]]
+    assert list(brought["text"]["encoders"]) == ["minilm_layers"]
     assert list(compose("predictor=ridge", config="config")["text"]["encoders"]) == ["minilm"]

@@ -478,3 +478,31 @@ def test_compose_writes_the_projects_parameters(
     with pytest.raises(BadInput, match=r"predictor=null: .*; conf/ holds every group and its options"):
         module.main()
     assert (tmp_path / "params.yaml").read_bytes() == before
+
+
+def test_a_predictor_that_learns_from_validation_has_its_knob_set_on_held_out_predictions(
+    tmp_path: Path,
+) -> None:
+    printed = run_chain(tmp_path, "predictor=kernel", "text=tfidf")
+    assert printed["train"].startswith("train: Kernel on 120 prompts in ")
+    side, rows = sides(tmp_path), table().set_index("prompt_id")
+    held = pd.read_parquet(tmp_path / "data/predictor/held_out.parquet").set_index("prompt_id")
+    assert set(held.index) == set(side.index[side != "test"])
+    router = Router.load(tmp_path / "data/router")
+    assert router.about["calibrated_on"] == 135
+    assert not (tmp_path / "data/router/predictor/held_out.parquet").exists()
+    # Not what the fitted predictor says of them: it has seen them, and would flatter its knob.
+    true = rows.loc[held.index, [f"nima {model}" for model in MODELS]].to_numpy()
+    seen = router.predict(list(rows.loc[held.index, "prompt"]))
+    error, flattered = (((guess - true) ** 2).mean() for guess in (held[list(MODELS)].to_numpy(), seen))
+    assert flattered < error
+
+
+def test_held_out_predictions_are_validations_where_it_taught_nothing(study: Path) -> None:
+    held = pd.read_parquet(study / "data/predictor/held_out.parquet").set_index("prompt_id")
+    side = sides(study)
+    assert set(held.index) == set(side.index[side == "validation"])
+    prompts = table().set_index("prompt_id").loc[held.index, "prompt"]
+    np.testing.assert_allclose(
+        held[list(MODELS)], Router.load(study / "data/router").predict(list(prompts)), atol=1e-9
+    )

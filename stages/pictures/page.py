@@ -83,7 +83,7 @@ def headline(result: Result) -> list[str]:
     return [
         f"The router's cost changes by {interval(router['cost_change'], 1, share=True, signed=True)} and its mean "
         f"quality by {interval(router['quality_gain'], 3, signed=True)} against {model}, the best single model, "
-        f"with its knob set beforehand on the validation split.",
+        f"with its knob set beforehand, on other prompts.",
         f"On the frontier read off these prompts, the best single model's quality costs "
         f"{interval(frontier['iso_quality_cost'], 1, share=True, signed=True, missing=never)}; at no more than its cost "
         f"the router goes {interval(frontier['share_to_oracle'], 1, share=True)} of the way "

@@ -8,7 +8,7 @@ NARROW = "\u00a0"  # a space that no line breaks at
 
 # strategy → name, and what it does. Those in PREDICTED see the prediction only.
 STRATEGIES = {
-    "router": ("router", "the trained router, its knob set on the validation split"),
+    "router": ("router", "the trained router, its knob set beforehand on other prompts"),
     "oracle": ("oracle", "each prompt's truly best model: the most that any router can reach"),
     "random": ("random", "a model at random"),
     "best_predicted": (

@@ -1,0 +1,54 @@
+"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/scenes/."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.mini.captions import PROMPT_SETS, Caption, caption_from_plain, draw_captions
+from stages.mini.scenes import SIDE, draw
+from stages.mini.settings import load_settings
+from stages.runtime import run_stage
+from stages.store import atomic_path
+
+FOLDER = Path("data/mini/scenes")
+
+
+def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
+    """Write scenes as one folder: images.npy (uint8 [n, 64, 64, 3]) and captions.jsonl."""
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        images = np.lib.format.open_memmap(
+            temporary / "images.npy", mode="w+", dtype=np.uint8, shape=(len(captions), SIDE, SIDE, 3)
+        )
+        with open(temporary / "captions.jsonl", "w", encoding="utf-8") as lines:
+            for index, caption in enumerate(captions):
+                images[index] = draw(caption.scene)
+                lines.write(json.dumps(asdict(caption)) + "\n")
+        images.flush()
+
+
+def read_scenes(folder: Path | str = FOLDER) -> tuple[NDArray[np.uint8], list[Caption]]:
+    """Read what `write_scenes` wrote: pictures (mapped, not loaded) and captions, in one order."""
+    folder = Path(folder)
+    with open(folder / "captions.jsonl", encoding="utf-8") as lines:
+        captions = [caption_from_plain(json.loads(line)) for line in lines]
+    return np.load(folder / "images.npy", mmap_mode="r"), captions
+
+
+def main() -> str:
+    settings = load_settings("scenes")
+    captions = [
+        caption
+        for name in PROMPT_SETS
+        for caption in draw_captions(name, settings["per_set"], settings["seed"])
+    ]
+    order = np.random.default_rng(settings["seed"]).permutation(len(captions))
+    write_scenes(FOLDER, [captions[index] for index in order])
+    return f"scenes: {len(captions)} captioned scenes"
+
+
+if __name__ == "__main__":
+    run_stage(main)

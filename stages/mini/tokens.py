@@ -1,0 +1,42 @@
+"""The small world's tokenizer: byte pairs learned from our own captions, as a `CLIPTokenizer`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+CONTEXT = 64  # tokens, the two marks of start and end included
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def train_tokenizer(texts: Iterable[str], size: int = 2048) -> Any:
+    """Learn a CLIP tokenizer of at most `size` tokens; every byte is one, so any text can be encoded.
+
+    The end mark has the highest number, by which CLIP finds where a text ends; it also pads.
+    """
+    import json
+
+    from tokenizers import pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    bare = CLIPTokenizer()  # knows CLIP's way of splitting words, and no word
+    learner = bare.backend_tokenizer
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - 2 - len(alphabet),
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    model = json.loads(learner.to_str())["model"]
+    words = [*sorted(model["vocab"], key=model["vocab"].__getitem__)]
+    words += [letter + "</w>" for letter in alphabet if letter + "</w>" not in model["vocab"]]
+    vocab = {word: index for index, word in enumerate(dict.fromkeys([*words, START, END]))}
+    merges: Any = [tuple(pair) for pair in model["merges"]]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
+
+
+def encode(tokenizer: Any, texts: list[str]) -> Any:
+    """Token ids, int64 tensor [n, CONTEXT], padded and cut as the pipelines do it."""
+    return tokenizer(
+        texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+    ).input_ids

@@ -1,0 +1,125 @@
+"""Train the latent diffusion with its U-Net: params `diffusion` → mini/weights/diffusion/."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.mini import train_clip, train_vae
+from stages.mini.draw_scenes import read_scenes
+from stages.mini.inputs import TextInputs, embed_texts, encode_images
+from stages.mini.settings import WEIGHTS, load_settings
+from stages.mini.training import Step, compute_device, fit, forget
+from stages.runtime import run_stage
+from stages.store import atomic_path
+
+FOLDER = WEIGHTS / "diffusion"
+DROP = 0.1  # share of captions left out, for guidance
+
+
+def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDTH) -> Any:
+    """An untrained `UNet2DConditionModel` for latents of 16 × 16; captions are attended to at 8 × 8."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=latents,
+        out_channels=latents,
+        layers_per_block=1,
+        block_out_channels=(32, 64, 96),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=text_width,
+        attention_head_dim=4,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+        use_linear_projection=True,
+    )
+
+
+def new_scheduler() -> Any:
+    """DDIM that predicts velocity, and whose last training step is pure noise, so that colours come out right."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,  # what Stable Diffusion's pipeline expects; of no effect with trailing steps
+    )
+
+
+def train(
+    latents: Tensor, texts: TextInputs, settings: dict[str, Any], device: str
+) -> tuple[Any, list[float]]:
+    """Train on latents, float32 [n, channels, 16, 16] of unit size; returns the U-Net and the loss of each step."""
+    torch.manual_seed(settings["seed"])
+    unet = new_unet(latents.shape[1], texts.states.shape[2]).to(device)
+    scheduler = new_scheduler()
+
+    def loss_of(step: Step) -> Tensor:
+        rows = step.rows(len(latents), settings["batch"])
+        clean = latents[rows].to(device)
+        noise = step.normal(clean.shape, device)
+        times = torch.from_numpy(step.rng.integers(0, scheduler.config.num_train_timesteps, len(rows))).to(
+            device
+        )
+        states, _ = texts.batch(rows, step.rng.random(len(rows)) < DROP, device)
+        made = unet(scheduler.add_noise(clean, noise, times), times, states).sample
+        return F.mse_loss(made, scheduler.get_velocity(clean, noise, times))
+
+    return unet, fit("diffusion", unet, loss_of, settings)
+
+
+def load_inputs(vae: Any, examples: int, device: str) -> tuple[Any, Any, Tensor, TextInputs]:
+    """The text encoder with its tokenizer, and what it and an autoencoder make of the first `examples` scenes."""
+    images, captions = read_scenes()
+    encoder, tokenizer = train_clip.text_encoder()
+    scale = vae.to(device).config.scaling_factor
+    latents = encode_images(
+        images[:examples], lambda batch: vae.encode(batch).latent_dist.mean * scale, device
+    )
+    texts = embed_texts(encoder, tokenizer, [caption.text for caption in captions[:examples]], device)
+    return encoder, tokenizer, latents, texts
+
+
+def pipeline(vae: Any, encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:
+    """An ordinary `StableDiffusionPipeline` of our parts, half precision, on the CPU."""
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    plain = CLIPTextModel(CLIPTextConfig(**encoder.config.to_dict()))
+    plain.load_state_dict(encoder.text_model.state_dict())
+    pipe: Any = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=plain,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return pipe.to("cpu", torch.float16)
+
+
+def main() -> str:
+    from diffusers import AutoencoderKL
+
+    settings, device = load_settings("diffusion"), compute_device()
+    vae = AutoencoderKL.from_pretrained(train_vae.FOLDER)
+    encoder, tokenizer, latents, texts = load_inputs(vae, settings["examples"], device)
+    unet, losses = train(latents, texts, settings, device)
+    with atomic_path(FOLDER) as temporary:
+        pipeline(vae, encoder, tokenizer, unet, new_scheduler()).save_pretrained(temporary)
+    forget("diffusion", settings)
+    return f"diffusion: loss {losses[-1]:.4f}" if losses else "diffusion: was trained"
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,66 @@
+"""Train the tiny autoencoder that can stand in for the latent diffusion's own: params `tiny` → mini/weights/tiny/.
+
+As with the published tiny autoencoders, its latents are those of the larger one, already scaled, so a pipeline
+takes it as `vae` without any other change.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.mini.draw_scenes import read_scenes
+from stages.mini.settings import WEIGHTS, load_settings
+from stages.mini.train_vae import FOLDER as VAE
+from stages.mini.train_vae import LATENTS, NOISE, reconstruction_loss
+from stages.mini.training import Step, compute_device, fit, forget, to_tensor
+from stages.runtime import run_stage
+from stages.store import atomic_path
+
+FOLDER = WEIGHTS / "tiny"
+
+
+def new_tiny(latents: int = LATENTS) -> Any:
+    """An untrained `AutoencoderTiny`: 64 × 64 pixels ↔ 16 × 16 latents."""
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny(
+        encoder_block_out_channels=(16, 16, 16),
+        decoder_block_out_channels=(16, 16, 16),
+        latent_channels=latents,
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
+    )
+
+
+def train(images: Any, vae: Any, settings: dict[str, Any], device: str) -> tuple[Any, list[float]]:
+    """Distil an `AutoencoderKL` on pictures, uint8 [n, 64, 64, 3]; returns the tiny one and each step's loss."""
+    torch.manual_seed(settings["seed"])
+    tiny, vae = new_tiny(vae.config.latent_channels).to(device), vae.to(device).eval()
+
+    def loss_of(step: Step) -> Tensor:
+        wanted = to_tensor(images[step.rows(len(images), settings["batch"])], device)
+        with torch.no_grad():
+            latents = vae.encode(wanted).latent_dist.mean * vae.config.scaling_factor
+        noisy = latents + NOISE * step.normal(latents.shape, device)
+        made = tiny.decode(noisy).sample
+        return reconstruction_loss(made, wanted) + 0.1 * F.mse_loss(tiny.encode(wanted).latents, latents)
+
+    return tiny, fit("tiny", tiny, loss_of, settings)
+
+
+def main() -> str:
+    from diffusers import AutoencoderKL
+
+    settings, device = load_settings("tiny"), compute_device()
+    images, _ = read_scenes()
+    tiny, losses = train(images, AutoencoderKL.from_pretrained(VAE), settings, device)
+    with atomic_path(FOLDER) as temporary:
+        tiny.half().cpu().save_pretrained(temporary)
+    forget("tiny", settings)
+    return f"tiny: loss {losses[-1]:.4f}" if losses else "tiny: was trained"
+
+
+if __name__ == "__main__":
+    run_stage(main)

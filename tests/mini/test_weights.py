@@ -1,0 +1,73 @@
+"""What stands in git: the weights as they are, their size, and that each loads by its ordinary way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from stages.mini.captions import PROMPT_SETS
+from stages.mini.write_prompts import read_prompts
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "mini" / "weights"
+PARAMS = yaml.safe_load((ROOT / "mini" / "params.yaml").read_text())
+MODELS = PARAMS["measure"]["models"]
+pytestmark = pytest.mark.skipif(
+    not WEIGHTS.is_dir(), reason="mini/weights is not there yet; `dvc repro mini/dvc.yaml` trains it"
+)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_all_weights_together_are_small_and_of_half_precision() -> None:
+    from safetensors import safe_open
+
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
+    assert 0 < sum(path.stat().st_size for path in files) <= 20e6
+    for path in files:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as tensors:
+                kinds = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118
+            assert kinds <= {"F16", "I64"}, path
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_draws_from_its_folder(name: str) -> None:
+    from stages.mini.measure import generate, load_model
+
+    torch.set_num_threads(1)
+    pipe = load_model(name, "cpu")
+    call = {**MODELS[name], "steps": 2}
+    one = generate(pipe, ["a red circle"], seed=1, **call, batch=1)
+    assert one.shape == (1, 64, 64, 3) and one.dtype == np.uint8 and one.std() > 0
+    np.testing.assert_array_equal(one, generate(pipe, ["a red circle"], seed=1, **call, batch=1))
+
+
+def test_clip_and_nima_load() -> None:
+    import open_clip
+
+    from stages.mini.train_nima import load_nima, mean_score
+
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS / 'clip'}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'clip'}")(["a star", "a red ring"])
+    assert model.eval().encode_text(tokens).shape == (2, 96)
+    assert preprocess is not None
+    score = mean_score(load_nima()(torch.zeros(1, 3, 64, 64)))
+    assert 1 <= score.item() <= 10
+
+
+def test_prompt_files_are_what_their_settings_give() -> None:
+    from stages.mini.captions import draw_captions
+
+    settings = PARAMS["prompts"]
+    for name in PROMPT_SETS:
+        rows = read_prompts(name)
+        assert len(rows) == settings["n"]
+        drawn = draw_captions(name, 25, settings["seed"], distinct=True)
+        assert rows[:25] == [(caption.text, caption.statement) for caption in drawn]

@@ -13,7 +13,7 @@ from stages.records.batch import PromptBatch
 from stages.router import KNOBS, TARGETS, ModelInfo, Router, check_policy
 from stages.routing.calibrate import choose
 from stages.routing.quality import Quality
-from stages.runtime import build, load_params, run_stage
+from stages.runtime import build, load_params, run_stage, study_models, study_scorers
 from stages.store import Study, load_study, read_json, sha256
 
 FILES = ("data/prompts.parquet", "data/performance.parquet", "data/split.parquet")
@@ -58,11 +58,10 @@ def main() -> str:
     params = load_params()
     policy = params["policy"]
     check_policy(policy["name"], policy["target"], "params.yaml: policy")
-    published = params["published"]
     fitted = read_json("data/predictor/quality.json")
     models, quality = fitted["models"], Quality(**fitted["quality"])
     encoders = params["text"]["encoders"]
-    study, side = load_study("data", models, list(published["scorers"]), list(encoders))
+    study, side = load_study("data", models, list(study_scorers(params)), list(encoders))
     validation = study.take(np.flatnonzero(side == "validation"))
     if not len(validation):
         raise BadInput(
@@ -70,16 +69,19 @@ def main() -> str:
         )
     measured = study.take(np.flatnonzero(side == "train")).measured_seconds()
 
-    facts = {**published["models"], **params["models"]}
+    facts = study_models(params)
     if lost := [name for name in models if name not in facts]:
         raise BadInput(
-            f"params.yaml: the predictor was trained for {', '.join(lost)} too, which published.models lacks; "
+            f"params.yaml: the predictor was trained for {', '.join(lost)} too, which the study lacks; "
             f"run `dvc repro` so that it is trained again"
         )
     profiles = {
         name: {**(facts[name].get("profile") or {}), "measured_seconds": measured.get(name)}
         for name in models
     }
+    for name in params["profiled"]:
+        fresh = read_json(f"data/profile/{name}.json")
+        profiles[name] |= {**fresh, "measured_seconds": fresh["seconds"]}
     try:
         cost = build(params["cost"], "cost")(profiles)
     except ValueError as error:

@@ -21,7 +21,7 @@ from stages.records import BadInput, Scorer
 from stages.router import Router
 from stages.routing import metrics, policies
 from stages.routing.evaluation import evaluate, frontier_points, strategy_rows
-from stages.runtime import build, load_params, run_stage
+from stages.runtime import build, load_params, run_stage, study_scorers
 from stages.store import Study, atomic_path, join, load_study, read_json, write_json
 from stages.table import performance
 
@@ -194,7 +194,7 @@ def main() -> str:
         result = measure(router, study, router.predict(study.batch), resamples, params["seed"])
         write_json(options.out, {"labels": labels, **result})
     else:
-        scores = list(params["published"]["scorers"])
+        scores = list(study_scorers(params))
         whole, side = load_study("data", router.names, scores, list(router.encoders))
         study = whole.take(np.flatnonzero(side == "test"))
         if not len(study):

@@ -1,4 +1,4 @@
-"""Measure what a model's images cost on this machine: `models.MODEL` → metrics/profile/MODEL.json."""
+"""Measure what a model's images cost on this machine: `models.MODEL` → data/profile/MODEL.json."""
 
 import sys
 
@@ -19,7 +19,7 @@ def main() -> str:
     )
     prompts = read_table("data/prompts.parquet", Prompt)["prompt"]
     found = profile(generator, list(prompts.head(50)))
-    write_json(f"metrics/profile/{model}.json", found, digits=4)
+    write_json(f"data/profile/{model}.json", found, digits=4)
     rates, best = found["images_per_second"], found["best_batch"]
     return (
         f"profile: {model} on {found['measured_on']}: {found['seconds']:.3f} s (± {found['seconds_std']:.3f}) and "

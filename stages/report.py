@@ -8,9 +8,9 @@ The page needs nothing beside it: send it to anybody, open it anywhere.
 from pathlib import Path
 from typing import Any
 
-from stages.pictures import page, paint, pick, read_result
-from stages.records import Prompt
-from stages.runtime import load_params, run_stage
+from stages.pictures import load_drawn, page, paint, pick, read_result
+from stages.records import Performance, Prompt
+from stages.runtime import load_params, run_stage, study_scorers
 from stages.store import atomic_path, read_table
 
 METRICS, REPORT = Path("metrics"), Path("report")
@@ -18,23 +18,31 @@ METRICS, REPORT = Path("metrics"), Path("report")
 
 def data_label(params: dict[str, Any]) -> str:
     """Where the true quality comes from, for people."""
-    published = params.get("published") or {}
-    found = [str(published.get("label") or "published scores")] if published.get("models") else []
-    return " and ".join([*found, *(["images drawn here"] if params.get("models") else [])])
+    published = params["published"]
+    found = [str(published.get("label") or "published scores")] if published["models"] else []
+    found += ["images drawn here"] if params["models"] else []
+    return " and ".join(found) + (f" ({params['about']})" if params.get("about") else "")
 
 
 def main() -> str:
     params = load_params()
-    scorers = {**(params.get("scorers") or {}), **((params.get("published") or {}).get("scorers") or {})}
-    scores = {name: str(declared.get("label", name)) for name, declared in scorers.items()}
-    result = read_result(METRICS, scores=scores, data=data_label(params))
+    about = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
+    result = read_result(METRICS, scores=about, data=data_label(params))
     examples = pick(result, read_table("data/prompts.parquet", Prompt))
-    pictures = paint(result)
+    drawn = load_drawn(
+        Path("data/images"),
+        Path("data/scores"),
+        list(params["models"]),
+        list(params["scorers"]),
+        {one.prompt_id for one in examples},
+    )
+    performance = read_table("data/performance.parquet", Performance, ("prompt_id", "model", "score"))
+    pictures = paint(result, performance, examples, drawn, about)
     for name, picture in pictures.items():
         with atomic_path(METRICS / "plots" / f"{name}.png") as temporary:
             temporary.write_bytes(picture.png)
     with atomic_path(REPORT / "index.html") as temporary:
-        temporary.write_text(page(result, pictures, examples), encoding="utf-8")
+        temporary.write_text(page(result, pictures, examples, drawn, about), encoding="utf-8")
     return f"report: {len(pictures)} pictures in {METRICS / 'plots'}, and {REPORT / 'index.html'}"
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.predictors import Predictor, save_predictor
 from stages.routing.quality import fit_quality
-from stages.runtime import build, load_params, pick_device, run_stage
+from stages.runtime import build, load_params, pick_device, run_stage, study_models, study_scorers
 from stages.store import Study, atomic_path, load_study, write_json
 
 
@@ -23,8 +23,7 @@ def held_out(predictor: Predictor, train: Study, validation: Study) -> pd.DataFr
 def main() -> str:
     params = load_params()
     pick_device(**params["compute"])
-    models = [*params["published"]["models"], *params["models"]]
-    scorers = params["published"]["scorers"]
+    models, scorers = list(study_models(params)), study_scorers(params)
     study, side = load_study("data", models, list(scorers), list(params["text"]["encoders"]))
     train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
 

@@ -1,4 +1,4 @@
-"""Measure the trained models of the small world: params `measure`, mini/weights/ → mini/report.json, mini/report.md."""
+"""Measure the trained models of the small world: params `measure`, data/mini/weights/ → data/mini/report.*."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from stages.mini.write_prompts import read_prompts
 from stages.runtime import run_stage
 from stages.store import atomic_path, write_json
 
-FILES = (Path("mini/report.json"), Path("mini/report.md"))
+FILES = (Path("data/mini/report.json"), Path("data/mini/report.md"))
 Pictures = NDArray[np.uint8]
 
 

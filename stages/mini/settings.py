@@ -8,7 +8,7 @@ import yaml
 from stages.records import BadInput
 
 FILE = Path("mini/params.yaml")
-WEIGHTS = Path("mini/weights")
+WEIGHTS = Path("data/mini/weights")
 
 
 def load_settings(section: str) -> dict[str, Any]:

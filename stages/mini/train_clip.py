@@ -1,4 +1,4 @@
-"""Train the small CLIP and with it the text encoder of every model: params `clip` → mini/weights/clip/.
+"""Train the small CLIP and with it the text encoder of every model: params `clip` → data/mini/weights/clip/.
 
 The loss is CLIP's, with two helpers that make so small a training enough: from a caption's features one has to
 say back what the caption states, and from a picture's what its scene holds.

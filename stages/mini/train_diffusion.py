@@ -1,4 +1,4 @@
-"""Train the latent diffusion with its U-Net: params `diffusion` → mini/weights/diffusion/."""
+"""Train the latent diffusion with its U-Net: params `diffusion` → data/mini/weights/diffusion/."""
 
 from typing import Any
 

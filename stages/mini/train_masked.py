@@ -1,4 +1,4 @@
-"""Train the masked-token model: params `masked` → mini/weights/masked/."""
+"""Train the masked-token model: params `masked` → data/mini/weights/masked/."""
 
 from typing import Any
 

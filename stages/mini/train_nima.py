@@ -1,4 +1,4 @@
-"""Train the small NIMA on scenes spoiled in known ways: params `nima` → mini/weights/nima/."""
+"""Train the small NIMA on scenes spoiled in known ways: params `nima` → data/mini/weights/nima/."""
 
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,27 @@ def train(images: NDArray[np.uint8], settings: dict[str, Any], device: str) -> t
         )
         return emd_loss(nima(to_tensor(pictures, device)), wanted)
 
-    return nima, fit("nima", nima, loss_of, settings)
+    losses = fit("nima", nima, loss_of, settings)
+    settle(nima, images, settings, device)
+    return nima, losses
+
+
+def settle(
+    nima: Any, images: NDArray[np.uint8], settings: dict[str, Any], device: str, batches: int = 40
+) -> None:
+    """Measure batch normalisation's means and variances anew: those kept so far belong to weights not averaged."""
+    rng = np.random.default_rng(settings["seed"])
+    rows = (np.sort(rng.integers(0, len(images), 4 * settings["batch"])) for _ in range(batches))
+    torch.optim.swa_utils.update_bn((to_tensor(spoiled(images[part], rng)[0], device) for part in rows), nima)
+    nima.eval()
 
 
 def save(folder: Path, nima: Any) -> None:
-    """Write weights (half precision) and what a reader must know."""
+    """Write the weights and what a reader must know: half precision, the normalisations' statistics whole."""
     from safetensors.torch import save_file
 
     weights = {
-        key: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        key: (value if "running" in key or not value.is_floating_point() else value.half()).cpu().contiguous()
         for key, value in nima.state_dict().items()
     }
     save_file(weights, folder / "model.safetensors", {"format": "pt"})

@@ -1,4 +1,4 @@
-"""Distil the many steps of the latent diffusion into few: params `student` → mini/weights/student/.
+"""Distil the many steps of the latent diffusion into few: params `student` → data/mini/weights/student/.
 
 Latent consistency distillation (Luo et al., Latent Consistency Models, 2023): the student learns to say, from any
 point of the teacher's path, where the path ends. Guidance is part of the teacher's path, so the student needs none.

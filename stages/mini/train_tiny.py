@@ -1,4 +1,4 @@
-"""Train the tiny autoencoder that can stand in for the latent diffusion's own: params `tiny` → mini/weights/tiny/.
+"""Train the tiny autoencoder that can stand in for the latent diffusion's own: params `tiny` → data/mini/weights/tiny/.
 
 As with the published tiny autoencoders, its latents are those of the larger one, already scaled, so a pipeline
 takes it as `vae` without any other change.

@@ -17,6 +17,9 @@ CHANNELS = (16, 32, 64)  # of its three levels, from 64 × 64 pixels to 16 × 16
 LATENTS = 4  # channels of a latent
 SPREAD = 1e-3  # weight of the latents' size, which keeps them near the normal distribution that noise has
 NOISE = 0.05  # added to latents in training, so that the decoder forgives small errors
+# The first part of the training sees quarters of pictures, four times as many: most of a picture is background.
+CROPPED, CROP = 0.9, 32  # share of the steps, side in pixels
+GRID = 8  # crops start on this grid, to which the textures keep
 
 
 def new_vae() -> Any:
@@ -51,6 +54,19 @@ def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return (weight * (error.square() + 0.3 * error.abs())).mean()
 
 
+def cropped(pictures: Tensor, step: Step) -> Tensor:
+    """A quarter of each picture: [n, 3, h, w] → [n, 3, CROP, CROP], at places that the step draws."""
+    height, width = pictures.shape[2:]
+    tops = GRID * step.rng.integers(0, (height - CROP) // GRID + 1, len(pictures))
+    lefts = GRID * step.rng.integers(0, (width - CROP) // GRID + 1, len(pictures))
+    return torch.stack(
+        [
+            picture[:, top : top + CROP, left : left + CROP]
+            for picture, top, left in zip(pictures, tops, lefts, strict=True)
+        ]
+    )
+
+
 def train(images: Any, settings: dict[str, Any], device: str) -> tuple[Any, list[float]]:
     """Train on pictures, uint8 [n, 64, 64, 3]; returns the autoencoder and the loss of each step."""
     torch.manual_seed(settings["seed"])
@@ -58,6 +74,8 @@ def train(images: Any, settings: dict[str, Any], device: str) -> tuple[Any, list
 
     def loss_of(step: Step) -> Tensor:
         wanted = to_tensor(images[step.rows(len(images), settings["batch"])], device)
+        if step.progress < CROPPED:
+            wanted = cropped(wanted, step)
         latent = vae.encode(wanted).latent_dist
         made = vae.decode(latent.mean + NOISE * step.normal(latent.mean.shape, device)).sample
         return reconstruction_loss(made, wanted) + SPREAD * latent.mean.square().mean()

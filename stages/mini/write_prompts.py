@@ -1,4 +1,4 @@
-"""Write the prompt sets of the small world as files: params `prompts` → mini/prompts/SET.csv.
+"""Write the prompt sets of the small world as files: params `prompts` → data/mini/prompts/SET.csv.
 
 Columns: prompt, and statement, what it says as JSON (`captions.Statement`), against which pictures are checked.
 """
@@ -14,7 +14,7 @@ from stages.mini.settings import load_settings
 from stages.runtime import run_stage
 from stages.store import atomic_path
 
-FOLDER = Path("mini/prompts")
+FOLDER = Path("data/mini/prompts")
 
 
 def write_prompts(folder: Path, n: int, seed: int) -> None:

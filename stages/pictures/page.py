@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.pictures.drawn import Drawn
 from stages.pictures.examples import GROUPS, Example
-from stages.pictures.gallery import Painted
+from stages.pictures.painting import Painted
 from stages.pictures.result import Result
 from stages.pictures.words import interval, number, percent, strategy_does, strategy_name
 
@@ -34,8 +35,22 @@ def visible(text: str) -> str:
     )
 
 
-def page(result: Result, pictures: Mapping[str, Painted], examples: Sequence[Example]) -> str:
-    """The whole page as HTML; the same arguments give the same text."""
+def page(
+    result: Result,
+    pictures: Mapping[str, Painted],
+    examples: Sequence[Example],
+    drawn: Drawn,
+    about: Mapping[str, str],
+) -> str:
+    """The whole page as HTML; the same arguments give the same text.
+
+    Args:
+        result: what was measured.
+        pictures: file name → picture.
+        examples: prompts to show.
+        drawn: their images; empty where none were drawn.
+        about: score name → how people write it.
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -68,7 +83,7 @@ def page(result: Result, pictures: Mapping[str, Painted], examples: Sequence[Exa
             for name, painted in pictures.items()
         ],
         groups=[
-            (title, why, [_example(result, one) for one in examples if one.group == group])
+            (title, why, [_example(result, one, drawn, about) for one in examples if one.group == group])
             for group, (title, why) in GROUPS.items()
             if any(one.group == group for one in examples)
         ],
@@ -149,7 +164,26 @@ def _split(figure: str) -> tuple[str, str]:
     return estimate, f"[{ends}"
 
 
-def _example(result: Result, one: Example) -> dict[str, Any]:
+def _images(
+    one: Example, model: str, label: str, drawn: Drawn, about: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """A model's images of an example, as the page shows them."""
+    images = []
+    for image in drawn.get((one.prompt_id, model), ()):
+        scores = [f"{about[name]} {number(score, 2)}" for name, score in image.scores.items()]
+        images.append(
+            {
+                "source": f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
+                if image.data
+                else "",
+                "alt": visible(f"{label}, seed {image.seed}"),
+                "scores": visible(" · ".join(scores) if image.data else f"failed: {image.reason}"),
+            }
+        )
+    return images
+
+
+def _example(result: Result, one: Example, drawn: Drawn, about: Mapping[str, str]) -> dict[str, Any]:
     """An example as the page shows it."""
     cost = result.cost
     digits = 2 if max(abs(v) for v in one.true) >= 1 else 3
@@ -167,6 +201,7 @@ def _example(result: Result, one: Example) -> dict[str, Any]:
                 "cost": number(1000 * float(cost[k]), 4),
                 "chosen": k == one.chosen,
                 "best": k == one.best,
+                "images": _images(one, result.names[k], label, drawn, about),
             }
             for k, label in enumerate(result.labels)
         ],

@@ -62,9 +62,49 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     published = params.get("published") or {}
     check_names(published.get("models") or {}, MODEL_NAME, f"{path}: model")
     check_names(published.get("scorers") or {}, SCORER_NAME, f"{path}: scorer")
+    for section in ("scorers", "encoders"):
+        check_names(params.get(section) or {}, SCORER_NAME, f"{path}: {section}:")
     check_names((params.get("text") or {}).get("encoders") or {}, SCORER_NAME, f"{path}: text encoder")
     _check_seeds(params, path)
     return Params(params)
+
+
+def study_models(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The models of a study, in its order: those whose scores are published, then those that we draw with.
+
+    Raises:
+        BadInput: one name stands for both.
+    """
+    published, drawn = params["published"]["models"], params["models"]
+    if twice := sorted(set(published) & set(drawn)):
+        raise BadInput(
+            f"params.yaml: {', '.join(twice)} is both in models and in published.models; rename one of them, or "
+            f"leave one out, as with -S ~models.{twice[0]}"
+        )
+    return {**published, **drawn}
+
+
+def study_scorers(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is declared of each score of a study: label, direction and range, without what computes it.
+
+    Raises:
+        BadInput: there is no score, or some model of the study can't have one.
+    """
+    published = params["published"]
+    drawn = {
+        name: {key: value for key, value in settings.items() if key != "scorer"}
+        for name, settings in params["scorers"].items()
+    }
+    for where, models, scorers, others in (
+        ("published.scorers", published["models"], published["scorers"], drawn),
+        ("scorers", params["models"], drawn, published["scorers"]),
+    ):
+        if models and (lost := [name for name in others if name not in scorers]):
+            raise BadInput(
+                f"params.yaml: {where} has no {', '.join(lost)}, so {', '.join(models)} would have no such score; "
+                f"add it there, or leave it out on the other side, as with -S ~scorers.{lost[0]}"
+            )
+    return {**published["scorers"], **drawn}
 
 
 def _check_seeds(value: Any, path: Path, name: str = "") -> None:

@@ -23,7 +23,7 @@ class Nima:
 
     The network gives a distribution over the ratings 1 to 10; the score is its mean: 1 to 10, higher is
     better. The way to the pixels is part of the score: Pillow, `convert("RGB")` (alpha is dropped, not
-    blended), nearest-neighbour resize to 224 × 224 without regard to the aspect, x / 127.5 - 1.
+    blended), nearest-neighbour resize to side × side without regard to the aspect, x / 127.5 - 1.
 
     Args:
         weights: path of idealo/image-quality-assessment's Keras file (.hdf5), or of a .safetensors file with
@@ -33,6 +33,8 @@ class Nima:
             and 2.1.6 did, with which idealo's weights were most likely trained. `asymmetric`: bottom and
             right only, as Keras does before and since. `auto`: what an HDF5 file's layer names say it was
             written with (`conv_pad_1` stands for symmetric); symmetric for safetensors.
+        side: pixels that the network sees along each axis; 224 is NIMA's.
+        width: of MobileNet's layers, as a share of its own; 1 is NIMA's.
         batch_size: pictures per batch.
         device: torch device.
     """
@@ -42,12 +44,15 @@ class Nima:
         weights: str,
         sha256: str | None = None,
         padding: Literal["auto", "symmetric", "asymmetric"] = "auto",
+        side: int = SIDE,
+        width: float = 1.0,
         batch_size: int = 32,
         device: str = "cpu",
     ) -> None:
         if padding not in ("auto", "symmetric", "asymmetric"):
             raise BadInput(f"NIMA: padding is {padding!r}, expected auto, symmetric or asymmetric")
         self.weights, self.sha256, self.padding = Path(weights), sha256, padding
+        self.side, self.width = side, width
         self.batch_size, self.device = batch_size, device
 
     @property
@@ -57,7 +62,7 @@ class Nima:
         Raises:
             BadInput: the file is absent, or another than `sha256` names.
         """
-        return {"scorer": "nima", "sha256": self._checked, "padding": self.padding, "side": SIDE}
+        return {"scorer": "nima", "sha256": self._checked, "padding": self.padding, "side": self.side}
 
     @cached_property
     def _checked(self) -> str:
@@ -75,8 +80,8 @@ class Nima:
 
     @cached_property
     def _network(self) -> Any:
-        import timm
         import torch
+        from timm.models.efficientnet import _gen_mobilenet_v1  # timm has no public name for other widths
 
         _ = self._checked
         if self.weights.suffix == ".safetensors":
@@ -84,8 +89,9 @@ class Nima:
         else:
             state, found = read_keras(self.weights)
         padding = found if self.padding == "auto" else self.padding
-        network = timm.create_model(
+        network = _gen_mobilenet_v1(
             "mobilenetv1_100",
+            self.width,
             pretrained=False,
             num_classes=10,
             bn_eps=1e-3,  # Keras's
@@ -112,7 +118,9 @@ class Nima:
         """n pictures of any size and mode → float64 [n, 10], the probabilities of the ratings 1 to 10."""
         import torch
 
-        pixels = torch.from_numpy(np.stack([to_pixels(picture) for picture in pictures])).to(self.device)
+        pixels = torch.from_numpy(np.stack([to_pixels(picture, self.side) for picture in pictures])).to(
+            self.device
+        )
         with torch.inference_mode():
             logits = self._network(pixels)
         return torch.softmax(logits.double(), dim=1).cpu().numpy()
@@ -122,14 +130,14 @@ class Nima:
         return self.distributions(pictures) @ np.arange(1, 11)
 
 
-def to_pixels(picture: "Image") -> np.ndarray:
-    """A picture as the network's input: float32 [3, 224, 224] in -1..1, RGB."""
+def to_pixels(picture: "Image", side: int = SIDE) -> np.ndarray:
+    """A picture as the network's input: float32 [3, side, side] in -1..1, RGB."""
     from PIL import Image
 
     if picture.mode != "RGB":
         picture = picture.convert("RGB")
-    if picture.size != (SIDE, SIDE):
-        picture = picture.resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    if picture.size != (side, side):
+        picture = picture.resize((side, side), Image.Resampling.NEAREST)
     return np.ascontiguousarray(
         (np.asarray(picture, np.float64) / 127.5 - 1).astype(np.float32).transpose(2, 0, 1)
     )

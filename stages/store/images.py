@@ -94,6 +94,25 @@ def read_images(folder: Path | str) -> Iterator[list[Image]]:
         yield read_shard(path)
 
 
+def images_of(folder: Path | str, prompt_ids: Collection[str]) -> dict[str, list[Image]]:
+    """One model's images of some prompts, each prompt's in order of seeds. Opens no shard that has none of them.
+
+    Raises:
+        BadInput: as `shard_paths` and `read_shard`.
+    """
+    found: dict[str, list[Image]] = {}
+    for path in shard_paths(folder):
+        try:
+            ids = pq.read_table(path, columns=["prompt_id"]).column("prompt_id").to_pylist()
+        except (OSError, ValueError, KeyError):
+            ids = list(prompt_ids)  # torn: reading it whole says so
+        if not set(prompt_ids).isdisjoint(ids):
+            for row in read_shard(path):
+                if row.prompt_id in prompt_ids:
+                    found.setdefault(row.prompt_id, []).append(row)
+    return {name: sorted(rows, key=lambda row: row.seed) for name, rows in found.items()}
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """A second name for a finished file; a copy where the file system has no hard links."""
     try:

@@ -1,6 +1,7 @@
 """A clone of this project in an empty folder, in which the real DVC commands run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -56,12 +57,27 @@ def runner(folder: Path, cems_root: Path) -> Run:
     return run
 
 
+def choose_study(folder: Path, experiment: str, *overrides: str) -> None:
+    """Make another study the default one of a clone, as its owner would, and commit that."""
+    config = folder / "conf" / "config.yaml"
+    before = config.read_text()
+    config.write_text(re.sub(r"- experiment: \w+", f"- experiment: {experiment}", before))
+    for command in (
+        [sys.executable, "-m", "stages.runtime.compose", *overrides],
+        ["git", "commit", "--quiet", "--all", "--allow-empty", "--message=another default study"],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
-    """A fresh clone in which `dvc repro` has run once, on the whole published table."""
+    """A clone whose default is the whole published table, in which `dvc repro` has run once and is committed."""
     folder = tmp_path_factory.mktemp("clone")
     git_clone(folder)
+    choose_study(folder, "published")
     runner(folder, cems_root)("dvc", "repro")
+    for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--message=published"]):
+        subprocess.run(command, cwd=folder, check=True)
     return folder
 
 

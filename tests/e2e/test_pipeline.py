@@ -31,20 +31,6 @@ def changed(run: Run) -> set[str]:
     return {line[3:] for line in run("git", "status", "--porcelain").stdout.splitlines()}
 
 
-def test_the_clone_reproduces_what_is_committed(clone: Path, run: Run) -> None:
-    # On a processor of the same kind not a byte changes. Another kind rounds float32 sums otherwise, which may
-    # move a tie, and then the files of figures; the figures themselves stay.
-    assert {name for name in changed(run) if not name.startswith("metrics/")} <= {"dvc.lock"}
-    committed = json.loads(run("git", "show", "HEAD:metrics/evaluate.json").stdout)
-    found = evaluated(clone)
-    assert found["prompts"] == committed["prompts"] and found["best_single"] == committed["best_single"]
-    assert found["all_prompts"] == committed["all_prompts"]  # nothing in it is predicted
-    assert set(found["strategies"]) == set(committed["strategies"])
-    for name, row in committed["strategies"].items():
-        for unit in ("quality", "cost"):
-            assert found["strategies"][name][unit] == pytest.approx(row[unit], rel=5e-3), (name, unit)
-
-
 def test_a_second_repro_runs_nothing(clone: Path, run: Run) -> None:
     before = changed(run)
     again = run("dvc", "repro")
@@ -55,7 +41,7 @@ def test_a_second_repro_runs_nothing(clone: Path, run: Run) -> None:
 def test_the_report_is_there(clone: Path, run: Run) -> None:
     page = (clone / "report" / "index.html").read_text(encoding="utf-8")
     assert "SDXL-Turbo" in page and "<script" not in page
-    for name in ("frontier", "choices", "predicted", "confusion"):
+    for name in ("frontier", "choices", "gallery", "scores", "predicted", "confusion"):
         assert (clone / "metrics" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 

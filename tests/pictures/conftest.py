@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from stages.evaluate import write_plots
-from stages.records import Prompt
+from stages.records import Performance, Prompt, Score
+from stages.records.image import Image
 from stages.routing import calibrate
 from stages.routing.evaluation import evaluate
 from stages.store import write_json, write_table
+from stages.store.images import write_shard
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,62 @@ def write_result(
         }
     )
     write_table(folder / "data" / "prompts.parquet", prompts, Prompt)
+    rows = pd.DataFrame(
+        {
+            "prompt_id": np.repeat(ids, len(names)),
+            "model": names * n,
+            "score": "nima",
+            "mean": true.reshape(-1),
+        }
+    ).assign(std=0.1, n=3, seconds=np.nan)
+    write_table(folder / "data" / "performance.parquet", rows, Performance, ("prompt_id", "model", "score"))
     return metrics
+
+
+FAILED = 1
+"""The seed whose image failed, in `write_images`."""
+
+
+def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"), side: int = 16) -> None:
+    """Write three images of every prompt and model below `folder`, the second one failed, and NIMA scores of them."""
+    import io
+
+    from PIL import Image as Picture
+
+    prompts = pd.read_parquet(folder / "data" / "prompts.parquet")
+    for number, model in enumerate(models):
+        rows = []
+        for place, (prompt_id, prompt) in enumerate(
+            zip(prompts["prompt_id"], prompts["prompt"], strict=True)
+        ):
+            for seed in range(3):
+                out = io.BytesIO()
+                Picture.new("RGB", (side, side), (60 * number, 80 * seed, place)).save(out, "PNG")
+                fine = seed != FAILED
+                rows.append(
+                    Image(
+                        prompt_id, prompt, model, seed, "ok" if fine else "failed", None if fine else "<b>too hot</b>",
+                        side if fine else None, side if fine else None, out.getvalue() if fine else None,
+                    )
+                )  # fmt: skip
+        images = folder / "data" / "images" / model
+        images.mkdir(parents=True)
+        half = 3 * (len(prompts) // 2)
+        write_shard(images / "part-00000.parquet", rows[:half])
+        write_shard(images / "part-00001.parquet", rows[half:])
+        fine_rows = [row for row in rows if row.status == "ok"]
+        scores = pd.DataFrame(
+            {
+                "prompt_id": [row.prompt_id for row in fine_rows],
+                "seed": pd.array([row.seed for row in fine_rows], "Int64"),
+                "score": [5 + number + row.seed / 10 for row in fine_rows],
+                "images": 1,
+                "seconds": pd.array([None] * len(fine_rows), "Float64"),
+            }
+        )
+        write_table(
+            folder / "data" / "scores" / "nima" / f"{model}.parquet", scores, Score, ("prompt_id", "seed")
+        )
 
 
 @pytest.fixture

@@ -14,14 +14,15 @@ import pytest
 import yaml
 
 from stages import report
-from stages.pictures import Painted, Result, page, paint, pick, read_result
+from stages.pictures import Drawn, Painted, Result, load_drawn, page, paint, pick, read_result
 from stages.pictures.page import visible
-from stages.records import BadInput, Prompt
+from stages.records import BadInput, Performance, Prompt
 from stages.runtime import run_stage
 from stages.store import read_table
-from tests.pictures.conftest import write_result
+from tests.pictures.conftest import FAILED, write_images, write_result
 
-NAMES = ("frontier", "choices", "predicted", "confusion")
+NAMES = ("frontier", "choices", "gallery", "scores", "predicted", "confusion")
+ABOUT = {"nima": "NIMA"}
 HOSTILE = [
     "<script>alert(1)</script>",
     "</blockquote><img src=x onerror=alert(1)>",
@@ -37,9 +38,26 @@ def prompts_of(metrics: Path) -> pd.DataFrame:
 
 
 def report_of(metrics: Path) -> tuple[Result, dict[str, Painted], str]:
-    result = read_result(metrics, scores={"nima": "NIMA"}, data="toy scores")
-    painted = paint(result)
-    return result, painted, page(result, painted, pick(result, prompts_of(metrics)))
+    result = read_result(metrics, scores=ABOUT, data="toy scores")
+    painted = painted_of(metrics)
+    examples = pick(result, prompts_of(metrics))
+    return result, painted, page(result, painted, examples, drawn_of(metrics), ABOUT)
+
+
+def drawn_of(metrics: Path) -> Drawn:
+    """The examples' images; none where `write_images` wasn't called."""
+    data = metrics.parent / "data"
+    examples = pick(read_result(metrics), prompts_of(metrics))
+    models = sorted(path.name for path in (data / "images").glob("*"))
+    return load_drawn(data / "images", data / "scores", models, ["nima"], {one.prompt_id for one in examples})
+
+
+def painted_of(metrics: Path) -> dict[str, Painted]:
+    result = read_result(metrics, scores=ABOUT, data="toy scores")
+    performance = read_table(
+        metrics.parent / "data" / "performance.parquet", Performance, ("prompt_id", "model", "score")
+    )
+    return paint(result, performance, pick(result, prompts_of(metrics)), drawn_of(metrics), ABOUT)
 
 
 class Seen(HTMLParser):
@@ -75,7 +93,7 @@ def test_every_picture_is_a_png_that_says_its_figures_in_words(written: Path) ->
 
 
 def test_pictures_are_the_same_bytes_each_time(written: Path) -> None:
-    first, second = (paint(read_result(written)) for _ in range(2))
+    first, second = (painted_of(written) for _ in range(2))
     assert {name: one.png for name, one in first.items()} == {name: one.png for name, one in second.items()}
 
 
@@ -232,7 +250,7 @@ def test_the_stage_writes_pictures_and_page(
 ) -> None:
     monkeypatch.chdir(written.parent)
     params = {
-        "models": {}, "text": {"encoders": {}},
+        "models": {}, "scorers": {}, "about": "made up", "text": {"encoders": {}},
         "published": {
             "label": "toy scores", "models": {"m0": {}},
             "scorers": {"nima": {"label": "NIMA", "higher_is_better": True}},
@@ -240,14 +258,69 @@ def test_the_stage_writes_pictures_and_page(
     }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(params))
     run_stage(report.main)
-    assert capsys.readouterr().out == "report: 4 pictures in metrics/plots, and report/index.html\n"
+    assert capsys.readouterr().out == "report: 6 pictures in metrics/plots, and report/index.html\n"
     source = Path("report/index.html").read_text(encoding="utf-8")
-    assert "Quality: NIMA, higher is better · toy scores, 120 test prompts" in source
+    assert "Quality: NIMA, higher is better · toy scores (made up), 120 test prompts" in source
     for name in NAMES:
         assert Path(f"metrics/plots/{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert report.data_label({"models": {"x": {}}, "published": {}}) == "images drawn here"
+    assert report.data_label({"models": {"x": {}}, "published": {"models": {}}}) == "images drawn here"
     Path("metrics/evaluate.json").unlink()
     with pytest.raises(SystemExit):
         run_stage(report.main)
     assert capsys.readouterr().err.startswith("error: metrics/evaluate.json: no such file")
     assert Path("report/index.html").read_text(encoding="utf-8") == source  # what was there stays
+
+
+class TestImages:
+    def test_the_page_holds_every_model_s_images_of_every_example(self, written: Path) -> None:
+        write_images(written.parent)
+        result, painted, source = report_of(written)
+        seen = Seen(source)
+        shown = [attributes for tag, attributes in seen.tags if tag == "img"][len(painted) :]
+        examples = pick(result, prompts_of(written))
+        assert len(shown) == len(examples) * len(result.names) * 2, "two of three images are fine"
+        assert {str(one["alt"]) for one in shown} == {
+            f"{label}, seed {seed}" for label in result.labels for seed in (0, 2)
+        }
+        assert all(str(one["src"]).startswith("data:image/png;base64,") for one in shown)
+        text = " ".join(seen.text)
+        assert text.count("failed: <b>too hot</b>") == len(examples) * len(result.names), "escaped, and said"
+        assert "NIMA 7.20" in text, "model 2, seed 2"
+        assert painted["gallery"].alt.count(": the router takes") == 8, "two examples of each group"
+
+    def test_a_study_without_images_says_so(self, written: Path) -> None:
+        _, painted, source = report_of(written)
+        assert "no images" in painted["gallery"].alt
+        assert len([tag for tag, _ in Seen(source).tags if tag == "img"]) == len(painted)
+
+    def test_images_are_found_by_prompt_whatever_their_shard(self, written: Path) -> None:
+        write_images(written.parent)
+        data = written.parent / "data"
+        ids = prompts_of(written)["prompt_id"]
+        wanted = {ids.iloc[0], ids.iloc[-1]}
+        drawn = load_drawn(data / "images", data / "scores", ["m3"], ["nima"], wanted)
+        assert set(drawn) == {(prompt_id, "m3") for prompt_id in wanted}
+        for images in drawn.values():
+            assert [image.seed for image in images] == [0, 1, 2]
+            assert [image.data is None for image in images] == [seed == FAILED for seed in range(3)]
+            assert images[2].scores == {"nima": pytest.approx(8.2)}
+
+    def test_a_large_image_becomes_small(self, written: Path) -> None:
+        import io
+
+        from PIL import Image
+
+        write_images(written.parent, ("m0",), side=512)
+        data = written.parent / "data"
+        first = prompts_of(written)["prompt_id"].iloc[0]
+        (image, *_), *_ = load_drawn(data / "images", data / "scores", ["m0"], [], {first}).values()
+        assert image.kind == "jpeg" and image.data is not None
+        assert Image.open(io.BytesIO(image.data)).size == (192, 192)
+
+
+def test_the_spread_of_scores_says_each_model_s_median(written: Path) -> None:
+    rows = pd.read_parquet(written.parent / "data" / "performance.parquet")
+    alt = painted_of(written)["scores"].alt
+    for number in range(4):
+        median = rows.loc[rows["model"] == f"m{number}", "mean"].median()
+        assert f"Model {number} median {median:.2f}" in alt

@@ -23,7 +23,7 @@ SCORERS = {"nima": (5.0, 0.4), "clip": (33.0, 3.0)}
 TOPICS = ("portrait", "logo", "landscape", "robot")
 """Model i draws topic i best: what there is to learn."""
 SETS = ("DRAW", "PP", "DIFF")
-BASE = ("text=tfidf", "predictor=ridge", "compute=cpu", "evaluate.resamples=20")
+BASE = ("experiment=published", "text=tfidf", "predictor=ridge", "compute=cpu", "evaluate.resamples=20")
 """Overrides of the default study: no encoder, a predictor that leaves validation alone, and few resamples."""
 
 

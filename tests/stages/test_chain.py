@@ -403,10 +403,7 @@ def test_a_prompt_on_no_side_is_named(study: Path) -> None:
 
 def test_a_model_that_left_the_study_after_training_is_named(study: Path) -> None:
     params(study, "~published.models.amused")
-    assert (
-        "was trained for amused too, which published.models lacks; run `dvc repro`"
-        in run(study, "calibrate").err
-    )
+    assert "was trained for amused too, which the study lacks; run `dvc repro`" in run(study, "calibrate").err
     other = ("--performance", str(study / "cems"), "--out", "x.json")
     assert "published.models lacks ['amused']" in run(study, "evaluate", *other).err
     params(study, "~published.scorers.nima", "~published.scorers.clip")

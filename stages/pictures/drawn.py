@@ -1,0 +1,86 @@
+"""The images behind the examples, with their scores, small enough for a page."""
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.records import Score
+from stages.store import read_table
+
+SIDE = 192  # pixels that a shown image has at most along each axis
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of an example.
+
+    Attributes:
+        seed: that it was drawn with.
+        kind: `png` or `jpeg`.
+        data: the file's bytes; None where the image failed.
+        reason: why it failed.
+        scores: score name → this image's score, in the score's own unit.
+    """
+
+    seed: int
+    kind: str
+    data: bytes | None
+    reason: str | None
+    scores: Mapping[str, float]
+
+
+Drawn = Mapping[tuple[str, str], Sequence[Shown]]
+"""(prompt_id, model) → its images, in order of seeds."""
+
+
+def small(png: bytes, side: int = SIDE) -> tuple[str, bytes]:
+    """A picture no larger than side × side: its kind and bytes. A smaller one stays as it is."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as picture:
+        if max(picture.size) <= side:
+            return "png", png
+        picture = picture.convert("RGB")
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        picture.save(out, "JPEG", quality=88)
+    return "jpeg", out.getvalue()
+
+
+def load_drawn(
+    images: Path, scores: Path, models: Sequence[str], scorers: Sequence[str], prompt_ids: Collection[str]
+) -> Drawn:
+    """Read the images of some prompts, with what each image was scored.
+
+    Args:
+        images: data/images.
+        scores: data/scores.
+        models: that drew.
+        scorers: whose scores to read; one that scores a prompt's images together says nothing of a single one.
+        prompt_ids: of which prompts.
+
+    Raises:
+        BadInput: a file is absent or torn.
+    """
+    from stages.store.images import images_of
+
+    drawn = {}
+    for model in models:
+        single: dict[tuple[str, int], dict[str, float]] = {}
+        for scorer in scorers:
+            rows = read_table(scores / scorer / f"{model}.parquet", Score, ("prompt_id", "seed"))
+            rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
+            for prompt_id, seed, score in zip(rows["prompt_id"], rows["seed"], rows["score"], strict=True):
+                single.setdefault((prompt_id, int(seed)), {})[scorer] = float(score)
+        for prompt_id, rows in images_of(images / model, prompt_ids).items():
+            drawn[prompt_id, model] = [
+                Shown(
+                    row.seed,
+                    *(small(row.image) if row.image else ("png", None)),
+                    row.reason,
+                    single.get((prompt_id, row.seed), {}),
+                )
+                for row in rows
+            ]
+    return drawn

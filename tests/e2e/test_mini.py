@@ -1,0 +1,143 @@
+"""The small world's whole chain with the real commands: draw, embed, score, train, evaluate; then let it grow."""
+
+import io
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages.store.images import read_images
+from tests.e2e.conftest import ROOT, Run, choose_study, git_clone, runner
+from tests.e2e.test_pipeline import changed, ran
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ROOT / "mini" / "weights").is_dir(), reason="mini/weights isn't there"),
+]
+
+PROMPTS = 60
+FEW = (f"prompts.n={PROMPTS}", "evaluate.resamples=50", "split.shares=[0.5,0.2,0.3]", "draw.seeds=[0,1]")
+MODELS = ("mini-unet", "mini-masked", "mini-tiny", "mini-student")
+SCORERS = ("nima", "clip", "consistency")
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which a few prompts of the small world have been drawn, scored and learnt from."""
+    folder = tmp_path_factory.mktemp("mini")
+    git_clone(folder)
+    choose_study(folder, "mini", *FEW)
+    run = runner(folder, folder / "no-cems")
+    run("dvc", "repro")
+    for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--message=mini"]):
+        subprocess.run(command, cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def go(mini: Path) -> Run:
+    return runner(mini, mini / "no-cems")
+
+
+def compose(go: Run, *overrides: str) -> None:
+    go("python", "-m", "stages.runtime.compose", *FEW, *overrides)
+
+
+def pending(go: Run) -> set[str]:
+    """Stages that `dvc repro` would run."""
+    return set(json.loads(go("dvc", "status", "--json").stdout))
+
+
+def test_a_second_repro_runs_nothing(mini: Path, go: Run) -> None:
+    again = go("dvc", "repro")
+    assert "Data and pipelines are up to date." in again.stdout + again.stderr
+    assert changed(go) == set()
+
+
+def test_every_image_is_drawn_and_scored(mini: Path, go: Run) -> None:
+    ids = set(pd.read_parquet(mini / "data" / "prompts.parquet")["prompt_id"])
+    assert len(ids) == PROMPTS
+    rows = pd.read_parquet(mini / "data" / "performance.parquet")
+    assert len(rows) == PROMPTS * len(MODELS) * len(SCORERS) and set(rows["prompt_id"]) == ids
+    for model in MODELS:
+        images = [image for shard in read_images(mini / "data" / "images" / model) for image in shard]
+        assert {(one.prompt_id, one.seed) for one in images} == {
+            (one, seed) for one in ids for seed in (0, 1)
+        }
+        assert all(one.status == "ok" and (one.width, one.height) == (64, 64) for one in images)
+
+
+def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
+    import torch
+    from diffusers import DiffusionPipeline
+    from PIL import Image
+
+    stored = next(read_images(mini / "data" / "images" / "mini-student"))[3]
+    assert stored.image is not None
+    before = torch.get_num_threads()
+    torch.set_num_threads(yaml.safe_load((mini / "params.yaml").read_text())["compute"]["threads"])
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            mini / "mini" / "weights" / "student", torch_dtype=torch.float32
+        )
+        pipe.set_progress_bar_config(disable=True)
+        seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(8)]  # the model's batch_size
+        drawn = pipe([stored.prompt] * 8, num_inference_steps=4, guidance_scale=0, generator=seeds).images
+    finally:
+        torch.set_num_threads(before)
+    pixels = np.asarray(Image.open(io.BytesIO(stored.image)))
+    assert all(np.array_equal(np.asarray(one), pixels) for one in drawn)
+
+
+def test_another_model_touches_no_other_model_s_stages(mini: Path, go: Run) -> None:
+    compose(go, "+model@models.other=mini-student", "models.other.generator.steps=2")
+    touched = pending(go)
+    assert {"generate@other", "embed@other", *(f"score@{scorer}-other" for scorer in SCORERS)} <= touched
+    assert not [stage for stage in touched if any(stage.endswith(model) for model in MODELS)]
+
+
+def test_another_scorer_touches_no_other_scorer_s_stages(mini: Path, go: Run) -> None:
+    compose(
+        go,
+        "+scorer@scorers.again=clip",
+        "+scorers.again.scorer={_target_:stages.scorers.ClipScore,encoder:clip_mini}",
+    )
+    touched = pending(go)
+    assert {f"score@again-{model}" for model in MODELS} <= touched
+    assert not [
+        stage
+        for stage in touched
+        if stage.startswith(("generate", "embed")) or re.match(r"score@(nima|clip|cons)", stage)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "new"),
+    [(f"prompts.n={PROMPTS + 6}", 6 * 2), ("draw.seeds=[0,1,5]", PROMPTS)],
+    ids=["more prompts", "another seed"],
+)
+def test_growth_draws_what_is_new_alone(mini: Path, go: Run, override: str, new: int) -> None:
+    compose(go, override)
+    said = go("dvc", "repro", "generate@mini-student").stdout
+    assert f" {new} drawn now" in said, said
+    go("git", "checkout", "--quiet", "--force", "main")
+    assert " 0 drawn now" in go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout
+
+
+def test_the_gallery_shows_the_images(mini: Path, go: Run) -> None:
+    page = (mini / "report" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") > 6 + 2 * len(MODELS) * 4
+    assert "Small models of our own" in page, "labelled for what it is"
+
+
+def test_a_lost_image_area_is_drawn_again_alike(mini: Path, go: Run) -> None:
+    path = mini / "data" / "images" / "mini-student" / "part-00000.parquet"
+    before = path.read_bytes()
+    go("rm", "-r", "scratch/images")
+    ran_again = ran(go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout)
+    assert ran_again == {"generate@mini-student"} and path.read_bytes() == before

@@ -109,6 +109,7 @@ def main() -> str:
             "split": params["split"],
             "prompts": {name: int((side == name).sum()) for name in SPLITS},
             "calibrated_on": len(held),
+            "note": params["about"],
             **provenance(),
         },
     )

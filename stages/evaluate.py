@@ -146,6 +146,7 @@ def cost_table(result: dict[str, Any], labels: dict[str, str]) -> str:
         [
             f"quality = {result['score']}; {result['prompts']} test prompts; best single model: "
             + labels.get(result["best_single"], result["best_single"]),
+            *([f"({result['about']})"] if result.get("about") else []),
             "",
             row_text(head),
             *(row_text(line) for line in lines),
@@ -204,7 +205,7 @@ def main() -> str:
         predicted = router.predict(study.batch)
         result = measure(router, study, predicted, resamples, params["seed"])
         result["all_prompts"] = without_choice(router, whole)
-        write_json(STUDY_RESULT, {"labels": labels, **result})
+        write_json(STUDY_RESULT, {"labels": labels, "about": params["about"], **result})
         write_plots(Path("metrics/plots"), router, study, predicted)
     gain, change = result["router"]["quality_gain"]["estimate"], result["router"]["cost_change"]["estimate"]
     return (

@@ -15,7 +15,7 @@ def model_card(
 
     Args:
         router: what the folder holds. Of `router.about` the card reads, where they are there: `predictor`
-            (dotted path), `cost` and `split` (their settings), `prompts` (side of the split → how many),
+            (dotted path), `note` (what a reader must know of the data), `cost` and `split` (their settings), `prompts` (side of the split → how many),
             `data` (what was read → list of {path, sha256, rows}), `files` (file → its SHA-256).
         encoders: encoder name → its description; fingerprints: encoder name → its fingerprint.
     """
@@ -80,6 +80,8 @@ def model_card(
             "where their fingerprint (of weights and settings) is another."
         )
     parts.append("## Data")
+    if about.get("note"):
+        parts.append(f"Note: {_cell(about['note'])}.")
     if prompts := about.get("prompts"):
         counts = ", ".join(f"{count} {side}" for side, count in prompts.items())
         parts.append(f"Prompts: {counts}; split by `{_plain(about.get('split'))}`.")

@@ -23,6 +23,7 @@ from stages.mini import (
 from stages.mini.captions import PROMPT_SETS, draw_captions
 from stages.mini.draw_scenes import read_scenes, write_scenes
 from stages.mini.inputs import TextInputs, embed_texts
+from stages.mini.pack import pack
 from stages.mini.scenes import draw
 from stages.mini.tokens import CONTEXT, encode, train_tokenizer
 from stages.mini.training import Step, checkpoint_path, fit, to_images, to_tensor
@@ -293,3 +294,44 @@ def test_earth_movers_distance_by_hand() -> None:
     wanted[0, 5] = 1
     assert train_nima.emd_loss(sure, wanted).item() == pytest.approx((2 / 10) ** 0.5, abs=1e-5)
     assert train_nima.mean_score(sure).item() == pytest.approx(4)
+
+
+def test_crops_keep_to_the_textures_grid(images: NDArray[np.uint8]) -> None:
+    whole = to_tensor(images[:6])
+    for number in range(5):
+        for picture, crop in zip(whole, train_vae.cropped(whole, Step(number, 10, 0)), strict=True):
+            places = [
+                (top, left)
+                for top in range(0, 33, train_vae.GRID)
+                for left in range(0, 33, train_vae.GRID)
+                if torch.equal(picture[:, top : top + 32, left : left + 32], crop)
+            ]
+            assert places
+
+
+def test_normalisation_is_measured_for_the_weights_that_are_kept(images: NDArray[np.uint8]) -> None:
+    torch.manual_seed(0)
+    nima = train_nima.new_nima()
+    before = nima.bn1.running_mean.clone()
+    train_nima.settle(nima, images, settings(0), "cpu", batches=2)
+    pictures = [
+        to_tensor(train_nima.spoiled(images[np.sort(rng.integers(0, len(images), 32))], rng)[0])
+        for rng in [np.random.default_rng(0)]
+        for _ in range(2)
+    ]
+    with torch.no_grad():
+        wanted = torch.stack([nima.conv_stem(part).mean(dim=(0, 2, 3)) for part in pictures]).mean(dim=0)
+    assert not torch.allclose(before, wanted) and not nima.training
+    torch.testing.assert_close(nima.bn1.running_mean, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_packing_replaces_what_lay_there(tmp_path: Path) -> None:
+    for name in ("prompts", "weights/clip"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "file").write_text(name)
+    for name in ("report.json", "report.md"):
+        (tmp_path / "data" / name).write_text("12")
+    (tmp_path / "mini" / "weights" / "old").mkdir(parents=True)
+    assert pack(tmp_path / "data", tmp_path / "mini") == len("prompts" + "weights/clip") + 4
+    assert sorted(path.name for path in (tmp_path / "mini" / "weights").iterdir()) == ["clip"]
+    assert (tmp_path / "mini" / "weights" / "clip" / "file").read_text() == "weights/clip"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.records import BadInput
-from stages.runtime import build, load_params, pick_device, run_stage
+from stages.runtime import build, load_params, pick_device, run_stage, study_models, study_scorers
 from stages.runtime.compose import compose
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +156,21 @@ def test_a_mistake_is_one_line_and_a_defect_is_a_traceback(capsys: pytest.Captur
     run_stage(lambda: "done")
     run_stage(lambda: None)
     assert capsys.readouterr().out == "done\n"
+
+
+def test_a_study_s_models_and_scores_are_the_published_and_the_drawn() -> None:
+    nima = {"label": "NIMA", "low": 1.0}
+    params = {
+        "published": {"models": {"a": {"label": "A"}}, "scorers": {"nima": {"label": "theirs"}}},
+        "models": {"b": {"label": "B"}},
+        "scorers": {"nima": {**nima, "scorer": {"_target_": "x"}}},
+    }
+    assert list(study_models(params)) == ["a", "b"]
+    assert study_scorers(params) == {"nima": nima}, "what we score with says what the score is"
+    with pytest.raises(BadInput, match=r"b is both in models and in published.models"):
+        study_models({**params, "published": {"models": {"b": {}}, "scorers": {}}})
+    with pytest.raises(BadInput, match=r"scorers has no clip, so b would have no such score"):
+        study_scorers({**params, "published": {"models": {}, "scorers": {"clip": {}}}})
 
 
 def test_light_stages_do_not_import_torch() -> None:

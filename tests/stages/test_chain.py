@@ -17,7 +17,7 @@ from stages.records import BadInput, Performance, Prompt, Score
 from stages.records.batch import PromptBatch
 from stages.router import Router
 from stages.runtime.compose import compose
-from stages.store import read_embeddings, read_table
+from stages.store import read_embeddings, read_table, write_json, write_table
 from stages.table import performance
 from tests.stages.small import BASE, SCORERS, STEMS, path_of, run, run_chain, table, write_published
 
@@ -142,6 +142,33 @@ def test_table_by_hand() -> None:
     assert math.isnan(rows.loc["c", "std"])  # of one image
     means = performance(scores.iloc[:2].assign(images=3, seed=None), "m", "s").set_index("prompt_id")
     assert means["std"].isna().all() and (means["n"] == 3).all()  # single images are not known
+
+
+def test_a_prompt_without_every_score_is_left_out_and_counted(study: Path) -> None:
+    path = study / "data/scores/clip/amused.parquet"
+    rows = pd.read_parquet(path)
+    gone = rows["prompt_id"].iloc[7]
+    write_table(path, rows[rows["prompt_id"] != gone], Score, ("prompt_id", "seed"))
+    said = run(study, "table").out
+    assert (
+        said
+        == "table: 1192 rows of 4 models and 2 scores; 1 prompts left out, as some model drew no image of them\n"
+    )
+    left = read_table(study / "data/performance.parquet", Performance, ("prompt_id", "model", "score"))
+    assert gone not in set(left["prompt_id"])
+    rerun(study, "train", "calibrate", "evaluate")
+    assert json.loads((study / "metrics/evaluate.json").read_text())["all_prompts"]["prompts"] == 149
+    write_table(path, rows.iloc[:0], Score, ("prompt_id", "seed"))
+    assert "no prompt has a score of every model (150 prompts lack one" in run(study, "table").err
+
+
+def test_fresh_seconds_make_the_price(study: Path) -> None:
+    params(study, "cost=measured", "~published.models.amused.profile.memory_gb", "+profiled={amused: {}}")
+    write_json(study / "data/profile/amused.json", {"seconds": 10.0, "memory_gb": 2.5})
+    rerun(study, "calibrate")
+    costs = dict(zip(MODELS, Router.load(study / "data/router").cost, strict=True))
+    assert costs["amused"] == pytest.approx(10 * 3 * 1.66667e-5)
+    assert costs["sdxl-turbo"] == pytest.approx(0.1 * 10 * 1.66667e-5), "the table's own seconds"
 
 
 def test_table_lists_models_from_the_parameters_not_from_the_folder(study: Path) -> None:

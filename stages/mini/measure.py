@@ -24,7 +24,7 @@ FILES = (Path("data/mini/report.json"), Path("data/mini/report.md"))
 Pictures = NDArray[np.uint8]
 
 
-def load_model(name: str, device: str) -> Any:
+def load_model(name: str, device: str, weights: Path = WEIGHTS) -> Any:
     """One of the four models as its pipeline, float32."""
     from diffusers import AutoencoderTiny, DiffusionPipeline
 
@@ -33,8 +33,8 @@ def load_model(name: str, device: str) -> Any:
     )
     parts = {}
     if name == "tiny":
-        parts["vae"] = AutoencoderTiny.from_pretrained(train_tiny.FOLDER, dtype=torch.float32)
-    pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **parts).to(device)
+        parts["vae"] = AutoencoderTiny.from_pretrained(weights / train_tiny.FOLDER.name, dtype=torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(weights / folder.name, dtype=torch.float32, **parts).to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -1,7 +1,8 @@
 """Train the small CLIP and with it the text encoder of every model: params `clip` → data/mini/weights/clip/.
 
 The loss is CLIP's, with two helpers that make so small a training enough: from a caption's features one has to
-say back what the caption states, and from a picture's what its scene holds.
+say back what the caption states, and from a picture's what its scene holds. The text side learns to say it back by
+itself first: what it loses, no model that reads it can draw.
 """
 
 import json
@@ -36,6 +37,8 @@ from stages.store import atomic_path, write_json
 
 FOLDER = WEIGHTS / "clip"
 WIDTH = 96  # of the text encoder
+ALONE = 0.7  # share of the steps in which the text side learns by itself, on batches `TEXTS` times as large
+TEXTS = 2
 MOST_GROUPS = 3
 # the parts of a group that a caption may state, and what each may be
 PARTS: dict[str, Sequence[Any]] = {
@@ -89,7 +92,7 @@ HELD = len(SHAPES) * len(COLOURS) + 9 + 3 + 3 + 4 + len(BACKGROUNDS) + len(PATTE
 def model_config(vocabulary: int) -> dict[str, Any]:
     """Our configuration of open_clip's `CLIP`: a narrow ResNet for pictures, a three-layer transformer for text."""
     return {
-        "embed_dim": 96,
+        "embed_dim": 128,
         "vision_cfg": {"layers": [1, 1, 1, 1], "width": 12, "image_size": 64, "head_width": 64},
         "text_cfg": {
             "context_length": CONTEXT,
@@ -114,7 +117,7 @@ class Learner(nn.Module):
             key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"
         }
         self.clip = CLIP(**config)
-        self.says = nn.Linear(WIDTH, sum(CLASSES))
+        self.says = nn.Linear(config["embed_dim"], sum(CLASSES))
         self.holds = nn.Linear(config["embed_dim"], HELD)
 
     def loss(self, images: Tensor, tokens: Tensor, states: Tensor, holds: Tensor) -> Tensor:
@@ -126,8 +129,7 @@ class Learner(nn.Module):
             states: int64 [b, len(CLASSES)], as `stated`.
             holds: float32 [b, HELD], as `held`.
         """
-        features = self.text_states(tokens)
-        pooled = features[torch.arange(len(tokens)), tokens.argmax(dim=1)]
+        pooled = self.pooled(tokens)
         seen = self.clip.encode_image(images)
         meant = pooled @ self.clip.text_projection
         similarity = (
@@ -135,11 +137,22 @@ class Learner(nn.Module):
         )
         same = torch.arange(len(images), device=images.device)
         loss = (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
-        parts = self.says(pooled).split(CLASSES, dim=1)
-        says = [F.cross_entropy(part, states[:, index]) for index, part in enumerate(parts)]
         return (
-            loss + torch.stack(says).mean() + 5 * F.binary_cross_entropy_with_logits(self.holds(seen), holds)
+            loss
+            + self.says_loss(meant, states)
+            + 5 * F.binary_cross_entropy_with_logits(self.holds(seen), holds)
         )
+
+    def says_loss(self, meant: Tensor, states: Tensor) -> Tensor:
+        """How badly a caption's embedding [b, embed_dim] says back what it states, int64 [b, len(CLASSES)]."""
+        parts = self.says(meant).split(CLASSES, dim=1)
+        return torch.stack(
+            [F.cross_entropy(part, states[:, index]) for index, part in enumerate(parts)]
+        ).mean()
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """The text encoder's state at the end mark, float32 [b, WIDTH]."""
+        return self.text_states(tokens)[torch.arange(len(tokens)), tokens.argmax(dim=1)]
 
     def text_states(self, tokens: Tensor) -> Tensor:
         """The text encoder's last states, float32 [b, CONTEXT, WIDTH]."""
@@ -162,15 +175,23 @@ def train(
     torch.manual_seed(settings["seed"])
     learner = Learner(len(tokenizer)).to(device)
 
+    by_length = np.argsort(tokens.argmax(dim=1).numpy(), kind="stable")
+
     def loss_of(step: Step) -> Tensor:
+        alone = step.progress < ALONE
         rows = step.rows(len(images), settings["batch"])
+        if alone:  # captions of about one length, so that few are padded
+            n = TEXTS * settings["batch"]
+            first = step.rng.integers(0, max(1, len(by_length) - 4 * n))
+            rows = step.rng.choice(by_length[first : first + 4 * n], min(n, len(by_length)), replace=False)
         batch = tokens[rows]
         length = int((batch.argmax(dim=1) + 1).max())  # what follows the end mark changes nothing before it
+        batch = batch[:, :length].to(device)
+        if alone:
+            meant = learner.pooled(batch) @ learner.clip.text_projection
+            return learner.says_loss(meant, states[rows].to(device))
         return learner.loss(
-            to_tensor(images[rows], device),
-            batch[:, :length].to(device),
-            states[rows].to(device),
-            holds[rows].to(device),
+            to_tensor(images[rows], device), batch, states[rows].to(device), holds[rows].to(device)
         )
 
     losses = fit("clip", learner, loss_of, settings)

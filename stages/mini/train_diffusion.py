@@ -17,21 +17,24 @@ FOLDER = WEIGHTS / "diffusion"
 DROP = 0.1  # share of captions left out, for guidance
 # Colours and backgrounds are learnt first. After that the things count for more than the ground around them, which
 # is most of a picture: shapes decide little of the plain loss.
-SHAPES_FROM, SHAPES_WEIGHT = 0.34, 3.0  # share of the steps; weight of a latent's distance from its picture's median
+SHAPES_FROM, SHAPES_WEIGHT = (
+    0.34,
+    3.0,
+)  # share of the steps; weight of a latent's distance from its picture's median
 
 
 def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDTH) -> Any:
-    """An untrained `UNet2DConditionModel` for latents of 16 × 16; captions are attended to at 8 × 8."""
+    """An untrained `UNet2DConditionModel` for latents of 8 × 8, at which captions are attended to."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=16,
+        sample_size=train_vae.SIDE,
         in_channels=latents,
         out_channels=latents,
         layers_per_block=1,
-        block_out_channels=(32, 64, 96),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(96, 96),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=text_width,
         attention_head_dim=4,  # diffusers' name for the number of heads
         norm_num_groups=16,
@@ -69,7 +72,7 @@ def thing_weight(latents: Tensor) -> Tensor:
 def train(
     latents: Tensor, texts: TextInputs, settings: dict[str, Any], device: str
 ) -> tuple[Any, list[float]]:
-    """Train on latents, float32 [n, channels, 16, 16] of unit size; returns the U-Net and the loss of each step."""
+    """Train on latents, float32 [n, channels, 8, 8] of unit size; returns the U-Net and the loss of each step."""
     torch.manual_seed(settings["seed"])
     unet = new_unet(latents.shape[1], texts.states.shape[2]).to(device)
     scheduler = new_scheduler()

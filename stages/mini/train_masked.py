@@ -11,6 +11,7 @@ from stages.mini import train_clip, train_vq
 from stages.mini.draw_scenes import read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
 from stages.mini.settings import WEIGHTS, load_settings
+from stages.mini.train_vae import SIDE
 from stages.mini.training import Step, compute_device, fit, forget
 from stages.runtime import run_stage
 from stages.store import atomic_path
@@ -21,35 +22,35 @@ MICRO = (64, 64, 0, 0, 6)  # width, height, crop and aesthetic score: what `Amus
 
 
 def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
-    """An untrained `UVit2DModel` over 16 × 16 tokens, which its transformer sees as 8 × 8."""
+    """An untrained `UVit2DModel` over 8 × 8 tokens."""
     from diffusers import UVit2DModel
 
     micro = 16
     return UVit2DModel(
-        hidden_size=96,
+        hidden_size=128,
         cond_embed_dim=text_dimensions,
         micro_cond_encode_dim=micro,
         micro_cond_embed_dim=micro * len(MICRO),
         encoder_hidden_size=text_width,
         vocab_size=codes + 1,
         codebook_size=codes,
-        in_channels=48,
-        block_out_channels=48,
+        in_channels=96,
+        block_out_channels=96,
         num_res_blocks=1,
-        downsample=True,
-        upsample=True,
+        downsample=False,
+        upsample=False,
         block_num_heads=4,
-        num_hidden_layers=3,
+        num_hidden_layers=4,
         num_attention_heads=4,
-        intermediate_size=128,
-        sample_size=16,
+        intermediate_size=256,
+        sample_size=SIDE,
     )
 
 
 def train(
     tokens: Tensor, texts: TextInputs, codes: int, settings: dict[str, Any], device: str
 ) -> tuple[Any, list[float]]:
-    """Train on image tokens, int64 [n, 16, 16] below `codes`; returns the transformer and each step's loss."""
+    """Train on image tokens, int64 [n, 8, 8] below `codes`; returns the transformer and each step's loss."""
     torch.manual_seed(settings["seed"])
     model = new_transformer(codes, texts.states.shape[2], texts.pooled.shape[1]).to(device)
     micro = torch.tensor([MICRO], dtype=torch.float32, device=device)
@@ -98,7 +99,7 @@ def main() -> str:
 
     def tokens_of(batch: Tensor) -> Tensor:
         numbers: Tensor = vq.quantize(vq.encode(batch).latents)[2][2]
-        return numbers.reshape(len(batch), 16, 16)
+        return numbers.reshape(len(batch), SIDE, SIDE)
 
     tokens = encode_images(images[: settings["examples"]], tokens_of, device)
     texts = embed_texts(

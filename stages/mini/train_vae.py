@@ -13,8 +13,9 @@ from stages.runtime import run_stage
 from stages.store import atomic_path
 
 FOLDER = Path("data/mini/vae")
-CHANNELS = (16, 32, 64)  # of its three levels, from 64 × 64 pixels to 16 × 16
-LATENTS = 4  # channels of a latent
+CHANNELS = (16, 32, 64, 64)  # of its four levels, from 64 × 64 pixels to 8 × 8 latents
+SIDE = 8  # latents along each axis
+LATENTS = 12  # channels of a latent
 SPREAD = 1e-3  # weight of the latents' size, which keeps them near the normal distribution that noise has
 NOISE = 0.05  # added to latents in training, so that the decoder forgives small errors
 # The first part of the training sees quarters of pictures, four times as many: most of a picture is background.
@@ -23,7 +24,7 @@ GRID = 8  # crops start on this grid, to which the textures keep
 
 
 def new_vae() -> Any:
-    """An untrained `AutoencoderKL`: 64 × 64 pixels ↔ 16 × 16 × `LATENTS`."""
+    """An untrained `AutoencoderKL`: 64 × 64 pixels ↔ `SIDE` × `SIDE` × `LATENTS`."""
     from diffusers import AutoencoderKL
 
     levels = len(CHANNELS)

@@ -19,11 +19,11 @@ from stages.runtime import run_stage
 from stages.store import atomic_path
 
 FOLDER = Path("data/mini/vq")
-CODES = 512
+CODES = 1024
 
 
 def new_vq(codes: int = CODES) -> Any:
-    """An untrained `VQModel`: 64 × 64 pixels ↔ 16 × 16 tokens."""
+    """An untrained `VQModel`: 64 × 64 pixels ↔ 8 × 8 tokens."""
     from diffusers import VQModel
 
     levels = len(CHANNELS)

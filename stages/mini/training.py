@@ -148,7 +148,9 @@ def _save(
     tensors = {f"module.{key}": value for key, value in module.state_dict().items()}
     tensors |= {f"average.{key}": value for key, value in average.items()}
     for key, value in parameters.items():
-        tensors |= {f"{part}.{key}": optimizer.state[value][part] for part in ("exp_avg", "exp_avg_sq")}
+        if value in optimizer.state:  # not so where no step has reached a parameter yet
+            tensors |= {f"{part}.{key}": optimizer.state[value][part] for part in ("exp_avg", "exp_avg_sq")}
+            tensors[f"step.{key}"] = optimizer.state[value]["step"]
     with atomic_path(path) as temporary:
         save_file(
             {key: value.contiguous().clone() for key, value in tensors.items()},
@@ -171,10 +173,11 @@ def _resume(
     module.load_state_dict({key[7:]: value for key, value in tensors.items() if key.startswith("module.")})
     for key, value in parameters.items():
         average[key].copy_(tensors[f"average.{key}"])
-        optimizer.state[value] = {
-            "step": torch.tensor(float(step)),
-            **{part: tensors[f"{part}.{key}"].to(device) for part in ("exp_avg", "exp_avg_sq")},
-        }
+        if f"step.{key}" in tensors:
+            optimizer.state[value] = {
+                "step": tensors[f"step.{key}"].cpu(),
+                **{part: tensors[f"{part}.{key}"].to(device) for part in ("exp_avg", "exp_avg_sq")},
+            }
     print(f"goes on at step {step} of {path.name}", flush=True)
     return step
 

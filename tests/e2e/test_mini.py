@@ -12,13 +12,11 @@ import pytest
 import yaml
 
 from stages.store.images import read_images
-from tests.e2e.conftest import ROOT, Run, choose_study, git_clone, runner
+from tests.e2e.conftest import Run, choose_study, git_clone, runner
 from tests.e2e.test_pipeline import changed, ran
+from tests.mini.untrained import write_untrained
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (ROOT / "mini" / "weights").is_dir(), reason="mini/weights isn't there"),
-]
+pytestmark = pytest.mark.slow
 
 PROMPTS = 60
 FEW = (f"prompts.n={PROMPTS}", "evaluate.resamples=50", "split.shares=[0.5,0.2,0.3]", "draw.seeds=[0,1]")
@@ -31,6 +29,9 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which a few prompts of the small world have been drawn, scored and learnt from."""
     folder = tmp_path_factory.mktemp("mini")
     git_clone(folder)
+    if not (folder / "mini" / "weights" / "clip").is_dir():  # none in git yet
+        write_untrained(folder / "mini" / "weights")
+        subprocess.run(["git", "add", "--all"], cwd=folder, check=True)
     choose_study(folder, "mini", *FEW)
     run = runner(folder, folder / "no-cems")
     run("dvc", "repro")

@@ -142,8 +142,10 @@ def test_tokenizer_keeps_our_words_whole_and_takes_any_text() -> None:
 def test_clip_learns_and_its_text_tower_is_the_same_in_both_libraries(
     images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    learner, tokenizer, losses = train_clip.train(images, CAPTIONS, settings(40, batch=16), "cpu")
-    assert falls(losses)
+    learner, tokenizer, losses = train_clip.train(images, CAPTIONS, settings(60, batch=16), "cpu")
+    alone = round(train_clip.ALONE * 60)
+    assert falls(losses[:alone]), "the text side by itself"
+    assert falls(losses[alone:]), "both sides"
     train_clip.save(tmp_path, learner, tokenizer)
 
     import open_clip
@@ -186,7 +188,7 @@ def vae(images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_latents_have_unit_size(vae: Any, images: NDArray[np.uint8]) -> None:
     with torch.no_grad():
         latents = vae.encode(to_tensor(images)).latent_dist.mean * vae.config.scaling_factor
-    assert latents.shape[1:] == (train_vae.LATENTS, 16, 16)
+    assert latents.shape[1:] == (train_vae.LATENTS, train_vae.SIDE, train_vae.SIDE)
     assert latents.std() == pytest.approx(1, abs=0.02)
 
 
@@ -214,7 +216,7 @@ def test_diffusion_and_its_student_learn_and_load(
     vae: Any, texts: TextInputs, clip_folder: Path, tmp_path: Path
 ) -> None:
     latents = torch.randn(len(TEXTS), 1, 1, 1).expand(
-        -1, train_vae.LATENTS, 16, 16
+        -1, train_vae.LATENTS, train_vae.SIDE, train_vae.SIDE
     )  # plain colours: quickly learned
     unet, losses = train_diffusion.train(latents, texts, settings(50), "cpu")
     assert falls(losses, 10)
@@ -263,15 +265,15 @@ def test_masked_model_learns_and_loads(vae: Any, clip_folder: Path, tmp_path: Pa
     encoder, tokenizer = train_clip.text_encoder(clip_folder)
     vq = train_vq.new_vq(16)
     tokens = (
-        torch.arange(len(TEXTS))[:, None, None].expand(-1, 16, 16) % 16
+        torch.arange(len(TEXTS))[:, None, None].expand(-1, train_vae.SIDE, train_vae.SIDE) % 16
     )  # one token a picture: quickly learned
     inputs = embed_texts(encoder, tokenizer, TEXTS, "cpu", layer=-2)
     transformer, losses = train_masked.train(tokens, inputs, 16, settings(30, learning_rate=5e-3), "cpu")
     assert falls(losses)
-    before = vq.decode(torch.zeros(1, train_vae.LATENTS, 16, 16)).sample
+    before = vq.decode(torch.zeros(1, train_vae.LATENTS, train_vae.SIDE, train_vae.SIDE)).sample
     train_masked.pipeline(vq, encoder, tokenizer, transformer).save_pretrained(tmp_path)
     assert call(tmp_path, num_inference_steps=3).shape == (64, 64, 3)
-    after = vq.float().decode(torch.zeros(1, train_vae.LATENTS, 16, 16)).sample
+    after = vq.float().decode(torch.zeros(1, train_vae.LATENTS, train_vae.SIDE, train_vae.SIDE)).sample
     torch.testing.assert_close(after, before / 2 + 0.5, rtol=0.02, atol=0.02)
 
 

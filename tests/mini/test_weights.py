@@ -15,7 +15,8 @@ WEIGHTS = ROOT / "mini" / "weights"
 PARAMS = yaml.safe_load((ROOT / "mini" / "params.yaml").read_text())
 MODELS = PARAMS["measure"]["models"]
 pytestmark = pytest.mark.skipif(
-    not WEIGHTS.is_dir(), reason="mini/weights is not there yet; `dvc repro mini/dvc.yaml` trains it"
+    not (WEIGHTS / "clip").is_dir(),
+    reason="mini/weights holds no weights yet; `dvc repro mini/dvc.yaml` trains them",
 )
 
 
@@ -34,7 +35,8 @@ def test_all_weights_together_are_small_and_of_half_precision() -> None:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as tensors:
                 kinds = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118
-            assert kinds <= {"F16", "I64"}, path
+            # Only batch normalisation's statistics are kept whole: half precision would spoil them.
+            assert kinds <= {"F16", "I64", *(["F32"] if path.parent.name == "nima" else [])}, path
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -42,7 +44,7 @@ def test_a_model_draws_from_its_folder(name: str) -> None:
     from stages.mini.measure import generate, load_model
 
     torch.set_num_threads(1)
-    pipe = load_model(name, "cpu")
+    pipe = load_model(name, "cpu", WEIGHTS)
     call = {**MODELS[name], "steps": 2}
     one = generate(pipe, ["a red circle"], seed=1, **call, batch=1)
     assert one.shape == (1, 64, 64, 3) and one.dtype == np.uint8 and one.std() > 0
@@ -56,9 +58,9 @@ def test_clip_and_nima_load() -> None:
 
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS / 'clip'}")
     tokens = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'clip'}")(["a star", "a red ring"])
-    assert model.eval().encode_text(tokens).shape == (2, 96)
+    assert model.eval().encode_text(tokens).shape == (2, 128)
     assert preprocess is not None
-    score = mean_score(load_nima()(torch.zeros(1, 3, 64, 64)))
+    score = mean_score(load_nima(WEIGHTS / "nima")(torch.zeros(1, 3, 64, 64)))
     assert 1 <= score.item() <= 10
 
 
@@ -67,7 +69,7 @@ def test_prompt_files_are_what_their_settings_give() -> None:
 
     settings = PARAMS["prompts"]
     for name in PROMPT_SETS:
-        rows = read_prompts(name)
+        rows = read_prompts(name, ROOT / "mini" / "prompts")
         assert len(rows) == settings["n"]
         drawn = draw_captions(name, 25, settings["seed"], distinct=True)
         assert rows[:25] == [(caption.text, caption.statement) for caption in drawn]

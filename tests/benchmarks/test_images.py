@@ -77,7 +77,7 @@ def test_rounds_share_no_prompt() -> None:
     assert [image.seed for image in rounds[0]] == [0, 7] * 5
     texts = [{image.prompt for image in one} for one in rounds]
     assert all(len(own) == 5 for own in texts) and len(set.union(*texts)) == 15
-    with pytest.raises(BadInput, match="--prompts 1000 --rounds 2: .* 3000 prompts"):
+    with pytest.raises(BadInput, match=r"--prompts 1000 --rounds 2: .* 3000 prompts"):
         drawing.rounds_of(1000, 2, [0])
 
 

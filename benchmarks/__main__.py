@@ -27,16 +27,23 @@ LIST = {
     "guarantee": ("coverage of the conformal guarantee over 200 splits", "five minutes"),
     "budget": ("a budget in dollars: gap to the linear relaxation; prompt by prompt", "five minutes"),
     "scores": ("NIMA and CLIP at once: weights and Pareto rules", "five minutes"),
+    "drawing": ("the small world's models: images/s on the CPU against plain diffusers", "ten minutes"),
+    "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
+    "consistency": ("semantic consistency at once against pair after pair", "a minute"),
+    "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "latency": ("one prompt and batches on one core; needs data/router (`make`)", "a minute"),
     "service_load": ("the service under load; needs data/router (`make`)", "a minute"),
 }
 """module → what it shows, and about how long it takes on two CPU cores; seconds where its fits are kept."""
-SHORT = ("guarantee", "budget", "scores")
-"""They share ten fits of the study's predictor."""
+SHORT = ("guarantee", "budget", "scores", "consistency", "shards")
+"""The first three share ten fits of the study's predictor."""
 TABLES = {
     "routers": ("routers", "table", "CSV"),
     "routers_paired": ("routers", "paired_table", "PAIRED"),
-    **{name: (name, "table", "CSV") for name in ("shift", "guarantee", "budget", "scores")},
+    **{
+        name: (name, "table", "CSV")
+        for name in ("shift", "guarantee", "budget", "scores", "drawing", "growth", "consistency", "shards")
+    },
 }
 """name of a table → its module, the function that prints it, and where its results are."""
 

@@ -6,6 +6,8 @@ import numpy as np
 
 _BLOCK = 4_000_000
 """Numbers of embeddings in hand at once."""
+_FEW = 4
+"""Pictures of a prompt up to which a call of the matrix product costs more than the product itself."""
 
 
 def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
@@ -24,8 +26,9 @@ def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) 
     scores = np.full(n_groups, np.nan)
     if not len(images):
         return scores
-    order = np.argsort(groups, kind="stable")
-    vectors = np.asarray(images, np.float32)[order]
+    vectors = np.asarray(images, np.float32)
+    if (groups[:-1] > groups[1:]).any():
+        vectors = vectors[np.argsort(groups, kind="stable")]
     sizes = np.bincount(groups, minlength=n_groups)
     starts = np.cumsum(sizes) - sizes
     for size in np.unique(sizes[sizes >= 2]):
@@ -34,8 +37,15 @@ def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) 
         step = max(1, _BLOCK // (size * vectors.shape[1]))
         for first in range(0, len(which), step):
             part = which[first : first + step]
-            stack = vectors[starts[part][:, None] + np.arange(size)]
-            products = (stack @ stack.transpose(0, 2, 1)).astype(np.float64)
+            run = vectors[starts[part[0]] : starts[part[-1]] + size]
+            if len(run) == len(part) * size:  # nothing of other sizes between them, so no copy is needed
+                stack = run.reshape(len(part), size, -1)
+            else:
+                stack = vectors[starts[part][:, None] + np.arange(size)]
+            if size <= _FEW:
+                products = np.einsum("gid,gjd->gij", stack, stack).astype(np.float64)
+            else:
+                products = (stack @ stack.transpose(0, 2, 1)).astype(np.float64)
             lengths = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
             cosines = products[:, left, right] / (lengths[:, left] * lengths[:, right])
             scores[part] = 100 * np.clip(cosines, 0, 1).mean(axis=1)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as listing
-from benchmarks import budget, guarantee, routers, scores, shift
+from benchmarks import budget, consistency, guarantee, routers, scores, shards, shift
 from benchmarks import study as S
 from stages.records import BadInput
 from stages.routing import metrics, policies
@@ -161,10 +161,16 @@ def test_one_weight_is_the_router_of_that_score(small: Path) -> None:
 
 def test_the_list_names_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     files = Path(listing.__file__).parent.glob("*.py")
-    assert set(listing.LIST) == {path.stem for path in files} - {"__init__", "__main__", "study"}
+    assert set(listing.LIST) == {path.stem for path in files} - {"__init__", "__main__", "study", "machine"}
     printed = listing.main([])
     assert all(f"python -m benchmarks.{name}" in printed for name in listing.LIST)
-    modules = {"guarantee": guarantee, "budget": budget, "scores": scores}
+    modules = {
+        "guarantee": guarantee,
+        "budget": budget,
+        "scores": scores,
+        "consistency": consistency,
+        "shards": shards,
+    }
     assert set(modules) == set(listing.SHORT)
     for name, module in modules.items():
         monkeypatch.setattr(module, "main", lambda arguments, name=name: f"table of {name}")

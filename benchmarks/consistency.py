@@ -1,0 +1,159 @@
+"""Semantic consistency of all prompts at once against the original's pair after pair.
+
+    python -m benchmarks.consistency              10,000 prompts × 3 images and 100 × 20, in five rounds
+    python -m benchmarks.consistency --quick      one round, the loop on a tenth of the 10,000 prompts
+    python -m benchmarks.consistency --table      only print the table of benchmarks/results/consistency.csv
+
+The loop does what the public code of arXiv 2404.08799 does once images are embedded: for each prompt, each pair
+by one call of torch.cosine_similarity, its number taken out, scaled and kept in a list. It is spared the progress
+bar for each prompt. Both are on one thread, take turns, and must give the same scores.
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from benchmarks.machine import here, measured_on, now
+from stages.runtime import run_stage
+from stages.scorers.consistency import semantic_consistency
+
+CSV = S.RESULTS / "consistency.csv"
+CASES = ((10_000, 3, 1_000), (100, 20, 100))
+"""Prompts, images of each, and on how many of the prompts the loop is timed with --quick."""
+DIMENSION = 512  # of CLIP ViT-B/32, the original's
+CALLS = 5  # of ours in each round, for one takes milliseconds
+TOLERANCE = 1e-4  # of 100; the loop's numbers are float32
+
+
+def embeddings(prompts: int, images: int, seed: int = 0) -> np.ndarray:
+    """float32 [prompts, images, d]: alike within a prompt, from hardly (where cosines fall below 0 too) to very."""
+    random = np.random.default_rng(seed)
+    shared = random.normal(size=(prompts, 1, DIMENSION)) * random.uniform(0, 3, (prompts, 1, 1))
+    return (shared + random.normal(size=(prompts, images, DIMENSION))).astype(np.float32)
+
+
+def pair_by_pair(vectors: Any) -> list[float]:
+    """The naive way, from a tensor [prompts, images, d]."""
+    import torch
+
+    scores = []
+    for own in vectors:
+        alike = []
+        for i, j in combinations(range(len(own)), 2):
+            alike.append(max(100 * torch.cosine_similarity(own[i], own[j], dim=0).item(), 0.0))
+        scores.append(torch.tensor(alike).mean().item())
+    return scores
+
+
+def measure(prompts: int, images: int, part: int, rounds: int) -> list[dict[str, Any]]:
+    """Rows, one a round; seconds of the loop are scaled up where it saw only `part` of the prompts.
+
+    Raises:
+        AssertionError: the two ways' scores differ.
+    """
+    import torch
+
+    place = here(threads=1)
+    vectors = embeddings(prompts, images)
+    flat, groups = vectors.reshape(-1, DIMENSION), np.repeat(np.arange(prompts), images)
+    tensors = torch.from_numpy(vectors[:part])
+    rows = []
+    with S.single_threaded(), torch.no_grad():
+        pair_by_pair(tensors[:20])
+        scores = semantic_consistency(flat, groups, prompts)
+        for turn in range(rounds):
+            before = now()
+            expected = pair_by_pair(tensors)
+            loop = (now() - before) * prompts / part
+            took = []
+            for _ in range(CALLS):
+                before = now()
+                scores = semantic_consistency(flat, groups, prompts)
+                took.append(now() - before)
+            ours = np.median(took, axis=0)
+            difference = float(np.abs(scores[:part] - expected).max())
+            if not difference <= TOLERANCE:
+                raise AssertionError(f"{prompts} × {images}: the two ways differ by {difference} of 100")
+            rows.append(
+                {
+                    "prompts": prompts,
+                    "images": images,
+                    "dimension": DIMENSION,
+                    "looped_prompts": part,
+                    "round": turn,
+                    "loop_s": loop[0],
+                    "loop_cpu_s": loop[1],
+                    "ours_s": ours[0],
+                    "ours_cpu_s": ours[1],
+                    "difference": difference,
+                    **place,
+                }
+            )
+    return rows
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown: medians over rounds; a ratio is the median of the rounds' ratios."""
+    head = [
+        "prompts × images",
+        "pairs",
+        "pair by pair, s",
+        "at once, s",
+        "ratio",
+        "ratio, CPU time",
+        "largest difference",
+    ]
+    lines = []
+    for (prompts, images), own in rows.groupby(["prompts", "images"], sort=False):
+        part = own["looped_prompts"].min()
+        ratio, cpu = own["loop_s"] / own["ours_s"], own["loop_cpu_s"] / own["ours_cpu_s"]
+        lines.append(
+            [
+                f"{prompts:,} × {images}" + (f" (loop on {part:,}, scaled up)" if part < prompts else ""),
+                f"{prompts * images * (images - 1) // 2:,}",
+                f"{own['loop_s'].median():.3g}",
+                f"{own['ours_s'].median():.3g}",
+                f"{ratio.median():.0f} × ({ratio.min():.0f} to {ratio.max():.0f}, {len(own)} rounds)",
+                f"{cpu.median():.0f} ×",
+                f"{own['difference'].max():.1g} of 100",
+            ]
+        )
+    return f"{measured_on(rows)}\n\n{S.markdown(head, lines)}"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.consistency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="for trying; writes no results")
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    rows = []
+    for prompts, images, part in CASES:
+        if chosen.quick:
+            rows += measure(prompts, images, part, rounds=1)
+        else:
+            rows += measure(prompts, images, prompts, chosen.rounds)
+    frame = pd.DataFrame(rows)
+    if not chosen.quick:
+        S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,292 @@
+"""Images a second on the CPU: the generate stage's way against a plain loop over diffusers.
+
+    python -m benchmarks.drawing                          every model of the small world, three rounds
+    python -m benchmarks.drawing --models mini-student --batch-sizes 8,16,32
+    python -m benchmarks.drawing --quick                  one round of a few images; writes no results
+    python -m benchmarks.drawing --table                  only print the table of benchmarks/results/drawing.csv
+
+The plain loop is diffusers as its documentation shows it: one call of the pipeline for each prompt and seed, each
+encoding its text, each image saved as a PNG file. Ours is what the stage runs: batches of one size, each text
+encoded once, parquet shards, and the first batch drawn twice to see that an image's place in it doesn't matter
+(one batch more a run, which weighs more on these few images than on a study's). Both draw the same prompts and
+seeds with the same number of threads, take turns, are loaded and warm, and every round has prompts of its own.
+
+The batch size belongs to what defines an image on the CPU, so the two may differ in last bits, and seldom in a
+pixel: how many do is counted. With a batch size of 1 none does.
+"""
+
+import argparse
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from benchmarks.machine import here, measured_on, now
+from stages.generators.drawing import draw_study
+from stages.prompts import sample
+from stages.records import BadInput
+from stages.runtime import Params, build, load_params, pick_device, run_stage
+from stages.runtime.compose import compose
+from stages.store.images import ImageArea, Wanted, read_shard
+
+CSV = S.RESULTS / "drawing.csv"
+MINI = ("experiment=mini", "compute=cpu")
+WARM_UP = 2  # images of the plain loop, batches of ours
+
+
+def settings(*overrides: str) -> Params:
+    """The small world's parameters."""
+    with TemporaryDirectory() as folder:
+        compose(Path(folder) / "params.yaml", [*MINI, *overrides])
+        return load_params(Path(folder) / "params.yaml")
+
+
+def plain_pipeline(config: Mapping[str, Any]) -> Any:
+    """A model's pipeline as anyone would load it: nothing of ours in it.
+
+    Raises:
+        BadInput: the model has a LoRA adapter, which this doesn't load.
+    """
+    import diffusers
+    import torch
+
+    if config.get("lora"):
+        raise BadInput(f"{config['model']}: the plain loop loads no LoRA adapter; leave this model out")
+    parts = {
+        name: getattr(diffusers, part["class"]).from_pretrained(part["model"], torch_dtype=torch.float32)
+        for name, part in (config.get("components") or {}).items()
+    }
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        config["model"],
+        revision=config.get("revision"),
+        variant=config.get("variant"),
+        torch_dtype=torch.float32,
+        use_safetensors=True,
+        **parts,
+    )
+    if config.get("scheduler"):
+        given = dict(config["scheduler"])
+        kind = getattr(diffusers, given.pop("class"))
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **given)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def plain_loop(pipeline: Any, config: Mapping[str, Any], wanted: Sequence[Wanted], folder: Path) -> None:
+    """One call of the pipeline for each image; number.png in `folder` for each."""
+    import torch
+
+    call = {
+        "num_inference_steps": config["steps"],
+        "guidance_scale": config["guidance"],
+        **{side: config[side] for side in ("width", "height") if config.get(side)},
+        **(config.get("call") or {}),
+    }
+    folder.mkdir()
+    for number, one in enumerate(wanted):
+        generator = torch.Generator("cpu").manual_seed(one.seed)
+        pipeline(one.prompt, generator=generator, **call).images[0].save(folder / f"{number}.png")
+
+
+def pixels_apart(left: np.ndarray, right: np.ndarray) -> tuple[int, int]:
+    """How many pixels of two pictures differ in any channel, and the largest difference of a channel.
+
+    Args:
+        left, right: uint8 [height, width, 3].
+    """
+    apart = np.abs(left.astype(np.int16) - right.astype(np.int16))
+    return int(apart.any(axis=-1).sum()), int(apart.max())
+
+
+def compared(folder: Path, shard: Path) -> dict[str, Any]:
+    """The plain loop's files against a shard's rows, in the same order.
+
+    Returns:
+        pixels: of all images; differ: how many of them do; largest: difference of a channel, of 255;
+        alike: images in which none does.
+
+    Raises:
+        BadInput: an image of the shard failed.
+    """
+    from PIL import Image as Pillow
+
+    pairs = []
+    for number, row in enumerate(read_shard(shard)):
+        if row.image is None:
+            raise BadInput(f"{row.model}: the image of {row.prompt!r} with seed {row.seed} {row.reason}")
+        plain, ours = (
+            np.asarray(Pillow.open(place).convert("RGB"))
+            for place in (folder / f"{number}.png", io.BytesIO(row.image))
+        )
+        pairs.append((plain.shape[0] * plain.shape[1], *pixels_apart(plain, ours)))
+    size, differ, largest = np.array(pairs).T
+    return {
+        "pixels": int(size.sum()),
+        "differ": int(differ.sum()),
+        "largest": int(largest.max()),
+        "alike": int((differ == 0).sum()),
+    }
+
+
+def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[Wanted]]:
+    """`count` rounds of n different prompts each, with every seed; and before them one to warm up with.
+
+    Raises:
+        BadInput: there aren't so many prompts.
+    """
+    section = settings()["prompts"]
+    sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
+    prompts = sample(sources, n=None, seed=section["seed"]).drop_duplicates("prompt")
+    if len(prompts) < n * (count + 1):
+        raise BadInput(
+            f"--prompts {n} --rounds {count}: with the round that warms up that is {n * (count + 1)} prompts, and "
+            f"there are {len(prompts)} different ones; take fewer"
+        )
+    images = [
+        Wanted(one, text, seed)
+        for one, text in zip(prompts["prompt_id"], prompts["prompt"], strict=True)
+        for seed in seeds
+    ]
+    size = n * len(seeds)
+    return [images[turn * size : (turn + 1) * size] for turn in range(count + 1)]
+
+
+def measure(
+    model: str,
+    config: Mapping[str, Any],
+    batch_sizes: Sequence[int],
+    rounds: list[list[Wanted]],
+    threads: int,
+) -> list[dict[str, Any]]:
+    """Rows: one for each round and batch size of ours. The first of `rounds` warms up."""
+    place = here(threads)
+    device = pick_device(device="cpu", threads=threads)
+    plain = plain_pipeline(config)
+    generators = {
+        size: build(
+            {**config, "batch_size": size}, f"models.{model}.generator", device=device, threads=threads
+        )
+        for size in batch_sizes
+    }
+    rows = []
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        plain_loop(plain, config, rounds[0][:WARM_UP], folder / "warm")
+        for size, generator in generators.items():
+            generator.load()
+            for _ in range(WARM_UP):
+                batch = (rounds[0] * size)[:size]
+                generator.draw([one.prompt for one in batch], [one.seed for one in batch])
+        for turn, wanted in enumerate(rounds[1:]):
+            before = now()
+            plain_loop(plain, config, wanted, folder / f"plain-{turn}")
+            loop = now() - before
+            for size, generator in generators.items():
+                area = ImageArea(folder / f"ours-{turn}-{size}")
+                before = now()
+                drawn = draw_study(generator, model, [wanted], area, max_failed=0.0)
+                ours = now() - before
+                rows.append(
+                    {
+                        "model": model,
+                        "steps": config["steps"],
+                        "batch_size": size,
+                        "round": turn,
+                        "images": len(wanted),
+                        "texts": len({one.prompt for one in wanted}),
+                        "plain_s": loop[0],
+                        "plain_cpu_s": loop[1],
+                        "ours_s": ours[0],
+                        "ours_cpu_s": ours[1],
+                        **compared(folder / f"plain-{turn}", drawn.shards[0]),
+                        **place,
+                    }
+                )
+    return rows
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown: medians over rounds, the fastest model first; a ratio is the median of the rounds'."""
+    head = [
+        "model",
+        "steps",
+        "batch",
+        "plain loop, images/s",
+        "ours, images/s",
+        "ratio",
+        "ratio, CPU time",
+        "pixels that differ",
+        "by at most, of 255",
+        "images without one",
+    ]
+    lines = []
+    parts = [
+        (own["images"].mean() / own["plain_s"].median(), key, own)
+        for key, own in rows.groupby(["model", "steps", "batch_size"], sort=False)
+    ]
+    for rate, (model, steps, size), own in sorted(parts, key=lambda part: -part[0]):
+        ratio, cpu = own["plain_s"] / own["ours_s"], own["plain_cpu_s"] / own["ours_cpu_s"]
+        lines.append(
+            [
+                str(model),
+                str(steps),
+                str(size),
+                f"{rate:.3g}",
+                f"{own['images'].mean() / own['ours_s'].median():.3g}",
+                f"{ratio.median():.2f} × ({ratio.min():.2f} to {ratio.max():.2f})",
+                f"{cpu.median():.2f} ×",
+                f"{100 * own['differ'].sum() / own['pixels'].sum():.2g} %",
+                str(own["largest"].max()),
+                f"{own['alike'].sum()} of {own['images'].sum()}",
+            ]
+        )
+    first = rows.iloc[0]
+    about = (
+        f"{rows['round'].nunique()} rounds of {first['images']} images ({first['texts']} prompts with "
+        f"{first['images'] // first['texts']} seeds each). {measured_on(rows)}"
+    )
+    return f"{about}\n\n{S.markdown(head, lines)}"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.drawing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--models", type=S.names, help="of conf/models/mini.yaml (default: all)")
+    parser.add_argument("--batch-sizes", type=S.numbers, help="(default: each model's own)")
+    parser.add_argument("--prompts", type=int, default=32, help="a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="torch's (default: the study's)")
+    parser.add_argument("--quick", action="store_true", help="one round of 8 prompts; writes no results")
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    params = settings()
+    threads = chosen.threads or params["compute"]["threads"]
+    n, count = (8, 1) if chosen.quick else (chosen.prompts, chosen.rounds)
+    rounds = rounds_of(n, count, params["draw"]["seeds"])
+    rows = []
+    for model in chosen.models or params["models"]:
+        config = params["models"][model]["generator"]
+        rows += measure(model, config, chosen.batch_sizes or [config["batch_size"]], rounds, threads)
+    frame = pd.DataFrame(rows)
+    if not chosen.quick:
+        S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,188 @@
+"""Images under DVC: parquet shards, as the generate stage leaves them, against one file an image.
+
+    python -m benchmarks.shards                           20,000 small PNG images, three rounds
+    python -m benchmarks.shards --quick                   1,000 images, one round; writes no results
+    python -m benchmarks.shards --table                   only print the table of benchmarks/results/shards.csv
+
+Each way, in turn and every time in a fresh repository with a cache of its own: `dvc add` of the folder, then
+`dvc status`. The images' files are written before, and aren't timed. *Start-up* is `dvc status` in the empty
+repository, which both ways pay.
+"""
+
+import argparse
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import study as S
+from benchmarks.machine import command, dvc_environment, here, measured_on
+from stages.generators.drawing import to_png
+from stages.records.image import Image
+from stages.runtime import run_stage
+from stages.store.images import write_shard
+
+CSV = S.RESULTS / "shards.csv"
+SEEDS = 3
+SHARD_PROMPTS = 200  # conf/draw/default.yaml
+SIDE = 64  # of the small world's images
+PICTURES = 100
+
+
+def numbered(png: bytes, number: int) -> bytes:
+    """The picture with a text chunk before its last chunk (12 bytes), so that no two files are equal."""
+    chunk = b"tEXtComment\0" + str(number).encode()
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:-12] + framed + png[-12:]
+
+
+def images(n: int) -> list[Image]:
+    """n rows of different images: soft shades with a little grain, about as large as drawn scenes of 64 × 64."""
+    from PIL import Image as Pillow
+
+    random = np.random.default_rng(0)
+    pictures = []
+    for _ in range(min(n, PICTURES)):
+        coarse = Pillow.fromarray(random.integers(0, 256, (4, 4, 3), np.uint8)).resize((SIDE, SIDE))
+        grain = random.normal(0, 1 / 255, (SIDE, SIDE, 3))
+        pictures.append(to_png(np.clip(np.asarray(coarse) / 255 + grain, 0, 1).astype(np.float32)))
+    return [
+        Image(
+            f"P{i // SEEDS:07d}",
+            f"prompt {i // SEEDS}",
+            "model",
+            i % SEEDS,
+            "ok",
+            None,
+            SIDE,
+            SIDE,
+            numbered(pictures[i % len(pictures)], i),
+        )
+        for i in range(n)
+    ]
+
+
+def as_shards(rows: Sequence[Image], folder: Path) -> None:
+    """As the generate stage: a parquet file for every 200 prompts."""
+    size = SHARD_PROMPTS * SEEDS
+    for number, start in enumerate(range(0, len(rows), size)):
+        write_shard(folder / f"part-{number:05d}.parquet", rows[start : start + size])
+
+
+def as_files(rows: Sequence[Image], folder: Path) -> None:
+    """One PNG file an image."""
+    for row in rows:
+        (folder / f"{row.prompt_id}-{row.seed}.png").write_bytes(row.image or b"")
+
+
+WAYS: dict[str, Callable[[Sequence[Image], Path], None]] = {
+    "one file an image": as_files,
+    "shards": as_shards,
+}
+
+
+def timed(way: str, rows: Sequence[Image]) -> dict[str, Any]:
+    """Seconds of DVC's commands in a fresh repository."""
+    with TemporaryDirectory() as made:
+        environment, project = dvc_environment(Path(made)), Path(made) / "project"
+        folder = project / "images"
+        folder.mkdir(parents=True)
+        command(["dvc", "init", "--no-scm", "--quiet"], project, environment)
+        start, _ = command(["dvc", "status"], project, environment)
+        WAYS[way](rows, folder)
+        add, _ = command(["dvc", "add", "--quiet", "images"], project, environment)
+        status, said = command(["dvc", "status"], project, environment)
+        if "up to date" not in said:
+            raise AssertionError(f"{way}: dvc status right after dvc add says {said!r}")
+        files = [path.stat().st_size for path in folder.iterdir()]
+    return {
+        "way": way,
+        "images": len(rows),
+        "files": len(files),
+        "megabytes": sum(files) / 1e6,
+        "start_s": start[0],
+        "add_s": add[0],
+        "status_s": status[0],
+        "start_cpu_s": start[1],
+        "add_cpu_s": add[1],
+        "status_cpu_s": status[1],
+    }
+
+
+def measure(n: int, rounds: int) -> list[dict[str, Any]]:
+    """Rows, one for each round and way."""
+    place = here(threads=1)
+    rows = images(n)
+    for way in WAYS:  # warm-up
+        timed(way, rows[:10])
+    return [{"round": turn, **timed(way, rows), **place} for turn in range(rounds) for way in WAYS]
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The table in Markdown: medians over rounds; then how many times as long one file an image takes."""
+    head = [
+        "way",
+        "files",
+        "MB",
+        "start-up, s",
+        "`dvc add`, s",
+        "`dvc status`, s",
+        "both, s",
+        "both, CPU s",
+        "both without start-up, CPU s",
+    ]
+    rows = rows.assign(
+        both_s=rows["add_s"] + rows["status_s"],
+        both_cpu_s=rows["add_cpu_s"] + rows["status_cpu_s"],
+        net_cpu_s=rows["add_cpu_s"] + rows["status_cpu_s"] - 2 * rows["start_cpu_s"],
+    )
+    figures = ["start_s", "add_s", "status_s", "both_s", "both_cpu_s", "net_cpu_s"]
+    lines = []
+    for way, own in rows.groupby("way", sort=False):
+        lines.append(
+            [
+                str(way),
+                f"{own['files'].iloc[0]:,}",
+                f"{own['megabytes'].iloc[0]:.0f}",
+                *(f"{own[name].median():.1f}" for name in figures),
+            ]
+        )
+    by_round = rows.pivot(index="round", columns="way")
+    many, few = WAYS
+    ratios = [(by_round[name][many] / by_round[name][few]).median() for name in figures[1:]]
+    lines.append(["ratio", "", "", "", *(f"{ratio:.1f} ×" for ratio in ratios)])
+    about = f"{rows['images'].iloc[0]:,} images, {rows['round'].nunique()} rounds. {measured_on(rows)}"
+    return f"{about}\n\n{S.markdown(head, lines)}"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.shards",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--images", type=int, default=20_000, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="1,000 images, one round; writes no results")
+    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    chosen = parse(arguments)
+    if chosen.table:
+        return table(pd.read_csv(CSV))
+    frame = pd.DataFrame(measure(1_000, 1) if chosen.quick else measure(chosen.images, chosen.rounds))
+    if not chosen.quick:
+        S.write_csv(CSV, frame)
+    return table(frame)
+
+
+if __name__ == "__main__":
+    run_stage(main)

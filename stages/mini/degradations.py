@@ -29,9 +29,9 @@ def fade(picture: Picture, level: float, rng: Random) -> Picture:
 
 
 def smear(picture: Picture, level: float, rng: Random) -> Picture:
-    """A smooth random shift of every pixel, 8 pixels strong at most, that bends outlines."""
-    shift = np.stack([gaussian_filter(rng.standard_normal(picture.shape[:2]), 3) for _ in range(2)])
-    shift *= 8 * level / np.abs(shift).max()
+    """A smooth random shift of every pixel that bends outlines: up to 4 pixels along each axis (standard deviation)."""
+    shift = np.stack([gaussian_filter(rng.standard_normal(picture.shape[:2]), 2) for _ in range(2)])
+    shift *= 4 * level / shift.std()
     at = np.indices(picture.shape[:2]) + shift
     return np.stack(
         [map_coordinates(picture[..., part], at, order=1, mode="nearest") for part in range(3)], axis=-1

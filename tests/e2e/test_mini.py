@@ -18,9 +18,21 @@ from tests.mini.untrained import write_untrained
 
 pytestmark = pytest.mark.slow
 
-PROMPTS = 60
-FEW = (f"prompts.n={PROMPTS}", "evaluate.resamples=50", "split.shares=[0.5,0.2,0.3]", "draw.seeds=[0,1]")
+PROMPTS = 40
 MODELS = ("mini-unet", "mini-masked", "mini-tiny", "mini-student")
+FEW = (
+    f"prompts.n={PROMPTS}",
+    "draw.seeds=[0,1]",
+    "split.shares=[0.5,0.2,0.3]",
+    "evaluate.resamples=50",
+    *(f"models.{model}.generator.steps=2" for model in ("mini-unet", "mini-masked", "mini-tiny")),
+)
+"""Less of everything."""
+PRICES = (
+    "cost=api",
+    *(f"+cost.prices.{model}={price}e-5" for model, price in zip(MODELS, (4, 3, 2, 1), strict=True)),
+)
+"""So that nothing has to be measured."""
 SCORERS = ("nima", "clip", "consistency")
 
 
@@ -32,7 +44,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (folder / "mini" / "weights" / "clip").is_dir():  # none in git yet
         write_untrained(folder / "mini" / "weights")
         subprocess.run(["git", "add", "--all"], cwd=folder, check=True)
-    choose_study(folder, "mini", *FEW)
+    choose_study(folder, "mini", *FEW, *PRICES)
     run = runner(folder, folder / "no-cems")
     run("dvc", "repro")
     for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--message=mini"]):
@@ -45,8 +57,8 @@ def go(mini: Path) -> Run:
     return runner(mini, mini / "no-cems")
 
 
-def compose(go: Run, *overrides: str) -> None:
-    go("python", "-m", "stages.runtime.compose", *FEW, *overrides)
+def compose(go: Run, *overrides: str, cost: tuple[str, ...] = PRICES) -> None:
+    go("python", "-m", "stages.runtime.compose", *FEW, *cost, *overrides)
 
 
 def pending(go: Run) -> set[str]:
@@ -96,7 +108,9 @@ def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
 
 
 def test_another_model_touches_no_other_model_s_stages(mini: Path, go: Run) -> None:
-    compose(go, "+model@models.other=mini-student", "models.other.generator.steps=2")
+    compose(
+        go, "+model@models.other=mini-student", "models.other.generator.steps=2", "+cost.prices.other=1e-6"
+    )
     touched = pending(go)
     assert {"generate@other", "embed@other", *(f"score@{scorer}-other" for scorer in SCORERS)} <= touched
     assert not [stage for stage in touched if any(stage.endswith(model) for model in MODELS)]
@@ -142,3 +156,12 @@ def test_a_lost_image_area_is_drawn_again_alike(mini: Path, go: Run) -> None:
     go("rm", "-r", "scratch/images")
     ran_again = ran(go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout)
     assert ran_again == {"generate@mini-student"} and path.read_bytes() == before
+
+
+def test_fresh_costs_time_the_models(mini: Path, go: Run) -> None:
+    compose(go, cost=("cost=measured",))
+    assert {f"profile@{model}" for model in MODELS} | {"calibrate"} <= pending(go)
+    go("dvc", "repro", "--single-item", "profile@mini-student")
+    found = json.loads((mini / "data" / "profile" / "mini-student.json").read_text())
+    assert found["seconds"] > 0 and found["memory_gb"] > 0 and found["gflops"] > 0
+    go("git", "checkout", "--quiet", "--force", "main")

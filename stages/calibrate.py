@@ -1,6 +1,7 @@
 """Choose the knobs on validation and pack the router: `policy`, `cost` → data/router/."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import pyarrow.parquet as pq
 from stages.predictors import load_predictor
 from stages.records import SPLITS, BadInput
 from stages.records.batch import PromptBatch
-from stages.router import KNOBS, TARGETS, ModelInfo, Router, check_policy
-from stages.routing.calibrate import choose
+from stages.router import KNOBS, TARGETS, ModelInfo, Router, Settings
+from stages.routing import metrics
+from stages.routing.calibrate import choose, favouring
+from stages.routing.fallback import Fallback
+from stages.routing.guarantees import calibrate
 from stages.routing.quality import Quality
 from stages.runtime import build, load_params, run_stage, study_models, study_scorers
 from stages.store import Study, load_study, read_json, sha256
@@ -54,10 +58,48 @@ def held_out(study: Study, models: list[str]) -> tuple[Study, np.ndarray]:
     return held, rows.loc[held.prompt_ids, models].to_numpy(np.float64)
 
 
+def fit_fallback(router: Router, train: PromptBatch, validation: PromptBatch, share: float) -> Fallback:
+    """The fallback on the vectors of the router's first encoder.
+
+    Raises:
+        BadInput: there is no encoder.
+    """
+    if not router.encoders:
+        raise BadInput(
+            "params.yaml: policy.fallback needs a text encoder to tell unlike prompts by, and there is none; "
+            "choose text=minilm, or set policy.fallback to null"
+        )
+    name = next(iter(router.encoders))
+    width = router.sentence_width(name)
+    best = router.calibrations["cost_aware"]["quality"].single
+    return Fallback.fit(
+        train.embeddings[name][:, -width:],
+        validation.embeddings[name][:, -width:],
+        safest=best if router.guarantee is None else router.guarantee.single,
+        share=share,
+        encoder=name,
+    )
+
+
+def summary(router: Router) -> str:
+    """What decides, in a few words."""
+    if router.guarantee is not None:
+        label = router.models[router.guarantee.single].label
+        text = f"{router.policy}, against {label}: {router.guarantee.statement}"
+    elif router.policy not in router.calibrations:
+        text = f"{router.policy}, which has no knob"
+    else:
+        chosen = router.calibration
+        text = f"{chosen.policy} for {chosen.target}, knob {chosen.knob}: {chosen.reason}"
+    if (fallback := router.fallback) is not None:
+        text += f"; prompts unlike train (1 - cosine above {fallback.threshold:.3f}) go to "
+        text += router.models[fallback.safest].label
+    return text
+
+
 def main() -> str:
     params = load_params()
-    policy = params["policy"]
-    check_policy(policy["name"], policy["target"], "params.yaml: policy")
+    policy = Settings.read(params["policy"], "params.yaml: policy")
     fitted = read_json("data/predictor/quality.json")
     models, quality = fitted["models"], Quality(**fitted["quality"])
     encoders = params["text"]["encoders"]
@@ -67,7 +109,8 @@ def main() -> str:
         raise BadInput(
             "data/split.parquet: no validation prompt to choose knobs on; give it a share with -S split.shares"
         )
-    measured = study.take(np.flatnonzero(side == "train")).measured_seconds()
+    train = study.take(np.flatnonzero(side == "train"))
+    measured = train.measured_seconds()
 
     facts = study_models(params)
     if lost := [name for name in models if name not in facts]:
@@ -92,6 +135,20 @@ def main() -> str:
     calibrations = {
         name: {target: choose(name, predicted, true, cost, target) for target in TARGETS} for name in KNOBS
     }
+    if policy.margin:
+        calibrations = {
+            name: {
+                target: favouring(one, predicted, true, cost, policy.margin)
+                for target, one in targets.items()
+            }
+            for name, targets in calibrations.items()
+        }
+    guarantee = None
+    if policy.promise is not None:
+        epsilon, alpha = policy.promise
+        # The theorem asks for a best single model that was named without a look at the calibration prompts.
+        best = metrics.best_single(quality.of(train.raw))
+        guarantee = calibrate(predicted, true, cost, epsilon=epsilon, alpha=alpha, single=best)
     router = Router(
         models=[
             ModelInfo(name, facts[name].get("label", name), float(price), float(mean))
@@ -100,8 +157,8 @@ def main() -> str:
         quality=quality,
         predictor=predictor,
         encoders=encoders,
-        policy=policy["name"],
-        target=policy["target"],
+        policy=policy.name,
+        target=policy.target,
         calibrations=calibrations,
         about={
             "predictor": params["predictor"]["_target_"],
@@ -112,13 +169,14 @@ def main() -> str:
             "note": params["about"],
             **provenance(),
         },
+        guarantee=guarantee,
     )
     check_encoders(router, validation.batch)
+    if policy.fallback is not None:
+        fallback = fit_fallback(router, train.batch, validation.batch, policy.fallback)
+        router = replace(router, fallback=fallback)
     router.save("data/router", predictor="data/predictor")
-    if policy["name"] not in calibrations:
-        return f"calibrate: {policy['name']}, which has no knob"
-    chosen = calibrations[policy["name"]][policy["target"]]
-    return f"calibrate: {chosen.policy} for {chosen.target}, knob {chosen.knob}: {chosen.reason}"
+    return f"calibrate: {summary(router)}"
 
 
 if __name__ == "__main__":

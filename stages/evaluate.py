@@ -21,6 +21,7 @@ from stages.records import BadInput, Scorer
 from stages.router import Router
 from stages.routing import metrics, policies
 from stages.routing.evaluation import evaluate, frontier_points, strategy_rows
+from stages.routing.guarantees import coverage
 from stages.runtime import build, load_params, run_stage, study_scorers
 from stages.store import Study, atomic_path, join, load_study, read_json, write_json
 from stages.table import performance
@@ -84,15 +85,16 @@ def read_published(folder: Path, published: dict[str, Any], router: Router) -> S
 def measure(router: Router, study: Study, predicted: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
     """Everything measured of a router on a study: all its prompts, then each prompt set by itself."""
     true, cost = router.quality.of(study.raw), router.cost
+    decided = router.choose(predicted, unlike=router.unlike(study.batch))
 
     def measured(index: np.ndarray) -> dict[str, Any]:
-        return evaluate(
+        return promised(router, true[index], decided[index]) | evaluate(
             predicted[index],
             true[index],
             {name: values[index] for name, values in study.raw.items()},
             cost,
             router.names,
-            router.choose(predicted[index]),
+            decided[index],
             router.calibrations,
             resamples=resamples,
             seed=seed,
@@ -103,6 +105,25 @@ def measure(router: Router, study: Study, predicted: np.ndarray, resamples: int,
         "score": " + ".join(router.quality.scores),
         **measured(np.arange(len(study))),
         "sets": {name: measured(index) for name, index in sets.items()},
+    }
+
+
+def promised(router: Router, true: np.ndarray, decided: np.ndarray) -> dict[str, Any]:
+    """Whether a guarantee was kept on n prompts with true quality [n, m] and choice [n]: the share of them within
+    epsilon, with its 95 % interval. Nothing for a router without one."""
+    if (promise := router.guarantee) is None:
+        return {}
+    kept = coverage(true, decided, single=promise.single, epsilon=promise.epsilon)
+    return {
+        "guarantee": {
+            "given": promise.given,
+            "epsilon": promise.epsilon,
+            "alpha": promise.alpha,
+            "against": router.names[promise.single],
+            "promised": 1 - promise.alpha,
+            "coverage": {"estimate": kept.share, "low": kept.low, "high": kept.high},
+            "to_a_cheaper_model": float((router.cost[decided] < router.cost[promise.single]).mean()),
+        }
     }
 
 
@@ -218,7 +239,7 @@ def write_plots(folder: Path, router: Router, study: Study, predicted: np.ndarra
     """Data of the plots, as CSV: what DVC compares across commits, and what the report draws."""
     true, cost = router.quality.of(study.raw), router.cost
     labels = np.array([model.label for model in router.models])
-    decided = router.choose(predicted)
+    decided = router.choose(predicted, unlike=router.unlike(study.batch))
     points = frontier_points(predicted, true, cost)
     best = metrics.labels(true, decided)
     rows, columns = np.divmod(np.arange(true.size), len(labels))

@@ -4,15 +4,17 @@ The one room that knows both predictors and routing: it is what `train`, `calibr
 and what `route` and other people's programs load.
 """
 
-from stages.router.router import (
-    KNOBS,
-    POLICIES,
-    TARGETS,
-    Decision,
-    ModelInfo,
-    Router,
-    check_policy,
-    check_prompts,
-)
+from stages.router.router import Decision, ModelInfo, Router, check_prompts
+from stages.router.settings import KNOBS, POLICIES, TARGETS, Settings, check_policy
 
-__all__ = ["KNOBS", "POLICIES", "TARGETS", "Decision", "ModelInfo", "Router", "check_policy", "check_prompts"]
+__all__ = [
+    "KNOBS",
+    "POLICIES",
+    "TARGETS",
+    "Decision",
+    "ModelInfo",
+    "Router",
+    "Settings",
+    "check_policy",
+    "check_prompts",
+]

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stages.router.settings import KNOBS
+
 if TYPE_CHECKING:
     from stages.router.router import Router
 
@@ -46,7 +48,12 @@ def model_card(
             f"`{_plain(quality.to_json())}`."
         ),
         "## Choice",
-        f"Policy `{router.policy}` for the target `{router.target}`. Knobs, and mean quality and cost with them on "
+        (
+            f"Policy `{router.policy}` for the target `{router.target}`. "
+            if router.policy in KNOBS
+            else f"Policy `{router.policy}`. "
+        )
+        + "Knobs, and mean quality and cost with them on "
         "the validation prompts that they were chosen on (figures on prompts unseen until then are those of "
         "`stages.evaluate`):",
         _table(
@@ -65,6 +72,7 @@ def model_card(
                 for target, one in targets.items()
             ],
         ),
+        *_careful(router),
         "## Predictor",
         f"`{about.get('predictor', type(router.predictor).__name__)}`, in `predictor/`. "
         + ("It reads the text alone." if not encoders else "It reads the text and these encoders' vectors:"),
@@ -107,6 +115,42 @@ def model_card(
         "- Prompts are not stored, filtered or moderated.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _careful(router: "Router") -> list[str]:
+    """What holds the choice back: margin, guarantee, fallback."""
+    parts = []
+    favour = max(
+        (one.favour for targets in router.calibrations.values() for one in targets.values()), default=0
+    )
+    if favour:
+        parts.append(
+            f"Margin: the best single model is left only for a predicted gain above {favour:g}, in units of "
+            "quality. The knobs were chosen without it, the figures beside them are with it."
+        )
+    if (promise := router.guarantee) is not None:
+        model = router.models[promise.single].label
+        parts.append(
+            f"Guarantee, against {model}: {promise.statement}."
+            + (
+                f" A cheaper model is taken where it is predicted more than {promise.threshold:+.4g} above {model}. "
+                f"On the calibration prompts at most {promise.risk:.2%} fell shorter than allowed. It comes from "
+                "conformal risk control (arXiv 2208.02814), so it holds on average over prompts like the training "
+                "prompts: not for each prompt, for each kind of prompt, or for a choice among some of the models. "
+                "Where the predictor learnt from the calibration prompts too (`kernel`), its leave-one-out "
+                "predictions stand in for those of a fit without them, and the guarantee is approximate."
+                if promise.given
+                else ""
+            )
+        )
+    if (fallback := router.fallback) is not None:
+        parts.append(
+            f"Fallback: a prompt farther from its {fallback.neighbours} nearest training prompts than all but "
+            f"{fallback.share:.1%} of the validation prompts (1 - mean cosine above {fallback.threshold:.4f}, by "
+            f"the encoder {fallback.encoder}) goes to {router.models[fallback.safest].label}, the best single "
+            "model. The figures above are without it."
+        )
+    return parts
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -15,8 +15,11 @@ from stages.predictors import Predictor, load_predictor
 from stages.records import BadInput
 from stages.records.batch import PromptBatch
 from stages.router.card import model_card
+from stages.router.settings import KNOBS, TARGETS, check_policy
 from stages.routing import checks, policies
 from stages.routing.calibrate import Calibration, Target
+from stages.routing.fallback import Fallback
+from stages.routing.guarantees import Guarantee, abstain
 from stages.routing.quality import Quality
 from stages.routing.steps import Policy
 from stages.store import atomic_path, read_json, write_json
@@ -27,21 +30,7 @@ _BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pai
 # A router folder may come from anywhere, so what it can ask us to build is a closed list.
 ENCODERS = ("stages.text.SentenceEncoder", "stages.text.ClipTextEncoder")
 
-KNOBS: tuple[Policy, ...] = ("cost_aware", "cheapest_within")
-"""Policies whose knob is chosen on validation."""
-POLICIES = (*KNOBS, "best_predicted")
-TARGETS: tuple[Target, ...] = ("quality", "cost")
-
-
-def check_policy(policy: str, target: str, where: str) -> None:
-    """Refuse a policy or target that the router doesn't know.
-
-    Raises:
-        BadInput: naming `where` and the legal values.
-    """
-    for name, value, allowed in (("policy", policy, POLICIES), ("target", target, TARGETS)):
-        if value not in allowed:
-            raise BadInput(f"{where}: {name} {value!r} is unknown; expected one of {', '.join(allowed)}")
+FALLBACK = "fallback.safetensors"
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
@@ -117,17 +106,21 @@ class Router:
         about: where it comes from, for people; see `stages.router.card`.
         fingerprints: encoder name → fingerprint of the encoder that the predictor was trained with. Another
             one's vectors would be read as noise, so an encoder that differs is refused.
+        guarantee: what the policy `guaranteed` promises, or that it can't be given; None for other policies.
+        fallback: sends prompts unlike the training prompts to the best single model; None: nothing does.
     """
 
     models: Sequence[ModelInfo]
     quality: Quality
     predictor: Predictor
     encoders: Mapping[str, Mapping[str, Any]]
-    policy: Policy | Literal["best_predicted"]
+    policy: Policy | Literal["best_predicted", "guaranteed"]
     target: Target
     calibrations: Mapping[Policy, Mapping[Target, Calibration]]
     about: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    guarantee: Guarantee | None = None
+    fallback: Fallback | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,6 +174,28 @@ class Router:
         batch = prompts if isinstance(prompts, PromptBatch) else self.batch(prompts)
         return self.predictor.predict(batch)
 
+    def unlike(self, prompts: PromptBatch | Sequence[str]) -> np.ndarray:
+        """Whether each prompt is too unlike the training prompts for a prediction to count, bool [n].
+
+        Always False without a `fallback`.
+        """
+        if self.fallback is None:
+            return np.zeros(len(prompts), bool)
+        batch = prompts if isinstance(prompts, PromptBatch) else self.batch(prompts)
+        # Of an encoder that gives inner layers too, the last columns are the sentence embedding.
+        vectors = batch.embeddings[self.fallback.encoder][:, -self.fallback.rows.shape[1] :]
+        return self.fallback.unlike(vectors)
+
+    def sentence_width(self, encoder: str) -> int:
+        """How many of an encoder's columns, the last ones, make the sentence embedding."""
+        one = self._loaded[encoder]
+        return int(getattr(one, "sentence_width", one.description["dim"]))
+
+    def look(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`predict` and `unlike` of prompts that are embedded once: float64 [n, m], bool [n]."""
+        batch = self.batch(prompts)
+        return self.predict(batch), self.unlike(batch)
+
     def choose(
         self,
         predicted: np.ndarray,
@@ -188,6 +203,7 @@ class Router:
         tradeoff: float | None = None,
         slack: float | None = None,
         models: Sequence[str] | None = None,
+        unlike: np.ndarray | None = None,
     ) -> np.ndarray:
         """The policy's choice, int64 [n], for predicted quality [n, m].
 
@@ -196,6 +212,8 @@ class Router:
             tradeoff: λ in quality per dollar, 0 or more: decide by `cost_aware` with it, this once.
             slack: ε in quality, 0 or more: decide by `cheapest_within` with it, this once.
             models: names that may be chosen; all where None.
+            unlike: bool [n], see the method of that name: these prompts go to the best single model.
+                A prompt is as any other where None, and wherever a knob is given for this once.
 
         Raises:
             BadInput: both knobs at once, a knob below 0 or not a number, an unknown model, or none.
@@ -205,25 +223,52 @@ class Router:
         columns = self._columns(models)
         quality, cost = predicted[:, columns], self.cost[columns]
         if tradeoff is not None:
-            chosen = policies.cost_aware(quality, cost, tradeoff=tradeoff)
-        elif slack is not None:
-            chosen = policies.cheapest_within(quality, cost, slack=slack)
+            return columns[policies.cost_aware(quality, cost, tradeoff=tradeoff)]
+        if slack is not None:
+            return columns[policies.cheapest_within(quality, cost, slack=slack)]
+        if self._single(columns) is not None:
+            chosen = np.full(len(predicted), self._safest(columns), np.int64)
+        elif self.guarantee is not None:
+            place = int(np.flatnonzero(columns == self.guarantee.single)[0])
+            threshold = self.guarantee.threshold
+            chosen = columns[policies.cheapest_guaranteed(quality, cost, single=place, threshold=threshold)]
         elif self.policy == "best_predicted":
-            chosen = policies.best_predicted(quality, cost)
-        elif (single := self._single) is not None:
-            kept = single if single in columns else max(columns, key=lambda j: self.models[j].mean_quality)
-            return np.full(len(predicted), kept, np.int64)
+            chosen = columns[policies.best_predicted(quality, cost)]
         else:
-            chosen = self.calibrations[self.policy][self.target].decide(quality, cost)
-        return columns[chosen]
+            one = self.calibration
+            favoured = policies.favoured(predicted, model=one.single, margin=one.favour)
+            chosen = columns[one.apply(favoured[:, columns], cost)]
+        if unlike is None or self.fallback is None:
+            return chosen
+        return abstain(chosen, unlike, safest=self._safest(columns))
 
     @property
-    def _single(self) -> int | None:
-        """The model that all prompts go to because no knob reached the target; None where one did."""
+    def calibration(self) -> Calibration:
+        """That of the policy, which must be one of `KNOBS`."""
+        return self.calibrations[self.policy][self.target]  # type: ignore[index]
+
+    def _single(self, columns: np.ndarray) -> str | None:
+        """Why all prompts go to one of the models `columns`; None where they don't."""
         if self.policy == "best_predicted":
             return None
-        calibration = self.calibrations[self.policy][self.target]
-        return calibration.single if calibration.knob is None else None
+        if self.guarantee is not None:
+            if not self.guarantee.given:
+                return self.guarantee.statement
+            if self.guarantee.single in columns:
+                return None
+            label = self.models[self.guarantee.single].label
+            return f"the guarantee is against {label}, which may not be chosen here, so every prompt goes to one model"
+        if self.calibration.knob is not None:
+            return None
+        return f"no knob met the target ({self.target}) on validation, so every prompt goes to one model"
+
+    def _safest(self, columns: np.ndarray) -> int:
+        """The best single model if it is among `columns`, or else the best of these by its mean quality."""
+        if self.guarantee is not None:
+            best = self.guarantee.single
+        else:
+            best = self.calibration.single if self.fallback is None else self.fallback.safest
+        return best if best in columns else int(max(columns, key=lambda j: self.models[j].mean_quality))
 
     def _columns(self, models: Sequence[str] | None) -> np.ndarray:
         if models is None:
@@ -251,7 +296,8 @@ class Router:
         """
         if not len(prompts):
             return []
-        return self.decide(prompts, self.predict(prompts), tradeoff=tradeoff, slack=slack, models=models)
+        predicted, unlike = self.look(prompts)
+        return self.decide(prompts, predicted, tradeoff=tradeoff, slack=slack, models=models, unlike=unlike)
 
     def decide(
         self,
@@ -261,32 +307,53 @@ class Router:
         tradeoff: float | None = None,
         slack: float | None = None,
         models: Sequence[str] | None = None,
+        unlike: np.ndarray | None = None,
     ) -> list[Decision]:
-        """`route` for prompts whose quality [n, m] is predicted already."""
-        choice = self.choose(predicted, tradeoff=tradeoff, slack=slack, models=models)
-        columns = self._columns(models).tolist()
+        """`route` for prompts whose quality [n, m] is predicted already; `unlike` is that of `choose`."""
+        choice = self.choose(predicted, tradeoff=tradeoff, slack=slack, models=models, unlike=unlike)
+        columns = self._columns(models)
         knob = tradeoff is not None or slack is not None
-        names, why = self.names, self._why(knob)
+        names, why = self.names, self._why(columns, knob)
+        strange = np.zeros(len(choice), bool) if unlike is None or knob or self.fallback is None else unlike
+        away = "too unlike the training prompts to be predicted, so it goes to the best single model"
         return [
             Decision(
                 prompt=prompt,
                 model=names[chosen],
                 cost=self.models[chosen].cost,
                 quality=dict(zip(names, row, strict=True)),
-                reason=why(row, chosen, columns),
+                reason=away if sent else why(row, chosen),
             )
-            for prompt, row, chosen in zip(prompts, predicted.tolist(), choice.tolist(), strict=True)
+            for prompt, row, chosen, sent in zip(
+                prompts, predicted.tolist(), choice.tolist(), strange.tolist(), strict=True
+            )
         ]
 
-    def _why(self, knob: bool) -> Callable[[list[float], int, list[int]], str]:
-        """What says why: (predicted quality [m], chosen column, columns to choose from) → a sentence."""
-        models, target = self.models, self.target
-        single = not knob and self._single is not None
+    def _why(self, among: np.ndarray, knob: bool) -> Callable[[list[float], int], str]:
+        """What says why: (predicted quality [m], column chosen from `among`) → a sentence."""
+        models, columns = self.models, among.tolist()
+        single = None if knob else self._single(among)
         saving = knob or self.policy != "best_predicted"
+        promise = None if knob else self.guarantee
+        favourite = None if knob or self.policy not in KNOBS else self.calibration
 
-        def why(row: list[float], chosen: int, columns: list[int]) -> str:
-            if single:
-                return f"no knob met the target ({target}) on validation, so every prompt goes to one model"
+        def guaranteed(chosen: int, promise: Guarantee) -> str:
+            best = models[promise.single]
+            words = f"within {promise.epsilon:g} of {best.label}"
+            if chosen == promise.single:
+                return f"no cheaper model is predicted well enough to stay {words}"
+            share, saved = f"{1 - promise.alpha:.4g} of all prompts", 1 - models[chosen].cost / best.cost
+            # The calibration speaks of the choice among all models.
+            sure = (
+                "calibrated" if len(columns) == len(models) else "calibrated, though for all models together,"
+            )
+            return f"the cheapest that is {sure} to stay {words} on {share}, for {saved:.0%} less"
+
+        def why(row: list[float], chosen: int) -> str:
+            if single is not None:
+                return single
+            if promise is not None:
+                return guaranteed(chosen, promise)
             best = max(columns, key=lambda j: row[j])
             if row[chosen] == row[best]:
                 cheaper = [models[j].label for j in columns if models[j].cost < models[chosen].cost]
@@ -295,11 +362,10 @@ class Router:
                 return (
                     f"predicted best; {' and '.join(cheaper)} would cost less but lose more than that saves"
                 )
-            saved = 1 - models[chosen].cost / models[best].cost
-            return (
-                f"predicted {row[best] - row[chosen]:.3g} below the best ({models[best].label}), "
-                f"for {saved:.0%} less"
-            )
+            lost = f"predicted {row[best] - row[chosen]:.3g} below the best ({models[best].label})"
+            if favourite and chosen == favourite.single and row[best] - row[chosen] <= favourite.favour:
+                return f"{lost}, which is too little to leave {models[chosen].label}, the best single model"
+            return f"{lost}, for {1 - models[chosen].cost / models[best].cost:.0%} less"
 
         return why
 
@@ -312,6 +378,8 @@ class Router:
         Raises:
             BadInput: an encoder can't be loaded, so that its fingerprint is not known.
         """
+        from safetensors.numpy import save_file
+
         encoders = {name: dict(encoder.description) for name, encoder in self._loaded.items()}
         fingerprints = {name: encoder.fingerprint for name, encoder in self._loaded.items()}
         with atomic_path(folder) as temporary:
@@ -334,9 +402,13 @@ class Router:
                         for policy, targets in self.calibrations.items()
                     },
                     "about": self.about,
+                    "guarantee": None if self.guarantee is None else asdict(self.guarantee),
+                    "fallback": None if self.fallback is None else _facts_of(self.fallback),
                 },
                 digits=17,
             )
+            if self.fallback is not None:
+                save_file({"rows": self.fallback.rows}, temporary / FALLBACK)
             (temporary / "README.md").write_text(model_card(self, encoders, fingerprints), encoding="utf-8")
 
     @classmethod
@@ -375,8 +447,12 @@ class Router:
                 },
                 about=facts["about"],
                 fingerprints={name: facts.get("fingerprints", {}).get(name, "") for name in encoders},
+                guarantee=Guarantee(**facts["guarantee"]) if facts.get("guarantee") else None,
+                fallback=_read_fallback(folder, facts["fallback"]) if facts.get("fallback") else None,
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except BadInput:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise cls._torn(folder, error) from error
         check_policy(router.policy, router.target, f"{folder}/router.json")
         try:
@@ -407,6 +483,40 @@ class Router:
         for policy in KNOBS:
             for target in TARGETS:
                 self.calibrations[policy][target].decide(flat, self.cost)
+        if (self.policy == "guaranteed") != (self.guarantee is not None):
+            raise ValueError(f"policy {self.policy!r}, but guarantee {self.guarantee}")
+        if self.guarantee is not None:
+            self.guarantee.decide(flat, self.cost)
+            if self.guarantee.given != (self.guarantee.threshold is not None):
+                raise ValueError("a guarantee that is given has a threshold, one that isn't has none")
+        if self.fallback is not None:
+            checks.column(self.fallback.safest, m, "safest")
+            if self.fallback.encoder not in self.encoders:
+                raise ValueError(f"fallback by encoder {self.fallback.encoder!r}, of {list(self.encoders)}")
+            self.fallback.unlike(np.ones((1, self.fallback.rows.shape[1])))
+
+
+def _facts_of(fallback: Fallback) -> dict[str, Any]:
+    """All of a fallback but its rows."""
+    return {
+        name: getattr(fallback, name) for name in ("encoder", "neighbours", "threshold", "safest", "share")
+    }
+
+
+def _read_fallback(folder: Path, facts: Mapping[str, Any]) -> Fallback:
+    """What `Router.save` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: it isn't that.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        rows = load_file(folder / FALLBACK)["rows"]
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{FALLBACK}: {error}") from error
+    return Fallback(rows=rows, **facts)
 
 
 def _build(name: str, config: Mapping[str, Any]) -> Encoder:

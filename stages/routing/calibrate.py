@@ -1,6 +1,6 @@
 """Choosing a policy's knob on validation prompts, for a stated target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,8 @@ class Calibration:
     quality), or "single" with `knob` None where the target can't be met better than by the best single
     model; `reached` then is False, and `reason` says why in any case. `quality` and `cost` (dollars per
     image) are means on the validation prompts, as are those of the best single model, column `single`.
+    `margin` is in standard errors (see `choose`); `favour` in units of quality, is added to the predicted
+    quality of column `single` before the policy decides (see `policies.favoured`).
     """
 
     policy: Literal["cost_aware", "cheapest_within", "single"]
@@ -40,11 +42,17 @@ class Calibration:
     single_cost: float
     margin: float
     prompts: int
+    favour: float = 0.0
 
     def decide(self, quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
         """Return the choice [n] for predicted quality [n, m] and cost [m]."""
         if self.knob is None:
             return policies.single(quality, cost, model=self.single)
+        return self.apply(policies.favoured(quality, model=self.single, margin=self.favour), cost)
+
+    def apply(self, quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
+        """Return the choice [n] by the knob alone, which must not be None; `quality` is favoured already."""
+        assert self.knob is not None
         if self.policy == "cost_aware":
             return policies.cost_aware(quality, cost, tradeoff=self.knob)
         return policies.cheapest_within(quality, cost, slack=self.knob)
@@ -119,3 +127,21 @@ def choose(
     quality = single_quality + float(gain[place])
     knob, spent = float(knobs[place]), float(mean_cost[place])
     return Calibration(policy, knob, target, True, reason, quality, spent, *common)
+
+
+def favouring(
+    calibration: Calibration,
+    predicted: npt.ArrayLike,
+    true: npt.ArrayLike,
+    cost: npt.ArrayLike,
+    favour: float,
+) -> Calibration:
+    """Return the calibration with `favour` (0 or more, units of quality), its means those of these prompts.
+
+    The knob stays as it is: were it chosen with `favour` in place, a higher lambda would just undo that.
+    """
+    guess, truth, price = checks.evaluation(predicted, true, cost)
+    careful = replace(calibration, favour=checks.knob(favour, "margin"))
+    choice = careful.decide(guess, price)
+    quality = float(truth[np.arange(len(truth)), choice].mean())
+    return replace(careful, quality=quality, cost=float(price[choice].mean()))

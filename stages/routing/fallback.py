@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from stages.records import BadInput
 from stages.routing import checks
-from stages.routing.checks import FloatArray, IntArray
+from stages.routing.checks import BoolArray, FloatArray, IntArray
 from stages.routing.guarantees import abstain, novelty_threshold
 
 # Prompts compared at a time: bounds memory.
@@ -23,13 +23,16 @@ class Fallback:
     """Send prompts unlike the training prompts to one safe model.
 
     `rows` [k, d] float32: unit embeddings of the training prompts; `neighbours`: how many of them count;
-    `threshold`: the novelty (see `novelty`) above which a prompt is sent to column `safest`.
+    `threshold`: the novelty (see `novelty`) above which a prompt is sent to column `safest`; `share` of the
+    validation prompts, at most, is above it. `encoder` names what embeds, for whoever has to.
     """
 
     rows: npt.NDArray[np.float32]
     neighbours: int
     threshold: float
     safest: int
+    share: float = 0.05
+    encoder: str = ""
 
     @classmethod
     def fit(
@@ -40,6 +43,7 @@ class Fallback:
         safest: int,
         share: float = 0.05,
         neighbours: int = 10,
+        encoder: str = "",
     ) -> "Fallback":
         """Set the threshold so that at most `share` (0 to 1) of the validation prompts is above it.
 
@@ -47,12 +51,16 @@ class Fallback:
         """
         rows = _unit(train, "train")
         scores = novelty(validation, rows, neighbours=neighbours)
-        return cls(rows, neighbours, novelty_threshold(scores, share), safest)
+        return cls(rows, neighbours, novelty_threshold(scores, share), safest, float(share), encoder)
+
+    def unlike(self, embeddings: npt.ArrayLike) -> BoolArray:
+        """Return bool [n]: whether prompts, embeddings [n, d], are too unlike the training prompts."""
+        queries = _unit(embeddings, "embeddings")
+        return np.asarray(_novelty(queries, self.rows, self.neighbours) > self.threshold)
 
     def decide(self, choice: npt.ArrayLike, embeddings: npt.ArrayLike) -> IntArray:
         """Return the choice [n] with column `safest` for prompts, embeddings [n, d], that are too unlike."""
-        scores = novelty(embeddings, self.rows, neighbours=self.neighbours)
-        return abstain(choice, scores, safest=self.safest, threshold=self.threshold)
+        return abstain(choice, self.unlike(embeddings), safest=self.safest)
 
 
 def novelty(embeddings: npt.ArrayLike, train: npt.ArrayLike, *, neighbours: int = 10) -> FloatArray:
@@ -61,7 +69,11 @@ def novelty(embeddings: npt.ArrayLike, train: npt.ArrayLike, *, neighbours: int 
     `embeddings` [n, d], `train` [k, d], k >= 1, from one encoder; fewer than `neighbours` rows all count.
     The distance to the nearest neighbours is what Sun et al. (arXiv 2204.06507) detect shift by.
     """
-    queries, rows = _unit(embeddings, "embeddings"), _unit(train, "train")
+    return _novelty(_unit(embeddings, "embeddings"), _unit(train, "train"), neighbours)
+
+
+def _novelty(queries: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], neighbours: int) -> FloatArray:
+    """`novelty` of rows that have unit length already: the training rows are many, so not each time anew."""
     if queries.shape[1] != rows.shape[1] or not len(rows):
         raise ValueError(
             f"embeddings are {queries.shape} and train {rows.shape}: expected equal widths, one row or more"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stages.records import BadInput
 from stages.routing import checks
 from stages.routing.checks import BoolArray, FloatArray, IntArray
 from stages.routing.frontier import trace
@@ -58,6 +59,24 @@ def cheapest_within(quality: npt.ArrayLike, cost: npt.ArrayLike, *, slack: float
     quality, cost = checks.quality_and_cost(quality, cost)
     gap = quality.max(axis=1, keepdims=True) - quality
     return _cheapest(quality, cost, gap <= checks.knob(slack, "slack"))
+
+
+def favoured(quality: npt.ArrayLike, *, model: int, margin: float) -> FloatArray:
+    """Return predicted quality [n, m] with `margin` added to column `model`, for any policy to decide on.
+
+    So `cost_aware` leaves `model` only where the gain in quality - tradeoff * cost is predicted above
+    `margin` (0 or more, finite, units of quality), and `cheapest_within` counts a loss against it so much
+    higher. Predicted gains are noisy, and the largest of them are the luckiest.
+    """
+    quality = checks.quality_matrix(quality)
+    margin = checks.knob(margin, "margin")
+    if np.isinf(margin):
+        raise BadInput("margin is infinite, expected a finite number; choose a single model instead")
+    if margin == 0:
+        return quality
+    credited = quality.copy()
+    credited[:, checks.column(model, quality.shape[1])] += margin
+    return credited
 
 
 def cheapest_guaranteed(

@@ -5,12 +5,13 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -31,7 +32,11 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
     Every answer but the page and the metrics is JSON; every refusal is {"error": one sentence}.
     """
     limits = limits or Limits()
-    batcher = Batcher(router.predict, together=limits.prompts, waiting=limits.waiting)
+
+    def look(prompts: Sequence[str]) -> np.ndarray:
+        return np.column_stack(router.look(prompts))  # the last column says which prompts are unlike train
+
+    batcher = Batcher(look, together=limits.prompts, waiting=limits.waiting)
     metrics = Metrics(PATHS, router.names)
     page, policy = _page()
     costs = {model.name: model.cost for model in router.models}
@@ -41,6 +46,8 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
         "scores": router.quality.scores,
         "policy": router.policy,
         "target": router.target,
+        "guarantee": _guarantee(router),
+        "fallback": None if router.fallback is None else {"share": router.fallback.share},
         "limits": asdict(limits),
     }
 
@@ -62,7 +69,9 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
         """Choose a model for each prompt."""
         question = await ask(request, router, limits)
         predicted = await batcher.predict(question.prompts)
-        decisions = router.decide(question.prompts, predicted, **question.choosing)
+        decisions = router.decide(
+            question.prompts, predicted[:, :-1], unlike=predicted[:, -1] > 0, **question.choosing
+        )
         metrics.chosen([one.model for one in decisions])
         return _json(
             {
@@ -126,6 +135,19 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
         return _json({"error": "the service failed on this request; its log says why"}, 500)
 
     return app
+
+
+def _guarantee(router: Router) -> dict[str, Any] | None:
+    """What a router promises, for programs and for people."""
+    if (promise := router.guarantee) is None:
+        return None
+    return {
+        "given": promise.given,
+        "epsilon": promise.epsilon,
+        "alpha": promise.alpha,
+        "against": router.names[promise.single],
+        "statement": promise.statement,
+    }
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -160,6 +160,11 @@ class SentenceEncoder:
         }
 
     @property
+    def sentence_width(self) -> int:
+        """How many of the columns, the last ones, make the sentence embedding: all without `layers`."""
+        return int(self._network.get_embedding_dimension() or 0)
+
+    @property
     def description(self) -> Mapping[str, Any]:
         return {"model": self.model, "revision": self.revision} | self._facts
 

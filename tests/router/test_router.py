@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from stages.predictors import Mean, Ridge, save_predictor
 from stages.records import BadInput
 from stages.records.batch import PromptBatch
-from stages.router import KNOBS, POLICIES, TARGETS, Decision, ModelInfo, Router, check_policy
+from stages.router import KNOBS, POLICIES, TARGETS, Decision, ModelInfo, Router, Settings, check_policy
 from stages.routing import policies
 from stages.routing.calibrate import Calibration, choose
+from stages.routing.fallback import Fallback
+from stages.routing.guarantees import Guarantee
 from stages.routing.quality import Quality
 
 DEAR, MIDDLE, CHEAP = 1.0e-3, 4.0e-4, 1.0e-4
@@ -52,6 +54,15 @@ def calibrations(value: float | None = 0.0) -> Any:
     return {policy: {target: knob(policy, target, value) for target in TARGETS} for policy in KNOBS}
 
 
+def promise(threshold: float | None = -0.15, single: int = 0) -> Guarantee:
+    given = threshold is not None
+    words = "within 0.2 of the best single model's quality with probability 0.9: "
+    words += (
+        "given, by hand" if given else "not given by any cheaper model (by hand), so every prompt goes there"
+    )
+    return Guarantee(0.2, 0.1, single, threshold, given, 0.0, 0.1, 0.5, 9, words)
+
+
 def router(policy: Any = "cost_aware", value: float | None = 0.0, **changes: Any) -> Router:
     given = {
         "models": MODELS,
@@ -61,6 +72,7 @@ def router(policy: Any = "cost_aware", value: float | None = 0.0, **changes: Any
         "policy": policy,
         "target": "quality",
         "calibrations": calibrations(value),
+        "guarantee": promise() if policy == "guaranteed" else None,
     }
     return Router(**{**given, **changes})
 
@@ -187,8 +199,10 @@ def test_what_was_saved_decides_bit_equal(saved: tuple[Router, Path]) -> None:
         assert getattr(loaded, name) == getattr(one, name), name
     for policy in POLICIES:
         for target in TARGETS:
+            guarantee = promise() if policy == "guaranteed" else None
             before, after = (
-                dataclasses.replace(which, policy=policy, target=target) for which in (one, loaded)
+                dataclasses.replace(which, policy=policy, target=target, guarantee=guarantee)
+                for which in (one, loaded)
             )
             assert after.route(prompts) == before.route(prompts)
     raw = {"nima": np.random.default_rng(1).normal(size=(4, 3)), "clip": np.ones((4, 3))}
@@ -311,7 +325,7 @@ def test_a_router_whose_parts_do_not_fit_together_is_refused(
 def test_unknown_policies_are_refused(saved: tuple[Router, Path], policy: Any) -> None:
     change(saved[1], lambda facts: facts.update(policy=policy))
     with pytest.raises(
-        BadInput, match="is unknown; expected one of cost_aware, cheapest_within, best_predicted"
+        BadInput, match="is unknown; expected one of cost_aware, cheapest_within, best_predicted, guaranteed"
     ):
         Router.load(saved[1])
 
@@ -509,3 +523,239 @@ def test_an_encoder_with_unknown_arguments_is_refused(saved: tuple[Router, Path]
         Router.load(saved[1]).route(["a robot"])
     with pytest.raises(BadInput, match=r"encoder one is 'os.system'"):
         router(encoders={"one": {"_target_": "os.system"}}).route(["odd"])
+
+
+# A guarantee
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        # Margins over dear: hard -0.2, -1; easy -0.05, -0.1; odd 0, 0.5. The cheapest above the threshold.
+        (-0.15, ["dear", "cheap", "cheap"]),
+        (-0.08, ["dear", "middle", "cheap"]),
+        (-2.0, ["cheap", "cheap", "cheap"]),
+        (0.5, ["dear", "dear", "dear"]),
+        (None, ["dear", "dear", "dear"]),
+    ],
+)
+def test_a_guarantee_chooses_the_cheapest_above_its_threshold(
+    threshold: float | None, expected: list[str]
+) -> None:
+    one = router("guaranteed", guarantee=promise(threshold))
+    assert [decision.model for decision in one.route(["hard", "easy", "odd"])] == expected
+
+
+def test_a_guarantee_says_why_and_when_it_can_not_be_given() -> None:
+    given = router("guaranteed")
+    assert [one.reason for one in given.route(["hard", "easy"])] == [
+        "no cheaper model is predicted well enough to stay within 0.2 of Dear",
+        "the cheapest that is calibrated to stay within 0.2 of Dear on 0.9 of all prompts, for 90% less",
+    ]
+    refused = router("guaranteed", guarantee=promise(None))
+    assert {one.reason for one in refused.route(["hard", "odd"])} == {promise(None).statement}
+    # Against a model that may not be chosen nothing is promised: the best of the others on average.
+    (one,) = given.route(["easy"], models=["cheap", "middle"])
+    assert one.model == "middle" and one.reason.startswith("the guarantee is against Dear, which may not be")
+    (one,) = given.route(["odd"], models=["cheap", "dear"])
+    assert one.model == "cheap" and "though for all models together" in one.reason
+    assert refused.choose(PREDICTED, models=["cheap"]).tolist() == [2, 2, 2]
+    assert given.choose(PREDICTED, tradeoff=1e9).tolist() == [2, 2, 2]  # a knob of one's own still decides
+
+
+def packed(saved: tuple[Router, Path], **changes: Any) -> Path:
+    """The saved router's folder with changes."""
+    one, folder = saved
+    dataclasses.replace(one, **changes).save(folder, predictor=folder.parent / "predictor")
+    return folder
+
+
+@pytest.mark.parametrize("threshold", [-0.15, None])
+def test_a_guarantee_is_in_the_folder_and_on_the_card(
+    saved: tuple[Router, Path], threshold: float | None
+) -> None:
+    folder = packed(saved, policy="guaranteed", guarantee=promise(threshold))
+    loaded = Router.load(folder)
+    assert loaded.guarantee == promise(threshold) and loaded.policy == "guaranteed"
+    facts = json.loads((folder / "router.json").read_text())["guarantee"]
+    assert (facts["epsilon"], facts["alpha"], facts["threshold"]) == (0.2, 0.1, threshold)
+    card = (folder / "README.md").read_text()
+    assert f"Guarantee, against Dear: {promise(threshold).statement}." in card
+    assert ("conformal risk control" in card) == (threshold is not None)
+    assert "Policy `guaranteed`. Knobs" in card
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        drop("guarantee"),
+        drop("guarantee", "alpha"),
+        lambda facts: facts.update(policy="cost_aware"),
+        lambda facts: facts["guarantee"].update(single=3),
+        lambda facts: facts["guarantee"].update(threshold="low"),
+        lambda facts: facts["guarantee"].update(threshold=None),
+        lambda facts: facts["guarantee"].update(given=False),
+    ],
+)
+def test_a_guarantee_that_does_not_fit_is_refused(
+    saved: tuple[Router, Path], edit: Callable[[dict[str, Any]], Any]
+) -> None:
+    folder = packed(saved, policy="guaranteed", guarantee=promise())
+    change(folder, edit)
+    with pytest.raises(BadInput, match=r"router\.json: not a whole router \(.*train it again"):
+        Router.load(folder)
+
+
+# A margin
+
+
+def test_a_margin_keeps_the_best_single_model() -> None:
+    careful = calibrations(0.0)
+    for targets in careful.values():
+        for target in TARGETS:
+            targets[target] = dataclasses.replace(targets[target], favour=0.6)
+    one = router(calibrations=careful)
+    decisions = one.route(["hard", "odd"])  # odd: cheap is predicted 0.5 better, which is not above 0.6
+    assert [decision.model for decision in decisions] == ["dear", "dear"]
+    assert decisions[1].reason == (
+        "predicted 0.5 below the best (Cheap), which is too little to leave Dear, the best single model"
+    )
+    # Without dear, or with a knob for this once, there is nothing to favour.
+    assert one.choose(PREDICTED, models=["cheap", "middle"]).tolist() == [1, 1, 2]
+    assert one.choose(PREDICTED, tradeoff=0.0).tolist() == [0, 0, 2]
+
+
+# A fallback
+
+
+UNIT = np.eye(3, dtype=np.float32)
+
+
+class Axes:
+    """Stands in for an encoder: where a prompt points. The first two columns are an inner layer."""
+
+    fingerprint = "axes"
+    batch_size = 8
+    description: ClassVar[dict[str, Any]] = {"dim": 5}
+    where: ClassVar[dict[str, np.ndarray]] = {"hard": UNIT[0], "easy": UNIT[0], "odd": UNIT[2]}
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([np.concatenate([[7.0, 7.0], self.where[text]]) for text in texts]).astype(np.float32)
+
+
+@pytest.fixture
+def axes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Changes that give a router an encoder, and a fallback that knows the first axis alone."""
+    monkeypatch.setattr(Router, "_build_all", lambda self: {"axes": Axes()})
+    fallback = Fallback(UNIT[:1], neighbours=1, threshold=0.5, safest=0, share=0.05, encoder="axes")
+    return {
+        "encoders": {"axes": {"_target_": "stages.text.SentenceEncoder", "model": "axes"}},
+        "fallback": fallback,
+    }
+
+
+def test_prompts_unlike_train_go_to_the_best_single_model(axes: dict[str, Any]) -> None:
+    one = router("best_predicted", **axes)
+    assert one.unlike(["hard", "odd", "easy"]).tolist() == [False, True, False]
+    decisions = one.route(["hard", "odd"])
+    assert [decision.model for decision in decisions] == ["dear", "dear"]
+    assert decisions[1].reason == (
+        "too unlike the training prompts to be predicted, so it goes to the best single model"
+    )
+    assert decisions[0].reason == "predicted best"
+    without = router("best_predicted", encoders=axes["encoders"])
+    assert [decision.model for decision in without.route(["hard", "odd"])] == ["dear", "cheap"]
+    assert without.unlike(["odd"]).tolist() == [False]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_fallback_is_for_every_policy_but_not_for_a_knob_of_ones_own(
+    axes: dict[str, Any], policy: str
+) -> None:
+    one = router(policy, 1e9 if policy == "cost_aware" else 9.0, **axes)
+    (decision,) = one.route(["odd"])
+    assert decision.model == "dear"
+    (decision,) = one.route(["odd"], models=["middle", "cheap"])
+    assert decision.model == "middle", "without the best single model the next best"
+    (decision,) = one.route(["odd"], tradeoff=1e9)
+    assert decision.model == "cheap" and "unlike" not in decision.reason
+
+
+def test_a_fallback_is_in_the_folder_and_on_the_card(
+    saved: tuple[Router, Path], axes: dict[str, Any]
+) -> None:
+    folder = packed(saved, **axes)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "fallback.safetensors",
+        "predictor",
+        "router.json",
+    ]
+    loaded = Router.load(folder)
+    assert loaded.fallback is not None
+    np.testing.assert_array_equal(loaded.fallback.rows, UNIT[:1])
+    for name in ("neighbours", "threshold", "safest", "share", "encoder"):
+        assert getattr(loaded.fallback, name) == getattr(axes["fallback"], name), name
+    assert [one.model for one in loaded.route(["odd"])] == ["dear"]
+    assert "all but 5.0% of the validation prompts" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        drop("fallback", "threshold"),
+        lambda facts: facts["fallback"].update(encoder="other"),
+        lambda facts: facts["fallback"].update(safest=3),
+        lambda facts: facts["fallback"].update(neighbours=0),
+        lambda facts: facts["fallback"].update(threshold="far"),
+    ],
+)
+def test_a_fallback_that_does_not_fit_is_refused(
+    saved: tuple[Router, Path], axes: dict[str, Any], edit: Callable[[dict[str, Any]], Any]
+) -> None:
+    folder = packed(saved, **axes)
+    change(folder, edit)
+    with pytest.raises(BadInput, match=r"router\.json: not a whole router \(.*train it again"):
+        Router.load(folder)
+
+
+@pytest.mark.parametrize("tear", ["missing", "half"])
+def test_a_torn_fallback_is_refused(saved: tuple[Router, Path], axes: dict[str, Any], tear: str) -> None:
+    file = packed(saved, **axes) / "fallback.safetensors"
+    content = file.read_bytes()
+    file.unlink() if tear == "missing" else file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=r"not a whole router \(ValueError: fallback\.safetensors"):
+        Router.load(file.parent)
+
+
+# Settings
+
+
+def test_settings_are_what_the_section_says() -> None:
+    section = {"name": "guaranteed", "target": "quality", "epsilon": 0, "alpha": 0.1, "fallback": 0.05}
+    read = Settings.read(section, "params.yaml: policy")
+    assert (read.name, read.epsilon, read.alpha, read.fallback, read.margin) == (
+        "guaranteed",
+        0,
+        0.1,
+        0.05,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({}, r"here: policy has no name; give policy.name one of cost_aware"),
+        ({"name": "guaranteed", "epsilon": True, "alpha": 0.1}, "policy.epsilon is True; give a number"),
+        ({"name": "guaranteed", "epsilon": float("inf"), "alpha": 0.1}, "policy.epsilon is inf"),
+        ({"name": "guaranteed", "epsilon": 0.1, "alpha": float("nan")}, "policy.alpha is nan"),
+        ({"name": "guaranteed", "epsilon": 0.1, "alpha": -0.1}, "policy.alpha is -0.1"),
+        ({"name": "guaranteed", "epsilon": 0.1}, "policy has no alpha, which 'guaranteed' needs"),
+        ({"name": "cost_aware", "margin": float("inf")}, "policy.margin is inf"),
+        ({"name": "cost_aware", "fallback": -0.1}, "policy.fallback is -0.1"),
+    ],
+)
+def test_bad_settings_are_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Settings.read(section, "here: policy")

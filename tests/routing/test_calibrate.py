@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stages.records import BadInput
 from stages.routing import metrics, policies
-from stages.routing.calibrate import choose
+from stages.routing.calibrate import choose, favouring
 from stages.routing.frontier import trace
 
 from .instances import problems, simulated
@@ -143,3 +143,34 @@ def test_margin_makes_the_quality_target_safer_on_new_prompts():
 def test_bad_settings_are_named(kind, target, margin, says):
     with pytest.raises(BadInput, match=says):
         choose(kind, [[1.0, 2.0]], [[1.0, 2.0]], [1.0, 2.0], target, margin=margin)
+
+
+@given(problems(prompts=8), st.integers(0, 99), POLICIES, st.sampled_from([0.0, 0.125, 0.5, 99.0]))
+def test_a_margin_leaves_the_knob_and_the_best_single_model_to_fewer_prompts(problem, seed, policy, favour):
+    predicted, cost = problem
+    true = np.random.default_rng(seed).normal(size=predicted.shape)
+    plain = choose(policy, predicted, true, cost, "quality")
+    got = favouring(plain, predicted, true, cost, favour)
+    assert (got.knob, got.single, got.favour) == (plain.knob, plain.single, favour)
+    assert json.loads(json.dumps(asdict(got), allow_nan=False)) == asdict(got)
+    before, choice = plain.decide(predicted, cost), got.decide(predicted, cost)
+    assert (choice[before == got.single] == got.single).all()
+    assert cost[choice].mean() == pytest.approx(got.cost)
+    assert true[np.arange(len(true)), choice].mean() == pytest.approx(got.quality)
+    if favour == 0:
+        assert (got.cost, got.quality) == pytest.approx((plain.cost, plain.quality))
+    if favour == 99.0:  # beyond any prediction and price of these problems
+        assert (choice == got.single).all()
+
+
+def test_a_margin_by_hand():
+    predicted = np.array([[1.0, 1.3], [1.0, 1.1], [1.0, 0.5]])
+    true = np.array([[1.0, 2.0], [1.0, 0.0], [1.0, 0.5]])
+    plain = choose("cost_aware", predicted, true, [2.0, 1.0], "cost", single=0)
+    assert 0 <= plain.knob < 0.5  # the first two go to the cheaper model; then the third is 0.5 worse
+    got = favouring(plain, predicted, true, [2.0, 1.0], plain.knob + 0.2)
+    # The first gains 0.3 and the price's λ, which is 0.1 above the margin; the second gains 0.1 below it.
+    assert got.decide(predicted, [2.0, 1.0]).tolist() == [1, 0, 0]
+    assert (got.quality, got.cost) == (pytest.approx(4 / 3), pytest.approx(5 / 3))
+    with pytest.raises(BadInput, match="margin is -1"):
+        favouring(plain, predicted, true, [2.0, 1.0], -1)

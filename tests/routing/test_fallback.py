@@ -53,3 +53,14 @@ def test_bad_arguments_are_named():
         novelty(AXES, AXES, neighbours=0)
     with pytest.raises(ValueError, match=r"train\[0, 1\] is nan"):
         novelty(AXES, [[1, np.nan, 0]])
+
+
+def test_unlike_is_novelty_above_the_threshold_and_names_its_share():
+    random = np.random.default_rng(1)
+    train, queries = random.normal(size=(80, 5)), random.normal(size=(70, 5))
+    fallback = Fallback.fit(train, queries, safest=1, share=0.2, neighbours=3, encoder="minilm")
+    expected = novelty(queries, train, neighbours=3) > fallback.threshold
+    np.testing.assert_array_equal(fallback.unlike(queries), expected)
+    assert expected.sum() == 14 and (fallback.share, fallback.encoder) == (0.2, "minilm")
+    one_by_one = np.concatenate([fallback.unlike(queries[i : i + 1]) for i in range(70)])
+    np.testing.assert_array_equal(one_by_one, expected)

@@ -330,3 +330,62 @@ def test_bad_knobs_are_named(call, says):
 def test_knobs_come_from_people_so_their_errors_are_bad_input():
     with pytest.raises(BadInput):
         policies.cost_aware(QUALITY, COST, tradeoff=-1.0)
+
+
+# A margin for one model
+
+
+@given(
+    problems(), st.integers(0, 99), st.sampled_from([0.0, 0.125, 0.5, 3.0]), st.sampled_from([0.0, 0.25, 2.0])
+)
+def test_cost_aware_leaves_the_favoured_model_only_for_a_gain_above_the_margin(
+    problem, seed, margin, tradeoff
+):
+    quality, cost = problem
+    model = seed % len(cost)
+    favoured = policies.favoured(quality, model=model, margin=margin)
+    choice = policies.cost_aware(favoured, cost, tradeoff=tradeoff)
+    worth = quality - tradeoff * cost
+    others = np.delete(worth, model, axis=1)
+    gain = others.max(axis=1, initial=-np.inf) - worth[:, model]
+    assert (choice[gain > margin] != model).all()
+    assert (choice[gain < margin] == model).all()
+    left = choice != model
+    assert (others.max(axis=1, initial=-np.inf)[left] == worth[left, choice[left]]).all()  # then for the best
+
+
+@given(problems(), st.integers(0, 99), st.sampled_from([0.0, 0.25, 2.0]))
+def test_a_wider_margin_sends_no_prompt_away_from_the_favoured_model(problem, seed, slack):
+    quality, cost = problem
+    model = seed % len(cost)
+
+    def stays(policy, margin):
+        favoured = policies.favoured(quality, model=model, margin=margin)
+        if policy == "cost_aware":
+            return policies.cost_aware(favoured, cost, tradeoff=slack) == model
+        return policies.cheapest_within(favoured, cost, slack=slack) == model
+
+    for policy in ("cost_aware", "cheapest_within"):
+        before = stays(policy, 0.0)
+        for margin in (0.125, 0.5, 1.0, 8.0):
+            now = stays(policy, margin)
+            assert (now >= before).all()
+            before = now
+    assert stays("cost_aware", 99.0).all()
+
+
+def test_favoured_by_hand():
+    quality, cost = np.array([[5.0, 5.1, 5.3]]), [3.0, 2.0, 1.0]
+    # Within 0.25 of the best: 5.3, and 5.1 too; with 0.2 for the first: 5.2 as well, but 5.3 is the cheapest.
+    favoured = policies.favoured(quality, model=0, margin=0.2)
+    assert favoured.tolist() == [[5.2, 5.1, 5.3]] and quality.tolist() == [[5.0, 5.1, 5.3]]
+    assert policies.cheapest_within(favoured, cost, slack=0.25).tolist() == [2]
+    # With 0.6 the first has 5.6: the third is 0.3 below, out of reach of 0.25.
+    assert policies.cheapest_within(
+        policies.favoured(quality, model=0, margin=0.6), cost, slack=0.25
+    ).tolist() == [0]
+    for margin in (-0.1, float("nan"), float("inf"), "much"):
+        with pytest.raises(BadInput, match="margin is"):
+            policies.favoured(quality, model=0, margin=margin)
+    with pytest.raises(ValueError, match="model is 3"):
+        policies.favoured(quality, model=3, margin=0.1)

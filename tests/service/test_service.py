@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import re
+import shutil
 import signal
 import socket
 import time
@@ -73,6 +74,7 @@ def test_health_says_what_decides(service: Service) -> None:
     assert about["status"] == "ok" and about["policy"] == "cost_aware" and about["scores"] == ["nima"]
     assert [model["name"] for model in about["models"]] == ["dear", "middle", "cheap"]
     assert about["limits"]["prompts"] == 8
+    assert about["guarantee"] is None and about["fallback"] is None
     head = service.ask("/healthz", method="HEAD")
     assert head.status == 200 and head.body == b""
 
@@ -321,3 +323,52 @@ def test_a_sentence_encoder_behind_the_service(start: Start, minilm_folder: Path
     assert [one["model"] for one in found][:3] == ["middle", "dear", "cheap"]
     for one, other in zip(found, expected, strict=True):
         assert one["quality"] == pytest.approx(dict(other.quality), abs=1e-4)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_guarantee_is_told_or_that_there_is_none(
+    start: Start, router_folder: Path, tmp_path: Path, holds: bool
+) -> None:
+    folder = Path(shutil.copytree(router_folder, tmp_path / "router"))
+    facts = json.loads((folder / "router.json").read_text())
+    said = "given, by hand" if holds else "not given by any cheaper model (by hand)"
+    facts |= {
+        "policy": "guaranteed",
+        "guarantee": {
+            "epsilon": 0.1, "alpha": 0.2, "single": 0, "threshold": 0.5 if holds else None, "given": holds,
+            "risk": 0.0, "bound": 0.1, "cheaper_share": 0.5, "prompts": 9, "statement": said,
+        },
+    }  # fmt: skip
+    (folder / "router.json").write_text(json.dumps(facts))
+    with start(folder) as one:
+        about = one.ask("/healthz").json
+        assert (about["policy"], about["guarantee"]) == (
+            "guaranteed",
+            {"given": holds, "epsilon": 0.1, "alpha": 0.2, "against": "dear", "statement": said},
+        )
+        (decision,) = one.route("a robot at night").json["decisions"]
+        # Robots are what middle draws better than dear, by about 1.
+        assert decision["model"] == ("middle" if holds else "dear")
+        assert decision["reason"].startswith("the cheapest that is calibrated" if holds else said)
+
+
+def test_prompts_unlike_train_go_to_the_best_single_model(
+    start: Start, minilm_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import save_file
+
+    folder = Path(shutil.copytree(minilm_folder, tmp_path / "router"))
+    known = Router.load(folder).batch(["a robot at night"]).embeddings["minilm"]
+    save_file({"rows": known}, folder / "fallback.safetensors")
+    facts = json.loads((folder / "router.json").read_text())
+    facts["fallback"] = {"encoder": "minilm", "neighbours": 1, "threshold": 0.5, "safest": 2, "share": 0.05}
+    (folder / "router.json").write_text(json.dumps(facts))
+    with start(folder) as one:
+        assert one.ask("/healthz").json["fallback"] == {"share": 0.05}
+        decisions = one.route("a robot at night", "quarterly tax returns of a bank").json["decisions"]
+        assert "unlike" not in decisions[0]["reason"]
+        assert (
+            decisions[1]["model"] == "cheap" and "too unlike the training prompts" in decisions[1]["reason"]
+        )
+        (decision,) = one.route("quarterly tax returns of a bank", tradeoff=0).json["decisions"]
+        assert "unlike" not in decision["reason"]

@@ -221,3 +221,52 @@ def test_route_refuses_in_one_line(study: Path, arguments: list[str], stdin: byt
     ran = run(study, "route", *arguments, stdin=stdin)
     assert ran.status == 1 and ran.out == ""
     assert ran.err.startswith(f"error: {message}") and ran.err.count("\n") == 1
+
+
+# A router that promises
+
+
+def test_a_guarantee_that_can_be_given_is_kept_and_measured(study: Path) -> None:
+    params(study, "policy=guaranteed", "policy.epsilon=0.2", "policy.alpha=0.25")
+    ran = run(study, "calibrate")
+    assert ran.status == 0, ran.err
+    one, rows = Router.load(study / "data/router"), table()
+    split = rows["prompt_id"].map(sides(study))
+    train, test = (matrix(rows[(split == side).to_numpy()], "nima") for side in ("train", "test"))
+    best = train.mean(0).argmax()
+    assert one.guarantee is not None and one.guarantee.single == best
+    assert ran.out.startswith("calibrate: guaranteed, against ")
+    assert one.guarantee.given == ("probability 0.75: given, calibrated on 15 prompts" in ran.out)
+    assert run(study, "evaluate").status == 0
+    found = result(study)
+    decisions = one.route(rows["prompt"][(split == "test").to_numpy()].to_list())
+    chosen = np.array([MODELS.index(decision.model) for decision in decisions])
+    kept = test[np.arange(len(test)), chosen] >= test[:, best] - 0.2
+    promised = found["guarantee"]
+    assert promised["coverage"]["estimate"] == pytest.approx(kept.mean())
+    assert promised["coverage"]["low"] <= kept.mean() <= promised["coverage"]["high"]
+    assert promised["against"] == MODELS[best] and promised["promised"] == 0.75
+    assert promised["to_a_cheaper_model"] == pytest.approx((EQUATION_4[chosen] < EQUATION_4[best]).mean())
+    assert all("guarantee" in part for part in found["sets"].values())
+
+
+def test_a_guarantee_that_can_not_be_given_says_so_everywhere(study: Path) -> None:
+    params(study, "policy=guaranteed", "policy.epsilon=0.2", "policy.alpha=0.01")
+    ran = run(study, "calibrate")
+    why = "not given by any cheaper model (15 calibration prompts are too few, at least 99 are needed)"
+    assert ran.status == 0 and why in ran.out
+    assert why in (study / "data/router/README.md").read_text()
+    assert run(study, "evaluate").status == 0
+    found = result(study)
+    assert found["guarantee"]["given"] is False and found["guarantee"]["coverage"]["estimate"] == 1.0
+    against = found["guarantee"]["against"]
+    assert found["strategies"]["router"]["share"][against] == 1.0
+    assert why in run(study, "route", "a robot").out
+
+
+def test_a_margin_as_wide_as_all_predictions_leaves_the_best_single_model(study: Path) -> None:
+    params(study, "policy.margin=100")
+    assert run(study, "calibrate").status == 0 and run(study, "evaluate").status == 0
+    found = result(study)
+    assert max(found["strategies"]["router"]["share"].values()) == 1.0
+    assert "guarantee" not in found

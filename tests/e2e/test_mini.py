@@ -96,7 +96,7 @@ def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
     torch.set_num_threads(yaml.safe_load((mini / "params.yaml").read_text())["compute"]["threads"])
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            mini / "mini" / "weights" / "student", torch_dtype=torch.float32
+            mini / "mini" / "weights" / "student", dtype=torch.float32
         )
         pipe.set_progress_bar_config(disable=True)
         seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(8)]  # the model's batch_size
@@ -147,7 +147,7 @@ def test_growth_draws_what_is_new_alone(mini: Path, go: Run, override: str, new:
 def test_the_gallery_shows_the_images(mini: Path, go: Run) -> None:
     page = (mini / "report" / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") > 6 + 2 * len(MODELS) * 4
-    assert "Small models of our own" in page, "labelled for what it is"
+    assert "small models of our own" in page, "labelled for what it is"
 
 
 def test_a_lost_image_area_is_drawn_again_alike(mini: Path, go: Run) -> None:

@@ -41,10 +41,10 @@ def small(png: bytes, side: int = SIDE) -> tuple[str, bytes]:
     with Image.open(io.BytesIO(png)) as picture:
         if max(picture.size) <= side:
             return "png", png
-        picture = picture.convert("RGB")
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=88)
+        smaller = picture.convert("RGB")
+    smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    smaller.save(out, "JPEG", quality=88)
     return "jpeg", out.getvalue()
 
 
@@ -65,7 +65,7 @@ def load_drawn(
     """
     from stages.store.images import images_of
 
-    drawn = {}
+    drawn: dict[tuple[str, str], list[Shown]] = {}
     for model in models:
         single: dict[tuple[str, int], dict[str, float]] = {}
         for scorer in scorers:
@@ -73,14 +73,10 @@ def load_drawn(
             rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
             for prompt_id, seed, score in zip(rows["prompt_id"], rows["seed"], rows["score"], strict=True):
                 single.setdefault((prompt_id, int(seed)), {})[scorer] = float(score)
-        for prompt_id, rows in images_of(images / model, prompt_ids).items():
-            drawn[prompt_id, model] = [
-                Shown(
-                    row.seed,
-                    *(small(row.image) if row.image else ("png", None)),
-                    row.reason,
-                    single.get((prompt_id, row.seed), {}),
-                )
-                for row in rows
-            ]
+        for prompt_id, found in images_of(images / model, prompt_ids).items():
+            drawn[prompt_id, model] = []
+            for image in found:
+                kind, data = small(image.image) if image.image else ("png", None)
+                known = single.get((prompt_id, image.seed), {})
+                drawn[prompt_id, model].append(Shown(image.seed, kind, data, image.reason, known))
     return drawn

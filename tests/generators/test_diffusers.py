@@ -9,7 +9,7 @@ import pytest
 
 from stages.generators import DiffusersModel, UniformBatches
 from stages.records import BadInput
-from tests.generators.tiny import PIPELINES, SIDE
+from tests.generators.tiny import LORA, PIPELINES, SIDE, save_lora
 
 Tiny = Callable[[str], Path]
 ITEMS = [(prompt, seed) for prompt in ("a red dog", "a cat", "x") for seed in (0, 1, 7)]
@@ -117,18 +117,12 @@ def test_another_decoder_scheduler_and_size_are_configuration(tiny: Tiny) -> Non
 
 
 def test_a_lora_changes_the_picture_by_its_scale(tiny: Tiny, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
-    import torch
+    pytest.importorskip("peft")
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny("sd"))
-    pipeline.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    layers = peft.get_peft_model_state_dict(pipeline.unet)
-    torch.manual_seed(0)
-    layers = {name: torch.randn_like(weight) for name, weight in layers.items()}
-    StableDiffusionPipeline.save_lora_weights(tmp_path, unet_lora_layers=layers)
+    save_lora(tmp_path, StableDiffusionPipeline.from_pretrained(tiny("sd")))
     how = PIPELINES["sd"][1]
-    part = {"model": str(tmp_path), "weight_name": "pytorch_lora_weights.safetensors"}
+    part = {"model": str(tmp_path), "weight_name": LORA}
     models = [
         DiffusersModel(str(tiny("sd")), **how, lora=lora)
         for lora in (None, {**part, "scale": 0.0}, {**part, "scale": 1.0})

@@ -238,6 +238,23 @@ def save(name: str, folder: Path) -> Path:
     return folder
 
 
+def save_lora(folder: Path, pipeline: Any) -> Path:
+    """Save random LoRA layers for the UNet of a pipeline; `LORA` is the file's name."""
+    import peft
+    import torch
+
+    pipeline.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    layers = peft.get_peft_model_state_dict(pipeline.unet)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = {name: torch.randn_like(weight) for name, weight in layers.items()}
+    type(pipeline).save_lora_weights(folder, unet_lora_layers=layers)
+    return folder
+
+
+LORA = "pytorch_lora_weights.safetensors"
+
+
 def _scale(model: Any) -> None:
     """Keep the signal's size through every layer, so that the picture depends on the prompt and the seed."""
     import torch

@@ -24,6 +24,19 @@ def test_operations_are_counted_by_hand() -> None:
     assert count_gflops(Product(device="cpu")) == pytest.approx(2 * 50 * 10 * 20 / 1e9)
 
 
+def test_fused_attention_counts() -> None:
+    import torch
+
+    class Attention(Fake):
+        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+            queries, keys = torch.zeros(1, 3, 40, 8), torch.zeros(1, 3, 50, 8)
+            torch.nn.functional.scaled_dot_product_attention(queries, keys, keys)
+            return super().draw(prompts, seeds)
+
+    # 3 heads · 40 queries · 50 keys · 8 numbers, once for the weights and once for the values.
+    assert count_gflops(Attention(device="cpu")) == pytest.approx(2 * 2 * 3 * 40 * 50 * 8 / 1e9)
+
+
 def test_operations_of_a_true_pipeline_grow_with_its_steps(tiny: Callable[[str], Path]) -> None:
     counts = [
         count_gflops(DiffusersModel(str(tiny("amused")), **{**PIPELINES["amused"][1], "steps": steps}))

@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from stages.generators.scheduling import step_per_image
+from stages.generators.speed import or_uncompiled, speed_up
 from stages.generators.text_cache import TextCache
 from stages.records import BadInput
+from stages.runtime import pick_dtype
+from stages.runtime.hub import load_error
 from stages.store.weights import weights_id
 
 _LIBRARIES = ("diffusers", "transformers", "torch", "pillow")
@@ -35,7 +39,13 @@ class DiffusersModel:
         call: further arguments of the pipeline's call, as `negative_prompt`.
         batch_size: images per batch. On the CPU it decides the last bits of an image (see `UniformBatches`);
             1 is what an ordinary call of the pipeline draws.
-        gpu_dtype: torch dtype on a GPU; on the CPU it is float32.
+        dtype: `auto` (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
+        float32: parts that stay in float32, whatever the dtype of the rest, as [vqvae].
+        template: what is drawn of a prompt: text with `{prompt}` in it, as a LoRA's trigger word before it.
+        extra_keys: `refuse` weights with tensors that the network has no place for, or `ignore` these.
+        channels_last: lay networks out with the channels last, which a GPU's convolutions prefer.
+        compile: arguments of torch.compile for the denoiser and the decoder, as {mode: max-autotune}; where
+            compiling fails, they run as they are. None compiles nothing.
         device: torch device.
         threads: CPU threads that torch uses; decides the last bits of an image, so the fingerprint has it.
     """
@@ -54,7 +64,12 @@ class DiffusersModel:
         lora: Mapping[str, Any] | None = None,
         call: Mapping[str, Any] | None = None,
         batch_size: int = 1,
-        gpu_dtype: str = "float16",
+        dtype: str = "auto",
+        float32: Sequence[str] = (),
+        template: str = "{prompt}",
+        extra_keys: Literal["refuse", "ignore"] = "refuse",
+        channels_last: bool = False,
+        compile: Mapping[str, Any] | None = None,
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
@@ -63,7 +78,16 @@ class DiffusersModel:
         self.components = {name: dict(part) for name, part in (components or {}).items()}
         self.scheduler, self.lora, self.call = dict(scheduler or {}), dict(lora or {}), dict(call or {})
         self.device, self.threads, self.batch_size = device, threads, batch_size
-        self.dtype = "float32" if device.startswith("cpu") else gpu_dtype
+        self.dtype = pick_dtype(dtype, device, model)
+        self.float32 = sorted(float32)
+        self.template, self.extra_keys, self.channels_last = template, extra_keys, channels_last
+        self.compile = None if compile is None else dict(compile)
+        if "{prompt}" not in template:
+            raise BadInput(
+                f"{model}: template is {template!r}, which lacks {{prompt}}; write {{prompt}} where the prompt goes"
+            )
+        if extra_keys not in ("refuse", "ignore"):
+            raise BadInput(f"{model}: extra_keys is {extra_keys!r}; give refuse or ignore")
         for name, part in (*self.components.items(), *([("lora", self.lora)] if self.lora else [])):
             if "model" not in part:
                 raise BadInput(f"{model}: its part {name} has no model; give a folder or a hub id")
@@ -89,6 +113,12 @@ class DiffusersModel:
         lora = {**self.lora, **weights_id(self.lora["model"], self.lora.get("revision"))} if self.lora else {}
         for part in (*swapped.values(), lora):
             part.pop("model", None)
+        set_apart = {  # named only where they are set
+            "float32": self.float32 if self.float32 and self.dtype != "float32" else None,
+            "template": self.template if self.template != "{prompt}" else None,
+            "channels_last": self.channels_last or None,
+            "compile": self.compile,
+        }
         return {
             "weights": weights_id(self.model, self.revision),
             "variant": self.variant,
@@ -106,6 +136,7 @@ class DiffusersModel:
             "threads": self.threads if on_cpu else None,
             "batch_size": self.batch_size if on_cpu else None,
             "libraries": {name: version(name) for name in (*_LIBRARIES, *(["peft"] if self.lora else []))},
+            **{name: value for name, value in set_apart.items() if value is not None},
         }
 
     @cached_property
@@ -116,20 +147,25 @@ class DiffusersModel:
             BadInput: it can't be loaded; says why, and what to do.
         """
         try:
-            return self._load()
+            return self._prepare(self._read())
         except BadInput:
             raise
         except Exception as error:  # diffusers raises what its parts raise
-            line = (str(error).strip() or "no message").splitlines()[0]
-            raise BadInput(
-                f"the model {self.model} can't be loaded on {self.device} ({type(error).__name__}: {line}); give the "
-                f"path of a folder in the hub's layout with safetensors, or a hub id whose licence you have "
-                f"accepted, and check the network"
-            ) from error
+            raise self._load_error("", self.model, error) from error
 
-    def _load(self) -> Any:
+    def _load_error(self, part: str, place: str, error: Exception) -> BadInput:
+        what = f"{part} of the model {self.model}" if part else f"the model {self.model}"
+        return load_error(
+            what if place == self.model else f"{what} ({place})",
+            self.device,
+            place,
+            error,
+            "give the path of a folder in the hub's layout with safetensors, or a hub id",
+        )
+
+    def _read(self) -> Any:
+        """The pipeline with its own scheduler, on the CPU."""
         import diffusers
-        import torch
         import transformers
 
         # Progress bars of loading, and a line for every prompt that is cut off.
@@ -137,38 +173,107 @@ class DiffusersModel:
             library.utils.logging.disable_progress_bar()
             library.utils.logging.set_verbosity_error()
         _ = self.fingerprint_parts  # refuses weights that are unsafe, or that may change under their name
-        dtype = getattr(torch, self.dtype)
-        swapped = {name: _component(name, part, dtype) for name, part in self.components.items()}
+        networks = {
+            name: self._network(
+                name,
+                _named(part, f"components.{name}"),
+                part["model"],
+                {key: part[key] for key in ("revision", "subfolder") if part.get(key)},
+            )
+            for name, part in self.components.items()
+        }
         pipelines: Any = diffusers.DiffusionPipeline  # untyped
+        folder = self.model
+        if not Path(folder).is_dir():
+            folder = pipelines.download(
+                self.model,
+                revision=self.revision,
+                variant=self.variant,
+                use_safetensors=True,
+                **networks,
+            )
+        networks |= {
+            name: self._network(name, kind, str(folder), {"subfolder": name, **self._variant(folder, name)})
+            for name, kind in _kinds(pipelines.load_config(folder)).items()
+            if name not in networks
+        }
+        if absent := sorted(set(self.float32) - set(networks)):
+            raise BadInput(
+                f"{self.model}: float32 names {absent[0]}, which it lacks; its networks are {', '.join(networks)}"
+            )
         pipeline = pipelines.from_pretrained(
-            self.model,
-            revision=self.revision,
-            variant=self.variant,
-            dtype=dtype,
-            use_safetensors=True,
-            **swapped,
+            folder, dtype=self.dtype_of(""), variant=self.variant, use_safetensors=True, **networks
         )
+        return pipeline
+
+    def _prepare(self, pipeline: Any) -> Any:
+        """A pipeline as it was read → with the scheduler, the LoRA and the device that the settings ask for."""
         if self.scheduler:
             settings = {name: value for name, value in self.scheduler.items() if name != "class"}
             pipeline.scheduler = _named(self.scheduler, "scheduler").from_config(
                 pipeline.scheduler.config, **settings
             )
         if self.lora:
-            pipeline.load_lora_weights(
-                self.lora["model"],
-                weight_name=self.lora["weight_name"],
-                revision=self.lora.get("revision"),
-                use_safetensors=True,
-                adapter_name="lora",
-            )
-            pipeline.set_adapters(["lora"], [float(self.lora.get("scale", 1.0))])
+            self._add_lora(pipeline)
         pipeline = pipeline.to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
             if (encoder := getattr(pipeline, name, None)) is not None:
                 encoder.forward = TextCache(encoder.forward, alone=self.device.startswith("cpu"))
         step_per_image(pipeline.scheduler)
+        speed_up(pipeline, self.channels_last, self.compile)
         return pipeline
+
+    def dtype_of(self, part: str) -> Any:
+        """The torch dtype of a part of the pipeline."""
+        import torch
+
+        return torch.float32 if part in self.float32 else getattr(torch, self.dtype)
+
+    def _network(self, name: str, kind: Any, place: str, where: Mapping[str, str]) -> Any:
+        """One network of the pipeline, every tensor of it from the file: else the rest would be random.
+
+        Raises:
+            BadInput: it can't be loaded, or tensors are missing, or (unless these are ignored) too many.
+        """
+        try:
+            network, loading = kind.from_pretrained(
+                place, dtype=self.dtype_of(name), use_safetensors=True, output_loading_info=True, **where
+            )
+        except Exception as error:
+            raise self._load_error(name, place if name in self.components else self.model, error) from error
+        missing, extra = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+        if missing or (extra and self.extra_keys == "refuse"):
+            said = [f"lack {missing[0]} ({len(missing)} in all)"] if missing else []
+            said += [f"have {extra[0]} ({len(extra)} in all) too much"] if extra else []
+            raise BadInput(
+                f"{name} of the model {self.model}: its weights {' and '.join(said)} for a {kind.__name__}; "
+                + (
+                    "fetch them again, or give the configuration that they were trained with"
+                    if missing
+                    else "give its own weights, or set extra_keys to ignore"
+                )
+            )
+        return network
+
+    def _variant(self, folder: str | Path, name: str) -> dict[str, str]:
+        """The variant, where this part has it; a repository need not have it of every part."""
+        found = self.variant and any((Path(folder) / name).glob(f"*.{self.variant}*safetensors*"))
+        return {"variant": str(self.variant)} if found else {}
+
+    def _add_lora(self, pipeline: Any) -> None:
+        place = self.lora["model"]
+        try:
+            pipeline.load_lora_weights(
+                place,
+                weight_name=self.lora["weight_name"],
+                revision=self.lora.get("revision"),
+                use_safetensors=True,
+                adapter_name="lora",
+            )
+            pipeline.set_adapters(["lora"], [float(self.lora.get("scale", 1.0))])
+        except Exception as error:
+            raise self._load_error("lora", place, error) from error
 
     def load(self) -> None:
         """Load the pipeline, which the first `draw` does otherwise.
@@ -201,10 +306,15 @@ class DiffusersModel:
         for name, value in call.items():  # a pipeline takes a list of prompts with a list of negative ones
             if name.startswith("negative_prompt") and isinstance(value, str):
                 call[name] = [value] * len(prompts)
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        drawn = self.pipeline(prompt=list(prompts), generator=generators, output_type="np", **call)
-        pictures = np.asarray(drawn.images, np.float32)
-        withheld = getattr(drawn, "nsfw_content_detected", None) or []
+        texts = [self.template.replace("{prompt}", prompt) for prompt in prompts]
+
+        def drawn() -> Any:
+            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+            return self.pipeline(prompt=texts, generator=generators, output_type="np", **call)
+
+        found = drawn() if self.compile is None else or_uncompiled(self.pipeline, drawn)
+        pictures = np.asarray(found.images, np.float32)
+        withheld = getattr(found, "nsfw_content_detected", None) or []
         for row, flag in enumerate(withheld):
             if flag:
                 pictures[row] = np.nan
@@ -218,13 +328,26 @@ def _named(part: Mapping[str, Any], where: str) -> Any:
     found = getattr(diffusers, str(part.get("class")), None)
     if not isinstance(found, type):
         raise BadInput(
-            f"{where}: class {part.get('class')!r} is not one of diffusers {diffusers.__version__}"
+            f"{where}: class {part.get('class')!r} is not one of diffusers {diffusers.__version__}; "
+            f"name one of its classes"
         )
     return found
 
 
-def _component(name: str, part: Mapping[str, str], dtype: Any) -> Any:
-    places = {key: part[key] for key in ("revision", "subfolder") if part.get(key)}
-    return _named(part, f"components.{name}").from_pretrained(
-        part["model"], dtype=dtype, use_safetensors=True, **places
-    )
+def _kinds(index: Mapping[str, Any]) -> dict[str, Any]:
+    """The networks that a pipeline's model_index.json lists: name → class. Other parts load themselves."""
+    import diffusers
+    import torch
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    kinds = {
+        name: getattr(libraries.get(part[0]), str(part[1]), None)
+        for name, part in index.items()
+        if isinstance(part, list | tuple) and len(part) == 2
+    }
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+    }

@@ -33,3 +33,35 @@ def pick_device(device: str, threads: int | None = None) -> str:
             f"compute.device={device}: can't be used ({reason}); use compute=auto or compute=cpu"
         ) from error
     return device
+
+
+def pick_dtype(dtype: str, device: str, what: str) -> str:
+    """Decide the precision of a network.
+
+    Args:
+        dtype: "auto" (float16 on a GPU, float32 on the CPU), or "float32", "float16", "bfloat16".
+        device: the torch device that it is for.
+        what: the network's name, for the message.
+
+    Returns:
+        A torch dtype's name.
+
+    Raises:
+        BadInput: no such precision, or not on this device.
+    """
+    on_cpu = device.startswith("cpu")
+    if dtype == "auto":
+        return "float32" if on_cpu else "float16"
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise BadInput(f"{what}: dtype is {dtype!r}; give auto, float32, float16 or bfloat16")
+    if on_cpu and dtype != "float32":
+        raise BadInput(
+            f"{what}: dtype is {dtype}, but the device is the CPU, where half precision is slow or lacking; "
+            f"set dtype to auto or float32, or compute to a GPU"
+        )
+    if dtype == "bfloat16":
+        import torch
+
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise BadInput(f"{what}: dtype is bfloat16, which {device} lacks; set dtype to auto or float16")
+    return dtype

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.records import BadInput
+from stages.runtime import pick_dtype
+from stages.runtime.hub import load_error
 from stages.store import sha256
 from stages.store.weights import weights_id
 
@@ -26,7 +28,7 @@ class OpenClip:
             path of a .safetensors file; unused for a folder.
         batch_size: pictures or prompts per batch.
         device: torch device.
-        gpu_dtype: torch dtype on a GPU; on the CPU it is float32.
+        dtype: `auto` (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
     """
 
     def __init__(
@@ -35,11 +37,11 @@ class OpenClip:
         pretrained: str | None = None,
         batch_size: int = 32,
         device: str = "cpu",
-        gpu_dtype: str = "float16",
+        dtype: str = "auto",
     ) -> None:
         self.model, self.pretrained = model, pretrained
         self.batch_size, self.device = batch_size, device
-        self.dtype = "float32" if device.startswith("cpu") else gpu_dtype
+        self.dtype = pick_dtype(dtype, device, f"CLIP {model}")
 
     @property
     def fingerprint_parts(self) -> Mapping[str, Any]:
@@ -78,11 +80,13 @@ class OpenClip:
             )
             tokenizer = open_clip.get_tokenizer(name)
         except Exception as error:  # open_clip raises what its parts raise
-            line = (str(error).strip() or "no message").splitlines()[0]
-            raise BadInput(
-                f"the CLIP model {self.model} ({self.pretrained}) can't be loaded on {self.device} "
-                f"({type(error).__name__}: {line}); check its name and tag (open_clip.list_pretrained()), the "
-                f"network, or give a folder with open_clip_config.json and open_clip_model.safetensors"
+            raise load_error(
+                f"the CLIP model {self.model} ({self.pretrained})",
+                self.device,
+                self.model,
+                error,
+                "check its name and tag (open_clip.list_pretrained()), or give a folder with "
+                "open_clip_config.json and open_clip_model.safetensors",
             ) from error
         return network.eval(), preprocess, tokenizer
 

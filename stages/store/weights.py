@@ -35,10 +35,10 @@ def weights_id(model: str, revision: str | None) -> Mapping[str, str]:
         sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
         return {"sha256": fingerprint(sums)}
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise BadInput(f"{model}: no such folder, and no hub id (OWNER/NAME) either")
+        raise BadInput(f"{model}: no such folder, and no hub id either; give a folder's path, or OWNER/NAME")
     if revision is None or not _COMMIT.fullmatch(revision):
         raise BadInput(
-            f"{model}: no such folder, so it is taken from the hub, and there revision must be a commit "
-            f"(40 hexadecimal digits, from the model page's Files tab), not {revision!r}"
+            f"{model}: no such folder, and as a hub id its revision must be a commit, not {revision!r}; "
+            f"give 40 hexadecimal digits, from the model page's Files tab"
         )
     return {"hub_id": model, "revision": revision}

@@ -32,6 +32,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", LISTED)
 def test_a_bad_input_gets_its_error(case: Case, finished_study: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished_study, tmp_path / "study"))
+    case.breaks(folder)
     kept = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
     said = provoke(case, folder)
     pattern = ".*".join(re.escape(part) for part in case.error.split("…"))

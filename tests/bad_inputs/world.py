@@ -40,7 +40,8 @@ class Case:
         breaks: spoils the folder of a finished study.
         overrides: of the parameters, as after `-S`.
         stdin: what the stage reads from standard input.
-        server: "", or how a web server serves the published data in place of the folder: "whole" or "torn".
+        server: "", or how a web server serves the published data in place of the folder: "whole", "torn" or
+            "dead"; or what a model hub answers: "hub: unknown", "hub: gated", "hub: no revision", "hub: dead".
     """
 
     what: str
@@ -120,6 +121,57 @@ def twice(path: str, number: int) -> Break:
     return line(path, number, lambda row: row + row)
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def drawing(**generator: Any) -> Break:
+    """Make the study's parameters those of drawing with one model, `m`: the tiny `sd` unless another is named."""
+
+    def spoil(folder: Path) -> None:
+        import yaml
+
+        from tests.generators.tiny import save
+
+        if "model" not in generator:
+            save("sd", folder / "sd")
+        given = {"model": "sd", "steps": 1, "guidance": 1.0, **generator}
+        encoder = {"_target_": "stages.scorers.OpenClip", "model": "ViT-B-32", "pretrained": "openai"}
+        nima = {"_target_": "stages.scorers.Nima", "weights": "nima.hdf5"}
+        params = {
+            "models": {"m": {"label": "m", "generator": {"_target_": "stages.generators.DiffusersModel", **given}}},
+            "draw": {"seeds": [0], "shard_prompts": 2, "max_failed": 0.0},
+            "compute": {"device": "cpu", "threads": 1},
+            "encoders": {"clip": encoder},
+            "scorers": {"nima": {"label": "NIMA", "higher_is_better": True, "low": 1.0, "high": 10.0, "scorer": nima}},
+        }  # fmt: skip
+        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+    return spoil
+
+
+def then(*breaks: Break) -> Break:
+    """One after the other."""
+
+    def spoil(folder: Path) -> None:
+        for one in breaks:
+            one(folder)
+
+    return spoil
+
+
+def tensors(path: str, change: Callable[[dict[str, Any]], None]) -> Break:
+    """Change the tensors of a safetensors file, a dict by name."""
+
+    def spoil(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        state = load_file(folder / path)
+        change(state)
+        save_file(state, folder / path, metadata={"format": "pt"})
+
+    return spoil
+
+
 def few_prompts(folder: Path) -> None:
     """Leave three of the study's prompts."""
     file = folder / "data/prompts.parquet"
@@ -127,17 +179,19 @@ def few_prompts(folder: Path) -> None:
 
 
 def provoke(case: Case, folder: Path) -> str:
-    """Spoil a copy of a finished study in `folder`, run the stage, and return the error without its `error: `.
+    """Run the stage in a spoilt copy of a finished study, and return the error without its `error: `.
 
     What differs from machine to machine is named as `Case.says` has it.
     """
-    case.breaks(folder)
     stage, *arguments = shlex.split(case.stage)
     with contextlib.ExitStack() as stack:
-        address = stack.enter_context(serving(folder / "cems", case.server)) if case.server else ""
+        how = case.server.removeprefix("hub: ")
+        address = stack.enter_context(serving(folder / "cems", how)) if case.server else ""
         environment = {"HF_HUB_OFFLINE": "1"}
         overrides = list(case.overrides)
-        if address:
+        if case.server.startswith("hub: "):
+            stack.enter_context(hub_at(address, folder))
+        elif address:
             overrides += [f"published.table.source.address={address}"]
             environment["PROMPTROUTE_CEMS"] = ""
         if stage == "compose":
@@ -156,13 +210,60 @@ def provoke(case: Case, folder: Path) -> str:
     return said
 
 
+_REFUSALS = {
+    "unknown": (401, "RepoNotFound", "Invalid username or password."),
+    "gated": (401, "GatedRepo", "Access to model owner/name is restricted."),
+    "no revision": (404, "RevisionNotFound", "Invalid rev id: 0"),
+}
+"""What the model hub answers: status, and the two headers by which its client tells the reasons apart."""
+
+
+@contextlib.contextmanager
+def hub_at(address: str, folder: Path) -> Iterator[None]:
+    """Let the model hub's client ask `address`, and keep its cache in `folder`."""
+    import huggingface_hub.constants
+    from huggingface_hub import hf_api
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder / "hub"))
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(hf_api.api, "endpoint", address)
+        yield
+
+
 @contextlib.contextmanager
 def serving(folder: Path, how: str) -> Iterator[str]:
-    """Serve a folder over http: "whole", "torn" (bodies shorter than announced), or "dead" (nobody there)."""
+    """Serve a folder over http: "whole", "torn" (bodies shorter than announced), or "dead" (nobody there).
+
+    Or answer as the model hub refuses: a key of `_REFUSALS`.
+    """
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass
+
+        def do_GET(self) -> None:
+            if how in _REFUSALS:
+                self._refuse()
+            else:
+                super().do_GET()
+
+        def do_HEAD(self) -> None:
+            if how in _REFUSALS:
+                self._refuse()
+            else:
+                super().do_HEAD()
+
+        def _refuse(self) -> None:
+            status, code, message = _REFUSALS[how]
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", message)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             content = source.read()

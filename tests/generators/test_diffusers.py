@@ -193,8 +193,110 @@ def test_a_wrong_setting_is_one_clear_error(tiny: Tiny, settings: dict[str, Any]
 
 
 def test_a_hub_that_cant_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = DiffusersModel("owner/no-such-model", revision="0" * 40, steps=1, guidance=1.0)
     with pytest.raises(BadInput, match=r"owner/no-such-model can't be loaded on cpu .*check the network"):
         model.draw(["x"], [0])
     assert model.fingerprint_parts["weights"] == {"hub_id": "owner/no-such-model", "revision": "0" * 40}
+
+
+def spoilt(folder: Path, to: Path, file: str, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A copy of a model with other tensors in one of its files."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = shutil.copytree(folder, to)
+    state = load_file(copy / file)
+    change(state)
+    save_file(state, copy / file, metadata={"format": "pt"})
+    return copy
+
+
+def test_tensors_too_many_can_be_let_pass_but_never_too_few(tiny: Tiny, tmp_path: Path) -> None:
+    import torch
+
+    how, file = PIPELINES["sd"][1], "unet/diffusion_pytorch_model.safetensors"
+    more = spoilt(tiny("sd"), tmp_path / "more", file, lambda state: state.update(other=torch.zeros(2)))
+    with pytest.raises(BadInput, match=r"unet of the model .* have other \(1 in all\) too much"):
+        DiffusersModel(str(more), **how).draw(["a cat"], [0])
+    let = DiffusersModel(str(more), **how, extra_keys="ignore").draw(["a cat"], [0])
+    np.testing.assert_array_equal(let, DiffusersModel(str(tiny("sd")), **how).draw(["a cat"], [0]))
+    less = spoilt(tiny("sd"), tmp_path / "less", file, lambda state: state.pop("conv_in.bias"))
+    with pytest.raises(BadInput, match=r"lack conv_in.bias \(1 in all\) for a UNet2DConditionModel"):
+        DiffusersModel(str(less), **how, extra_keys="ignore").draw(["a cat"], [0])
+
+
+def test_old_checkpoints_with_position_ids_are_whole(tiny: Tiny, tmp_path: Path) -> None:
+    """The hub's older CLIP files keep a buffer that transformers has long made anew."""
+    import torch
+
+    old = spoilt(
+        tiny("sd"),
+        tmp_path / "old",
+        "text_encoder/model.safetensors",
+        lambda state: state.update({"text_model.embeddings.position_ids": torch.arange(16)[None]}),
+    )
+    how = PIPELINES["sd"][1]
+    drawn = DiffusersModel(str(old), **how).draw(["a cat"], [0])
+    np.testing.assert_array_equal(drawn, DiffusersModel(str(tiny("sd")), **how).draw(["a cat"], [0]))
+
+
+def test_a_variant_is_read_of_the_parts_that_have_it(tiny: Tiny, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(tiny("sd"), tmp_path / "copy")
+    unet = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.rename(unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    how = PIPELINES["sd"][1]
+    drawn = DiffusersModel(str(copy), **how, variant="fp16").draw(["a cat"], [0])
+    np.testing.assert_array_equal(drawn, DiffusersModel(str(tiny("sd")), **how).draw(["a cat"], [0]))
+
+
+def test_a_template_is_put_around_every_prompt(tiny: Tiny) -> None:
+    how = PIPELINES["sd"][1]
+    framed = DiffusersModel(str(tiny("sd")), **how, template="a hat, {prompt}")
+    plainly = DiffusersModel(str(tiny("sd")), **how)
+    np.testing.assert_array_equal(framed.draw(["red {x}"], [3]), plainly.draw(["a hat, red {x}"], [3]))
+    assert framed.fingerprint_parts != plainly.fingerprint_parts
+    with pytest.raises(BadInput, match=r"template is 'a hat', which lacks \{prompt\}"):
+        DiffusersModel(str(tiny("sd")), **how, template="a hat")
+
+
+def test_channels_last_and_compiling_keep_the_picture(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no compiler\nhere")
+
+    how = PIPELINES["sd"][1]
+    one = DiffusersModel(str(tiny("sd")), **how)
+    expected, parts = one.draw(["a cat"], [0]), {str(one.fingerprint_parts)}
+    ways: tuple[dict[str, Any], ...] = (
+        {"channels_last": True},
+        {"compile": {"backend": "eager"}},
+        {"channels_last": True, "compile": {"backend": "eager"}},
+    )
+    for way in ways:
+        model = DiffusersModel(str(tiny("sd")), **how, **way)
+        np.testing.assert_allclose(model.draw(["a cat"], [0]), expected, atol=1e-4)
+        parts.add(str(model.fingerprint_parts))
+    assert len(parts) == 4, "each decides the last bits of an image"
+    assert capsys.readouterr().err == ""
+    failing = DiffusersModel(str(tiny("sd")), **how, compile={"backend": broken})
+    for _ in range(2):
+        np.testing.assert_array_equal(failing.draw(["a cat"], [0]), expected)
+    said = capsys.readouterr().err
+    assert said.count("drawing without torch.compile, which failed (") == 1 and "no compiler" in said
+
+
+def test_half_precision_is_for_gpus(tiny: Tiny) -> None:
+    how = PIPELINES["sd"][1]
+    assert DiffusersModel("m", **how).dtype == DiffusersModel("m", **how, dtype="float32").dtype == "float32"
+    assert DiffusersModel("m", **how, device="cuda").dtype == "float16"
+    with pytest.raises(BadInput, match=r"m: dtype is float16, but the device is the CPU"):
+        DiffusersModel("m", **how, dtype="float16")
+    with pytest.raises(BadInput, match=r"m: dtype is 'half'; give auto"):
+        DiffusersModel("m", **how, dtype="half", device="cuda")
+    kept = DiffusersModel("m", **how, device="cuda", float32=["vqvae"])
+    assert str(kept.dtype_of("vqvae")) == "torch.float32" and str(kept.dtype_of("unet")) == "torch.float16"
+    with pytest.raises(BadInput, match=r"float32 names vqvae, which it lacks; its networks are"):
+        DiffusersModel(str(tiny("sd")), **how, float32=["vqvae"]).load()

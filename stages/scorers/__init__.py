@@ -8,6 +8,15 @@ from stages.scorers.clip_score import ClipScore
 from stages.scorers.consistency import Consistency
 from stages.scorers.nima import Nima
 from stages.scorers.open_clip import OpenClip
+from stages.scorers.pyiqa_nima import PyiqaNima
 from stages.scorers.scorer import EmbeddingScorer, PixelScorer
 
-__all__ = ["ClipScore", "Consistency", "EmbeddingScorer", "Nima", "OpenClip", "PixelScorer"]
+__all__ = [
+    "ClipScore",
+    "Consistency",
+    "EmbeddingScorer",
+    "Nima",
+    "OpenClip",
+    "PixelScorer",
+    "PyiqaNima",
+]

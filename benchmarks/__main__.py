@@ -20,7 +20,7 @@ from stages.runtime import run_stage
 from stages.store import atomic_path
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE / "README.md")
+PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE.parent / "docs" / "models.md")
 LIST = {
     "routers": ("every predictor x score x split seed: accuracy, cost, frontier, training time", "an hour"),
     "shift": ("trained without one prompt set, tested on it; and the fallback", "ten minutes"),
@@ -32,6 +32,7 @@ LIST = {
     "consistency": ("semantic consistency at once against pair after pair", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "latency": ("one prompt and batches on one core; needs data/router (`make`)", "a minute"),
+    "paper_models": ("the real models: parameters and operations counted; --measure on a GPU", "a minute"),
     "service_load": ("the service under load; needs data/router (`make`)", "a minute"),
 }
 """module → what it shows, and about how long it takes on two CPU cores; seconds where its fits are kept."""
@@ -40,10 +41,14 @@ SHORT = ("guarantee", "budget", "scores", "consistency", "shards")
 TABLES = {
     "routers": ("routers", "table", "CSV"),
     "routers_paired": ("routers", "paired_table", "PAIRED"),
+<<<<<<< HEAD
     **{
         name: (name, "table", "CSV")
         for name in ("shift", "guarantee", "budget", "scores", "drawing", "growth", "consistency", "shards")
     },
+=======
+    **{name: (name, "table", "CSV") for name in ("shift", "guarantee", "budget", "scores", "paper_models")},
+>>>>>>> 5f1e749 (The real models' parameters, memory and operations, counted at their true architectures; --measure for a GPU)
 }
 """name of a table → its module, the function that prints it, and where its results are."""
 

@@ -1,0 +1,217 @@
+"""The real models: parameters, memory and operations, counted; speed, measured where a GPU is at hand.
+
+python -m benchmarks.paper_models              count at the true architectures, without weights; a minute
+python -m benchmarks.paper_models --measure    draw with random weights at the true architectures, on a GPU
+python -m benchmarks.paper_models --table      print what was counted and measured last
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.architectures import Architecture, architecture_of
+from benchmarks.counting import count, network, scheduler
+from stages.generators import DiffusersModel
+from stages.records import BadInput
+from stages.runtime import pick_device, run_stage
+from stages.runtime.compose import ROOT
+from stages.store import atomic_path
+
+CSV = Path(__file__).parent / "results" / "paper_models.csv"
+MEASURED = Path(__file__).parent / "results" / "paper_models_measured.csv"
+SETS = ("paper", "steps")
+"""Options of conf/models that are counted."""
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "channels last": {"channels_last": True},
+    "channels last, compiled": {"channels_last": True, "compile": {"mode": "max-autotune-no-cudagraphs"}},
+}
+"""Settings of a generator whose speed is compared."""
+PROMPT = "a photograph of a red fox in deep snow under a clear winter sky, {}"
+
+
+def models(option: str) -> dict[str, Any]:
+    """The models of an option of conf/models."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        composed = OmegaConf.to_container(compose(None, overrides=[f"+models={option}"]), resolve=True)
+    assert isinstance(composed, dict)
+    return dict(composed["models"])
+
+
+def counted() -> pd.DataFrame:
+    """A row for each network of each model: set, model, part, parameters, gigabytes, calls, rows, gflops.
+
+    Gigabytes (10⁹ bytes) are those of the weights on a GPU: half precision, but for the parts in `float32`.
+    """
+    rows = []
+    for option in SETS:
+        for name, model in models(option).items():
+            how = model["generator"]
+            for one in count(
+                architecture_of(how), how["steps"], how["guidance"], how["width"], how["height"]
+            ):
+                size = 4 if one.part in how["float32"] else 2
+                rows.append(
+                    {
+                        "set": option,
+                        "model": name,
+                        "gigabytes": size * one.parameters / 1e9,
+                        **asdict(one),
+                    }
+                )
+    return pd.DataFrame(rows).round({"gigabytes": 4, "gflops": 1})
+
+
+class RandomModel(DiffusersModel):
+    """A model of conf/model with random weights at its true architecture; nothing is fetched.
+
+    Args:
+        architecture: what to build.
+        settings: as for `DiffusersModel`.
+    """
+
+    def __init__(self, architecture: Architecture, **settings: Any) -> None:
+        super().__init__(**{**settings, "components": {}, "scheduler": None})
+        self.architecture = architecture
+
+    def _read(self) -> Any:
+        import diffusers
+
+        parts = {
+            name: network(part, self.device).to(self.dtype_of(name))
+            for name, part in self.architecture.parts.items()
+        }
+        tokenizers = {
+            name.replace("text_encoder", "tokenizer"): tokenizer(part)
+            for name, part in parts.items()
+            if name.startswith("text_encoder")
+        }
+        kind = getattr(diffusers, self.architecture.pipeline)
+        more: dict[str, Any] = {}
+        if self.architecture.pipeline == "StableDiffusionPipeline":
+            more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        elif self.architecture.pipeline == "StableDiffusionXLPipeline":
+            more = {"add_watermarker": False}
+        return kind(**parts, **tokenizers, scheduler=scheduler(self.architecture), **more)
+
+
+def tokenizer(encoder: Any) -> Any:
+    """A stand-in for a CLIP tokenizer: letters, and the encoder's size and length."""
+    import string
+
+    from transformers import CLIPTokenizer
+
+    size, length = encoder.config.vocab_size, encoder.config.max_position_embeddings
+    letters = string.ascii_lowercase + string.digits + ","
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += [f"<|{number}|>" for number in range(size - 2 - len(words))]
+    vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+
+
+def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> pd.DataFrame:
+    """A row for each model of the paper and each way: seconds of one image, and images a second by batch."""
+    import torch
+
+    from stages.generators.profiling import profile
+
+    prompts = [PROMPT.format(number) for number in range(64)]
+    rows = []
+    for name, model in models("paper").items():
+        settings = {key: value for key, value in model["generator"].items() if key != "_target_"}
+        for way in ways:
+            generator = RandomModel(architecture_of(settings), **{**settings, **WAYS[way], "device": device})
+            found = profile(generator, prompts, images=images, max_batch=max_batch)
+            rates = found["images_per_second"]
+            rows.append(
+                {
+                    "model": name,
+                    "way": way,
+                    "measured_on": found["measured_on"],
+                    "seconds": found["seconds"],
+                    "seconds_std": found["seconds_std"],
+                    "images_per_second": rates[1],
+                    "best_batch": found["best_batch"],
+                    "best_images_per_second": rates[found["best_batch"]],
+                    "memory_gb": found["memory_gb"],
+                }
+            )
+            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+            del generator
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()
+    return pd.DataFrame(rows).round(4)
+
+
+def table(rows: pd.DataFrame) -> str:
+    """The counted models as Markdown; beside them what CEMS published, and what was measured here."""
+    facts = {name: model for option in SETS for name, model in models(option).items()}
+    speed = _speed()
+    lines = [
+        "| model | steps | guidance | parameters, M (largest parts) | weights, GB | TFLOPs an image | seconds an image, published | measured here |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | --- |",
+    ]
+    for name, parts in rows.groupby("model", sort=False):
+        model = facts[str(name)]
+        largest = parts.sort_values("parameters", ascending=False).head(2)
+        named = ", ".join(f"{row.part} {row.parameters / 1e6:.1f}" for row in largest.itertuples())
+        published = (model["profile"] or {}).get("seconds")
+        how = model["generator"]
+        lines.append(
+            f"| {model['label']} | {how['steps']} | {how['guidance']:g} | {parts['parameters'].sum() / 1e6:,.1f} ({named}) "
+            f"| {parts['gigabytes'].sum():.2f} | {parts['gflops'].sum() / 1000:.2f} "
+            f"| {'–' if published is None else f'{published:g}'} | {speed.get(str(name), 'unmeasured')} |"
+        )
+    return "\n".join(lines)
+
+
+def _speed() -> dict[str, str]:
+    """model → what was measured of it, at its best way."""
+    if not MEASURED.exists():
+        return {}
+    rows = pd.read_csv(MEASURED)
+    best = rows.loc[rows.groupby("model")["best_images_per_second"].idxmax()]
+    return {
+        row.model: f"{row.best_images_per_second:.2f} images/s in batches of {row.best_batch} ({row.way}; "
+        f"one at a time {row.images_per_second:.2f}) on {row.measured_on}"
+        for row in best.itertuples()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paper_models",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--measure", action="store_true", help="draw with random weights, on a GPU")
+    parser.add_argument("--table", action="store_true", help="print what was counted last")
+    parser.add_argument("--device", default="cuda", help="of --measure (default: %(default)s)")
+    parser.add_argument("--way", action="append", choices=list(WAYS), help="of --measure (default: all)")
+    parser.add_argument("--images", type=int, default=20, help="timed one by one (default: %(default)s)")
+    parser.add_argument("--max-batch", type=int, default=64, help="largest batch (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.measure:
+        device = pick_device(options.device)
+        _write(MEASURED, measured(device, options.way or list(WAYS), options.images, options.max_batch))
+    elif not options.table:
+        _write(CSV, counted())
+    if not CSV.exists():
+        raise BadInput(f"{CSV.name}: nothing is counted yet; run python -m benchmarks.paper_models")
+    return table(pd.read_csv(CSV))
+
+
+def _write(path: Path, rows: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=False)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -280,7 +280,7 @@ def test_channels_last_and_compiling_keep_the_picture(tiny: Tiny, capsys: pytest
         np.testing.assert_allclose(model.draw(["a cat"], [0]), expected, atol=1e-4)
         parts.add(str(model.fingerprint_parts))
     assert len(parts) == 4, "each decides the last bits of an image"
-    assert capsys.readouterr().err == ""
+    assert "torch.compile" not in capsys.readouterr().err
     failing = DiffusersModel(str(tiny("sd")), **how, compile={"backend": broken})
     for _ in range(2):
         np.testing.assert_array_equal(failing.draw(["a cat"], [0]), expected)

@@ -41,14 +41,11 @@ SHORT = ("guarantee", "budget", "scores", "consistency", "shards")
 TABLES = {
     "routers": ("routers", "table", "CSV"),
     "routers_paired": ("routers", "paired_table", "PAIRED"),
-<<<<<<< HEAD
+    "paper_models": ("paper_models", "table", "CSV"),
     **{
         name: (name, "table", "CSV")
         for name in ("shift", "guarantee", "budget", "scores", "drawing", "growth", "consistency", "shards")
     },
-=======
-    **{name: (name, "table", "CSV") for name in ("shift", "guarantee", "budget", "scores", "paper_models")},
->>>>>>> 5f1e749 (The real models' parameters, memory and operations, counted at their true architectures; --measure for a GPU)
 }
 """name of a table → its module, the function that prints it, and where its results are."""
 

@@ -161,17 +161,8 @@ def test_one_weight_is_the_router_of_that_score(small: Path) -> None:
 
 def test_the_list_names_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     files = Path(listing.__file__).parent.glob("*.py")
-<<<<<<< HEAD
-    assert set(listing.LIST) == {path.stem for path in files} - {"__init__", "__main__", "study", "machine"}
-=======
-    assert set(listing.LIST) == {path.stem for path in files} - {
-        "__init__",
-        "__main__",
-        "study",
-        "architectures",
-        "counting",
-    }
->>>>>>> 5f1e749 (The real models' parameters, memory and operations, counted at their true architectures; --measure for a GPU)
+    helpers = {"__init__", "__main__", "study", "machine", "architectures", "counting"}
+    assert set(listing.LIST) == {path.stem for path in files} - helpers
     printed = listing.main([])
     assert all(f"python -m benchmarks.{name}" in printed for name in listing.LIST)
     modules = {

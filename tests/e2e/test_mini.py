@@ -95,9 +95,7 @@ def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(yaml.safe_load((mini / "params.yaml").read_text())["compute"]["threads"])
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            mini / "mini" / "weights" / "student", dtype=torch.float32
-        )
+        pipe = DiffusionPipeline.from_pretrained(mini / "mini" / "weights" / "student", dtype=torch.float32)
         pipe.set_progress_bar_config(disable=True)
         seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(8)]  # the model's batch_size
         drawn = pipe([stored.prompt] * 8, num_inference_steps=4, guidance_scale=0, generator=seeds).images

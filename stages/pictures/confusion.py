@@ -1,5 +1,7 @@
 """Each prompt's best model against the model that the router chose."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -42,7 +44,8 @@ def draw(result: Result) -> tuple[str, str, Figure]:
                 color=style.ink_on(shades(share[row, column])[:3]),
                 linespacing=1.3,
             )
-    axes.set_xticks(range(m), result.labels, rotation=0 if m <= 6 else 40, ha="center" if m <= 6 else "right")
+    below = [textwrap.fill(label, 14) if m <= 6 else label for label in result.labels]
+    axes.set_xticks(range(m), below, rotation=0 if m <= 6 else 40, ha="center" if m <= 6 else "right")
     axes.set_yticks(
         range(m),
         [f"{label}\n{n:,} prompts" for label, n in zip(result.labels, whole[:, 0].tolist(), strict=True)],

@@ -35,7 +35,10 @@ class Toy:
     def quality(self) -> Any:
         return SimpleNamespace(of=lambda raw: raw["nima"])
 
-    def choose(self, predicted: np.ndarray) -> np.ndarray:
+    def unlike(self, prompts: Any) -> np.ndarray:
+        return np.zeros(len(self.chosen), bool)
+
+    def choose(self, predicted: np.ndarray, unlike: np.ndarray) -> np.ndarray:
         return self.chosen
 
 
@@ -88,7 +91,7 @@ def write_result(
             "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
         },
     )
-    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids)
+    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids, batch=None)
     write_plots(metrics / "plots", Toy(labels, cost, chosen), study, predicted)  # type: ignore[arg-type]
     prompts = pd.DataFrame(
         {

@@ -12,12 +12,15 @@ from stages.runtime import build
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]
 SETS = {"ms_coco", "ln_coco", "drawbench", "partiprompts", "diffusiondb"}
-OPTIONS = {*SETS, "paper", "cems_table", "file"}
+MINI = {"labels", "relations", "counts", "narratives", "tags"}
+OPTIONS = {*SETS, "paper", "cems_table", "file", "mini"}
 
 
 def test_every_group_composes_and_builds(compose: Compose) -> None:
     assert {path.stem for path in (CONF / "prompts").glob("*.yaml")} == OPTIONS
-    assert {path.stem for path in (CONF / "prompt_set").glob("*.yaml")} == SETS
+    assert {path.stem for path in (CONF / "prompt_set").glob("*.yaml")} == SETS | {
+        f"mini_{name}" for name in MINI
+    }
     for option in sorted(OPTIONS):
         overrides = ["prompts.sources.file.path=own.csv"] if option == "file" else []
         section = compose(f"+prompts={option}", *overrides)["prompts"]

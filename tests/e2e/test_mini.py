@@ -47,7 +47,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choose_study(folder, "mini", *FEW, *PRICES)
     run = runner(folder, folder / "no-cems")
     run("dvc", "repro")
-    for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--message=mini"]):
+    for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--allow-empty", "--message=mini"]):
         subprocess.run(command, cwd=folder, check=True)
     return folder
 

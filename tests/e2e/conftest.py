@@ -76,7 +76,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
     git_clone(folder)
     choose_study(folder, "published")
     runner(folder, cems_root)("dvc", "repro")
-    for command in (["git", "add", "--all"], ["git", "commit", "--quiet", "--allow-empty", "--message=published"]):
+    for command in (
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--allow-empty", "--message=published"],
+    ):
         subprocess.run(command, cwd=folder, check=True)
     return folder
 

@@ -22,7 +22,7 @@ repro: setup
 	@python -m stages.evaluate --show
 
 test: setup
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder  # so that the long files of tests/e2e start early
 
 published: setup
 	dvc exp run -S experiment=published

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from benchmarks.machine import here, measured_on, now
+from benchmarks.machine import finish, here, measured_on, now, parser
 from stages.runtime import run_stage
 from stages.scorers.consistency import semantic_consistency
 
@@ -128,15 +128,9 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.consistency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="for trying; writes no results")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
-    return parser.parse_args(arguments)
+    options = parser("consistency", __doc__, quick="for trying")
+    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    return options.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -149,10 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
             rows += measure(prompts, images, part, rounds=1)
         else:
             rows += measure(prompts, images, prompts, chosen.rounds)
-    frame = pd.DataFrame(rows)
-    if not chosen.quick:
-        S.write_csv(CSV, frame)
-    return table(frame)
+    return finish(rows, CSV, table, chosen.quick)
 
 
 if __name__ == "__main__":

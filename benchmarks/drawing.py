@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from benchmarks.machine import here, measured_on, now
+from benchmarks.machine import finish, here, measured_on, now, parser
 from stages.generators.drawing import draw_study
 from stages.prompts import sample
 from stages.records import BadInput
@@ -255,19 +255,13 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.drawing",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--models", type=S.names, help="of conf/models/mini.yaml (default: all)")
-    parser.add_argument("--batch-sizes", type=S.numbers, help="(default: each model's own)")
-    parser.add_argument("--prompts", type=int, default=32, help="a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="torch's (default: the study's)")
-    parser.add_argument("--quick", action="store_true", help="one round of 8 prompts; writes no results")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
-    return parser.parse_args(arguments)
+    options = parser("drawing", __doc__, quick="one round of 8 prompts")
+    options.add_argument("--models", type=S.names, help="of conf/models/mini.yaml (default: all)")
+    options.add_argument("--batch-sizes", type=S.numbers, help="(default: each model's own)")
+    options.add_argument("--prompts", type=int, default=32, help="a round (default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    options.add_argument("--threads", type=int, help="torch's (default: the study's)")
+    return options.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -282,10 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     for model in chosen.models or params["models"]:
         config = params["models"][model]["generator"]
         rows += measure(model, config, chosen.batch_sizes or [config["batch_size"]], rounds, threads)
-    frame = pd.DataFrame(rows)
-    if not chosen.quick:
-        S.write_csv(CSV, frame)
-    return table(frame)
+    return finish(rows, CSV, table, chosen.quick)
 
 
 if __name__ == "__main__":

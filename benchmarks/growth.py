@@ -25,7 +25,7 @@ import pandas as pd
 
 from benchmarks import study as S
 from benchmarks.drawing import MINI, settings
-from benchmarks.machine import command, dvc_environment, here, measured_on
+from benchmarks.machine import command, dvc_environment, finish, here, measured_on, parser
 from stages.records import BadInput
 from stages.runtime import run_stage
 from stages.runtime.compose import ROOT, compose
@@ -161,16 +161,10 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", default="mini-unet", help="(default: %(default)s)")
-    parser.add_argument("--prompts", type=int, default=300, help="at first (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="20 prompts; writes no results")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
-    return parser.parse_args(arguments)
+    options = parser("growth", __doc__, quick="20 prompts")
+    options.add_argument("--model", default="mini-unet", help="(default: %(default)s)")
+    options.add_argument("--prompts", type=int, default=300, help="at first (default: %(default)s)")
+    return options.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -180,10 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     params = settings()
     prompts = 20 if chosen.quick else chosen.prompts
     rows = measure(chosen.model, prompts, params["draw"]["seeds"], params["compute"]["threads"])
-    frame = pd.DataFrame(rows)
-    if not chosen.quick:
-        S.write_csv(CSV, frame)
-    return table(frame)
+    return finish(rows, CSV, table, chosen.quick)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """Clocks, and what a reader must know of the machine behind a figure."""
 
+import argparse
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.generators.profiling import _processor
+from benchmarks.study import write_csv
+from stages.generators.profiling import processor
 
 
 def now() -> np.ndarray:
@@ -31,7 +33,7 @@ def here(threads: int) -> dict[str, Any]:
     Ask before measuring: `load`, the mean number of running threads over the last minute, is then other work's.
     """
     return {
-        "machine": _processor(threads),
+        "machine": processor(threads),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "nice": os.nice(0),
@@ -48,6 +50,34 @@ def measured_on(rows: pd.DataFrame) -> str:
         nice = f", at nice {own['nice'].max()}" if own["nice"].any() else ""
         parts.append(f"{machine}; load of other work {load} on {cores} cores{nice}.")
     return " ".join(parts)
+
+
+def parser(module: str, about: str | None, quick: str) -> argparse.ArgumentParser:
+    """A command line with what every benchmark of the drawing half takes: --quick and --table.
+
+    Args:
+        module: its name.
+        about: its docstring.
+        quick: what --quick measures, for the help.
+    """
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--quick", action="store_true", help=f"{quick}; writes no results")
+    made.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return made
+
+
+def finish(
+    rows: list[dict[str, Any]], results: Path, table: Callable[[pd.DataFrame], str], quick: bool
+) -> str:
+    """Keep what was measured, unless it was a quick try; returns its table."""
+    frame = pd.DataFrame(rows)
+    if not quick:
+        write_csv(results, frame)
+    return table(frame)
 
 
 def command(arguments: list[str], folder: Path, environment: Mapping[str, str]) -> tuple[np.ndarray, str]:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from benchmarks.machine import command, dvc_environment, here, measured_on
+from benchmarks.machine import command, dvc_environment, finish, here, measured_on, parser
 from stages.generators.drawing import to_png
 from stages.records.image import Image
 from stages.runtime import run_stage
@@ -162,26 +162,18 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shards",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--images", type=int, default=20_000, help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="1,000 images, one round; writes no results")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
-    return parser.parse_args(arguments)
+    options = parser("shards", __doc__, quick="1,000 images, one round")
+    options.add_argument("--images", type=int, default=20_000, help="(default: %(default)s)")
+    options.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    return options.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
     chosen = parse(arguments)
     if chosen.table:
         return table(pd.read_csv(CSV))
-    frame = pd.DataFrame(measure(1_000, 1) if chosen.quick else measure(chosen.images, chosen.rounds))
-    if not chosen.quick:
-        S.write_csv(CSV, frame)
-    return table(frame)
+    rows = measure(1_000, 1) if chosen.quick else measure(chosen.images, chosen.rounds)
+    return finish(rows, CSV, table, chosen.quick)
 
 
 if __name__ == "__main__":

@@ -82,10 +82,17 @@ def read_published(folder: Path, published: dict[str, Any], router: Router) -> S
     return replace(study, batch=router.batch(study.batch.texts))
 
 
-def measure(router: Router, study: Study, predicted: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    """Everything measured of a router on a study: all its prompts, then each prompt set by itself."""
+def decide(router: Router, study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """What a router predicts for a study's n prompts, [n, m], and which column it chooses for each, [n]."""
+    predicted = router.predict(study.batch)
+    return predicted, router.choose(predicted, unlike=router.unlike(study.batch))
+
+
+def measure(
+    router: Router, study: Study, predicted: np.ndarray, decided: np.ndarray, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Everything measured of a router's predictions [n, m] and choices [n]: all prompts, then each set by itself."""
     true, cost = router.quality.of(study.raw), router.cost
-    decided = router.choose(predicted, unlike=router.unlike(study.batch))
 
     def measured(index: np.ndarray) -> dict[str, Any]:
         return promised(router, true[index], decided[index]) | evaluate(
@@ -213,7 +220,7 @@ def main() -> str:
     labels = {model.name: model.label for model in router.models}
     if options.performance:
         study = read_published(options.performance, params["published"], router)
-        result = measure(router, study, router.predict(study.batch), resamples, params["seed"])
+        result = measure(router, study, *decide(router, study), resamples, params["seed"])
         write_json(options.out, {"labels": labels, **result})
     else:
         scores = list(study_scorers(params))
@@ -223,11 +230,11 @@ def main() -> str:
             raise BadInput(
                 "data/split.parquet: no test prompt; give the test split a share with -S split.shares"
             )
-        predicted = router.predict(study.batch)
-        result = measure(router, study, predicted, resamples, params["seed"])
+        predicted, decided = decide(router, study)
+        result = measure(router, study, predicted, decided, resamples, params["seed"])
         result["all_prompts"] = without_choice(router, whole)
         write_json(STUDY_RESULT, {"labels": labels, "about": params["about"], **result})
-        write_plots(Path("metrics/plots"), router, study, predicted)
+        write_plots(Path("metrics/plots"), router, study, predicted, decided)
     gain, change = result["router"]["quality_gain"]["estimate"], result["router"]["cost_change"]["estimate"]
     return (
         f"evaluate: on {len(study)} prompts the router's quality is {gain:+.4f} and its cost {change:+.1%} "
@@ -235,11 +242,12 @@ def main() -> str:
     )
 
 
-def write_plots(folder: Path, router: Router, study: Study, predicted: np.ndarray) -> None:
+def write_plots(
+    folder: Path, router: Router, study: Study, predicted: np.ndarray, decided: np.ndarray
+) -> None:
     """Data of the plots, as CSV: what DVC compares across commits, and what the report draws."""
     true, cost = router.quality.of(study.raw), router.cost
     labels = np.array([model.label for model in router.models])
-    decided = router.choose(predicted, unlike=router.unlike(study.batch))
     points = frontier_points(predicted, true, cost)
     best = metrics.labels(true, decided)
     rows, columns = np.divmod(np.arange(true.size), len(labels))

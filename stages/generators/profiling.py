@@ -79,7 +79,7 @@ def profile(
         "best_batch": max(rates, key=lambda size: rates[size]),
         "measured_on": torch.cuda.get_device_name(generator.device)
         if on_gpu
-        else _processor(torch.get_num_threads()),
+        else processor(torch.get_num_threads()),
         "images": images,
     }
 
@@ -109,7 +109,8 @@ def flop_counter() -> Any:
     return FlopCounterMode(display=False, custom_mapping=dict.fromkeys(fused, attention))
 
 
-def _processor(threads: int) -> str:
+def processor(threads: int) -> str:
+    """The name of this machine's processor and how many threads torch uses of it, for people."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

@@ -16,6 +16,16 @@ FOLDER = Path("data/mini/vae")
 CHANNELS = (16, 32, 64, 64)  # of its four levels, from 64 × 64 pixels to 8 × 8 latents
 SIDE = 8  # latents along each axis
 LATENTS = 12  # channels of a latent
+LAYOUT: dict[str, Any] = {  # of an autoencoder, whether its latents are numbers or tokens
+    "block_out_channels": CHANNELS,
+    "down_block_types": ("DownEncoderBlock2D",) * len(CHANNELS),
+    "up_block_types": ("UpDecoderBlock2D",) * len(CHANNELS),
+    "latent_channels": LATENTS,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 64,
+    "mid_block_add_attention": False,
+}
 SPREAD = 1e-3  # weight of the latents' size, which keeps them near the normal distribution that noise has
 NOISE = 0.05  # added to latents in training, so that the decoder forgives small errors
 # The first part of the training sees quarters of pictures, four times as many: most of a picture is background.
@@ -27,17 +37,7 @@ def new_vae() -> Any:
     """An untrained `AutoencoderKL`: 64 × 64 pixels ↔ `SIDE` × `SIDE` × `LATENTS`."""
     from diffusers import AutoencoderKL
 
-    levels = len(CHANNELS)
-    vae: Any = AutoencoderKL(
-        block_out_channels=CHANNELS,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        latent_channels=LATENTS,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=64,
-        mid_block_add_attention=False,
-    )
+    vae: Any = AutoencoderKL(**LAYOUT)
     for name, weight in vae.named_parameters():
         if ".conv2." in name:  # a residual block starts as nothing, which lets colours through at once
             torch.nn.init.zeros_(weight)

@@ -12,8 +12,8 @@ from torch import Tensor
 from stages.mini.draw_scenes import read_scenes
 from stages.mini.inputs import encode_images
 from stages.mini.settings import load_settings
-from stages.mini.train_vae import CHANNELS, LATENTS, reconstruction_loss
 from stages.mini.train_vae import FOLDER as VAE
+from stages.mini.train_vae import LATENTS, LAYOUT, reconstruction_loss
 from stages.mini.training import Step, compute_device, fit, forget, to_tensor
 from stages.runtime import run_stage
 from stages.store import atomic_path
@@ -26,19 +26,7 @@ def new_vq(codes: int = CODES) -> Any:
     """An untrained `VQModel`: 64 × 64 pixels ↔ 8 × 8 tokens."""
     from diffusers import VQModel
 
-    levels = len(CHANNELS)
-    return VQModel(
-        block_out_channels=CHANNELS,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        latent_channels=LATENTS,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=64,
-        mid_block_add_attention=False,
-        num_vq_embeddings=codes,
-        lookup_from_codebook=True,
-    )
+    return VQModel(**LAYOUT, num_vq_embeddings=codes, lookup_from_codebook=True)
 
 
 def start_from(vq: Any, vae: Any, images: Any, seed: int) -> None:

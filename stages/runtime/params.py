@@ -88,7 +88,7 @@ def study_scorers(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is declared of each score of a study: label, direction and range, without what computes it.
 
     Raises:
-        BadInput: there is no score, or some model of the study can't have one.
+        BadInput: some model of the study can't have one of the scores.
     """
     published = params["published"]
     drawn = {

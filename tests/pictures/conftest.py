@@ -25,7 +25,6 @@ class Toy:
 
     labels: list[str]
     cost: np.ndarray
-    chosen: np.ndarray
 
     @property
     def models(self) -> list[Any]:
@@ -34,12 +33,6 @@ class Toy:
     @property
     def quality(self) -> Any:
         return SimpleNamespace(of=lambda raw: raw["nima"])
-
-    def unlike(self, prompts: Any) -> np.ndarray:
-        return np.zeros(len(self.chosen), bool)
-
-    def choose(self, predicted: np.ndarray, unlike: np.ndarray) -> np.ndarray:
-        return self.chosen
 
 
 def write_result(
@@ -91,8 +84,8 @@ def write_result(
             "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
         },
     )
-    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids, batch=None)
-    write_plots(metrics / "plots", Toy(labels, cost, chosen), study, predicted)  # type: ignore[arg-type]
+    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids)
+    write_plots(metrics / "plots", Toy(labels, cost), study, predicted, chosen)  # type: ignore[arg-type]
     prompts = pd.DataFrame(
         {
             "prompt_id": ids,

@@ -154,9 +154,9 @@ def _scene(things: Sequence[Thing], rng: Random) -> Scene:
     return Scene(tuple(things), *random_background(rng))
 
 
-def labels(rng: Random) -> Caption:
+def labels(rng: Random, jitter: float = 0) -> Caption:
     """One thing, in one to five words: "star", "a small red star"."""
-    scene = _scene(random_things(1, rng), rng)
+    scene = _scene(random_things(1, rng, jitter), rng)
     group = _say(scene.things[0], rng, shape=0.93, colour=0.75, size=0.25, texture=0.12)
     if group.shape is None:
         group = Group(colour=scene.things[0].colour)
@@ -167,10 +167,10 @@ def labels(rng: Random) -> Caption:
     return Caption(text, Statement((group,)), scene)
 
 
-def relations(rng: Random) -> Caption:
+def relations(rng: Random, jitter: float = 0) -> Caption:
     """Two things and how they stand to each other: "a red ring left of a blue star"."""
     while True:
-        scene = _scene(random_things(2, rng), rng)
+        scene = _scene(random_things(2, rng, jitter), rng)
         relation = relation_of(scene.things[0], scene.things[1], margin=6)
         if relation:
             break
@@ -192,10 +192,10 @@ def relations(rng: Random) -> Caption:
     return Caption(text, Statement((one, other), relation=relation), scene)
 
 
-def counts(rng: Random) -> Caption:
+def counts(rng: Random, jitter: float = 0) -> Caption:
     """One to four things, alike or in two groups: "three small stars", "two red rings and a star"."""
     number = int(rng.integers(1, 5))
-    things = random_things(number, rng)
+    things = random_things(number, rng, jitter)
     split = int(rng.integers(1, number)) if number > 1 and rng.random() < 0.4 else number
     models = [things[0], replace(things[-1], size=things[0].size)]
     if split < number and models[0].shape == models[1].shape:  # two groups differ in shape
@@ -222,9 +222,9 @@ def counts(rng: Random) -> Caption:
     return Caption(text, Statement(groups, background=background), scene)
 
 
-def narratives(rng: Random) -> Caption:
+def narratives(rng: Random, jitter: float = 0) -> Caption:
     """One to three things with all that is to be said of them, in two to five sentences."""
-    scene = _scene(random_things(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng), rng)
+    scene = _scene(random_things(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng, jitter), rng)
     said = {"shape": 1.0, "colour": 1.0, "size": 0.8, "texture": 0.6, "place": 1.0}
     groups = tuple(_say(thing, rng, **said) for thing in scene.things)
     pattern = scene.pattern if rng.random() < 0.8 else None
@@ -259,9 +259,9 @@ PRAISE = ["flat design", "vector art", "sharp edges", "minimal", "high quality",
           "simple shapes", "digital art", "masterpiece"]  # fmt: skip
 
 
-def tags(rng: Random) -> Caption:
+def tags(rng: Random, jitter: float = 0) -> Caption:
     """One thing in keywords, with words that ask for nothing: "star, purple, striped, 4k, minimal"."""
-    scene = _scene(random_things(1, rng), rng)
+    scene = _scene(random_things(1, rng, jitter), rng)
     group = _say(scene.things[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=0.4)
     background = scene.background if rng.random() < 0.8 else None
     pattern = scene.pattern if rng.random() < 0.6 else None
@@ -278,7 +278,7 @@ def tags(rng: Random) -> Caption:
 
 
 # name of a prompt set → what draws one of its captions; as the study's five sets, they differ in kind
-PROMPT_SETS: dict[str, Callable[[Random], Caption]] = {
+PROMPT_SETS: dict[str, Callable[[Random, float], Caption]] = {
     "labels": labels,
     "relations": relations,
     "counts": counts,
@@ -287,7 +287,9 @@ PROMPT_SETS: dict[str, Callable[[Random], Caption]] = {
 }
 
 
-def draw_captions(prompt_set: str, n: int, seed: int, distinct: bool = False) -> list[Caption]:
+def draw_captions(
+    prompt_set: str, n: int, seed: int, distinct: bool = False, jitter: float = 0
+) -> list[Caption]:
     """Draw captions of one prompt set.
 
     A draw of n is the beginning of the draw of n + k with the same seed.
@@ -297,13 +299,14 @@ def draw_captions(prompt_set: str, n: int, seed: int, distinct: bool = False) ->
         n: how many.
         seed: of the draw.
         distinct: no text twice.
+        jitter: as `scenes.random_things` has it.
     """
     make = PROMPT_SETS[prompt_set]
     rng = np.random.default_rng([seed, list(PROMPT_SETS).index(prompt_set)])
     captions: list[Caption] = []
     texts: set[str] = set()
     while len(captions) < n:
-        caption = make(rng)
+        caption = make(rng, jitter)
         if distinct and caption.text in texts:
             continue
         texts.add(caption.text)

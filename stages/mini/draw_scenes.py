@@ -1,4 +1,8 @@
-"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/scenes/."""
+"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/scenes/, data/mini/aligned/.
+
+Scorers learn from `scenes`, whose things stand a little off the grid, for a model may draw them so; what draws learns
+from `aligned`, whose things stand on it, so that small networks have less to learn.
+"""
 
 import json
 from dataclasses import asdict
@@ -13,7 +17,8 @@ from stages.mini.settings import load_settings
 from stages.runtime import run_stage
 from stages.store import atomic_path
 
-FOLDER = Path("data/mini/scenes")
+SCENES = Path("data/mini/scenes")
+ALIGNED = Path("data/mini/aligned")
 
 
 def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
@@ -30,7 +35,7 @@ def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
         images.flush()
 
 
-def read_scenes(folder: Path | str = FOLDER) -> tuple[NDArray[np.uint8], list[Caption]]:
+def read_scenes(folder: Path | str) -> tuple[NDArray[np.uint8], list[Caption]]:
     """Read what `write_scenes` wrote: pictures (mapped, not loaded) and captions, in one order."""
     folder = Path(folder)
     with open(folder / "captions.jsonl", encoding="utf-8") as lines:
@@ -40,14 +45,15 @@ def read_scenes(folder: Path | str = FOLDER) -> tuple[NDArray[np.uint8], list[Ca
 
 def main() -> str:
     settings = load_settings("scenes")
-    captions = [
-        caption
-        for name in PROMPT_SETS
-        for caption in draw_captions(name, settings["per_set"], settings["seed"])
-    ]
-    order = np.random.default_rng(settings["seed"]).permutation(len(captions))
-    write_scenes(FOLDER, [captions[index] for index in order])
-    return f"scenes: {len(captions)} captioned scenes"
+    for folder, jitter in ((SCENES, settings["jitter"]), (ALIGNED, 0)):
+        captions = [
+            caption
+            for name in PROMPT_SETS
+            for caption in draw_captions(name, settings["per_set"], settings["seed"], jitter=jitter)
+        ]
+        order = np.random.default_rng(settings["seed"]).permutation(len(captions))
+        write_scenes(folder, [captions[index] for index in order])
+    return f"scenes: twice {len(captions)} captioned scenes"
 
 
 if __name__ == "__main__":

@@ -38,7 +38,6 @@ PLACES = {
     "bottom left": (0, 2), "bottom": (1, 2), "bottom right": (2, 2),
 }  # fmt: skip
 CELL = 16  # pixels between the grid's points, which stand at 16, 32 and 48
-JITTER = 2  # a thing stands within so many pixels of its grid point, along each axis
 
 
 @dataclass(frozen=True)
@@ -216,14 +215,21 @@ def relation_of(one: Thing, other: Thing, margin: float = 0) -> str | None:
     return "above" if dy < 0 else "below"
 
 
-def random_things(count: int, rng: np.random.Generator, tries: int = 200) -> list[Thing]:
-    """Place `count` random things that keep 2 pixels apart; four or more crowd out the large ones."""
+def random_things(count: int, rng: np.random.Generator, jitter: float = 0, tries: int = 200) -> list[Thing]:
+    """Place random things that keep 2 pixels apart; four or more crowd out the large ones.
+
+    Args:
+        count: how many.
+        rng: where the chances come from.
+        jitter: a thing stands within so many pixels of its grid point, along each axis.
+        tries: after so many things that found no room, begin anew.
+    """
     sizes = list(SIZES)[: 3 if count <= 3 else 2]
     while True:
         things: list[Thing] = []
         for _ in range(tries):
             column, row = rng.integers(0, 3, 2)
-            x, y = CELL * (np.array([column, row]) + 1) + rng.uniform(-JITTER, JITTER, 2)
+            x, y = CELL * (np.array([column, row]) + 1) + rng.uniform(-jitter, jitter, 2)
             thing = Thing(
                 shape=str(rng.choice(list(SHAPES))),
                 colour=str(rng.choice(list(COLOURS))),

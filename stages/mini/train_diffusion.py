@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stages.mini import train_clip, train_vae
-from stages.mini.draw_scenes import read_scenes
+from stages.mini.draw_scenes import ALIGNED, read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.training import Step, compute_device, fit, forget
@@ -15,16 +15,15 @@ from stages.store import atomic_path
 
 FOLDER = WEIGHTS / "diffusion"
 DROP = 0.1  # share of captions left out, for guidance
-# Colours and backgrounds are learnt first. After that the things count for more than the ground around them, which
-# is most of a picture: shapes decide little of the plain loss.
-SHAPES_FROM, SHAPES_WEIGHT = (
-    0.34,
-    3.0,
-)  # share of the steps; weight of a latent's distance from its picture's median
+THINGS = 3.0  # weight of a latent's distance from its picture's median
 
 
 def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDTH) -> Any:
-    """An untrained `UNet2DConditionModel` for latents of 8 × 8, at which captions are attended to."""
+    """An untrained `UNet2DConditionModel` for latents of 8 × 8.
+
+    Captions are attended to, word by word, and reach every block as a whole too, along with the time (what SDXL does
+    with its pooled text): so small a network learns shapes much sooner that way.
+    """
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -39,6 +38,9 @@ def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDT
         attention_head_dim=4,  # diffusers' name for the number of heads
         norm_num_groups=16,
         use_linear_projection=True,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
     )
 
 
@@ -62,10 +64,11 @@ def new_scheduler() -> Any:
 def thing_weight(latents: Tensor) -> Tensor:
     """How much each place counts, [n, channels, h, w] → [n, 1, h, w]: more on things than on the ground; mean 1.
 
-    The expectation that a network learns at a place is the same under any weight.
+    The ground is most of a picture, and shapes decide little of the plain loss. What a network learns at a place, an
+    expectation, would be the same under any weight that depends on the place alone.
     """
     median = latents.flatten(2).median(dim=2).values[:, :, None, None]
-    weight = 1 + SHAPES_WEIGHT * (latents - median).abs().mean(dim=1, keepdim=True)
+    weight = 1 + THINGS * (latents - median).abs().mean(dim=1, keepdim=True)
     return weight / weight.mean()
 
 
@@ -87,14 +90,14 @@ def train(
         states, _ = texts.batch(rows, step.rng.random(len(rows)) < DROP, device)
         made = unet(scheduler.add_noise(clean, noise, times), times, states).sample
         error = (made - scheduler.get_velocity(clean, noise, times)).square()
-        return (thing_weight(clean) * error).mean() if step.progress >= SHAPES_FROM else error.mean()
+        return (thing_weight(clean) * error).mean()
 
     return unet, fit("diffusion", unet, loss_of, settings)
 
 
 def load_inputs(vae: Any, examples: int, device: str) -> tuple[Any, Any, Tensor, TextInputs]:
     """The text encoder with its tokenizer, and what it and an autoencoder make of the first `examples` scenes."""
-    images, captions = read_scenes()
+    images, captions = read_scenes(ALIGNED)
     encoder, tokenizer = train_clip.text_encoder()
     scale = vae.to(device).config.scaling_factor
     latents = encode_images(

@@ -120,10 +120,12 @@ def test_prompt_sets_differ_in_length_and_a_longer_draw_begins_with_the_shorter(
         assert len({caption.text for caption in draw_captions(name, 100, 7, distinct=True)}) == 100
 
 
-@given(st.integers(1, 4), st.integers(0, 2**32))
+@given(st.integers(1, 4), st.integers(0, 2**32), st.sampled_from([0, 2.0]))
 @settings(max_examples=60, deadline=None)
-def test_things_never_touch(count: int, seed: int) -> None:
-    things = random_things(count, np.random.default_rng(seed))
+def test_things_never_touch(count: int, seed: int, jitter: float) -> None:
+    things = random_things(count, np.random.default_rng(seed), jitter)
+    off = [abs(value / 16 - round(value / 16)) * 16 for thing in things for value in (thing.x, thing.y)]
+    assert max(off) <= jitter
     covers = [mask(thing.shape, thing.x, thing.y, SIZES[thing.size]) > 0 for thing in things]
     assert len(things) == count
     assert np.sum(covers, axis=0).max() == 1

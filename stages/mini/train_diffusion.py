@@ -19,9 +19,9 @@ THINGS = 3.0  # weight of a latent's distance from its picture's median
 
 
 def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDTH) -> Any:
-    """An untrained `UNet2DConditionModel` for latents of 8 × 8.
+    """An untrained `UNet2DConditionModel` for latents of 16 × 16.
 
-    Captions are attended to, word by word, and reach every block as a whole too, along with the time (what SDXL does
+    Captions are attended to, word by word, at 8 × 8, and reach every block as a whole too, along with the time (what SDXL does
     with its pooled text): so small a network learns shapes much sooner that way.
     """
     from diffusers import UNet2DConditionModel
@@ -31,9 +31,9 @@ def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDT
         in_channels=latents,
         out_channels=latents,
         layers_per_block=1,
-        block_out_channels=(96, 96),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(32, 64, 96),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=text_width,
         attention_head_dim=4,  # diffusers' name for the number of heads
         norm_num_groups=16,
@@ -75,7 +75,7 @@ def thing_weight(latents: Tensor) -> Tensor:
 def train(
     latents: Tensor, texts: TextInputs, settings: dict[str, Any], device: str
 ) -> tuple[Any, list[float]]:
-    """Train on latents, float32 [n, channels, 8, 8] of unit size; returns the U-Net and the loss of each step."""
+    """Train on latents, float32 [n, channels, 16, 16] of unit size; returns the U-Net and the loss of each step."""
     torch.manual_seed(settings["seed"])
     unet = new_unet(latents.shape[1], texts.states.shape[2]).to(device)
     scheduler = new_scheduler()

@@ -22,7 +22,7 @@ MICRO = (64, 64, 0, 0, 6)  # width, height, crop and aesthetic score: what `Amus
 
 
 def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
-    """An untrained `UVit2DModel` over 8 × 8 tokens."""
+    """An untrained `UVit2DModel` over 16 × 16 tokens, which its transformer sees as 8 × 8."""
     from diffusers import UVit2DModel
 
     micro = 16
@@ -34,11 +34,11 @@ def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
         encoder_hidden_size=text_width,
         vocab_size=codes + 1,
         codebook_size=codes,
-        in_channels=96,
-        block_out_channels=96,
+        in_channels=48,
+        block_out_channels=48,
         num_res_blocks=1,
-        downsample=False,
-        upsample=False,
+        downsample=True,
+        upsample=True,
         block_num_heads=4,
         num_hidden_layers=4,
         num_attention_heads=4,
@@ -50,7 +50,7 @@ def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
 def train(
     tokens: Tensor, texts: TextInputs, codes: int, settings: dict[str, Any], device: str
 ) -> tuple[Any, list[float]]:
-    """Train on image tokens, int64 [n, 8, 8] below `codes`; returns the transformer and each step's loss."""
+    """Train on image tokens, int64 [n, 16, 16] below `codes`; returns the transformer and each step's loss."""
     torch.manual_seed(settings["seed"])
     model = new_transformer(codes, texts.states.shape[2], texts.pooled.shape[1]).to(device)
     micro = torch.tensor([MICRO], dtype=torch.float32, device=device)

@@ -76,7 +76,7 @@ def train(
     Args:
         teacher: `UNet2DConditionModel` that predicts velocity.
         scheduler: its noise schedule.
-        latents: float32 [n, channels, 8, 8] of unit size.
+        latents: float32 [n, channels, 16, 16] of unit size.
         texts: the captions.
         settings: as `fit` has it, and batch and guidance.
 

@@ -22,15 +22,15 @@ FOLDER = WEIGHTS / "tiny"
 
 
 def new_tiny(latents: int = LATENTS) -> Any:
-    """An untrained `AutoencoderTiny`: 64 × 64 pixels ↔ 8 × 8 latents."""
+    """An untrained `AutoencoderTiny`: 64 × 64 pixels ↔ 16 × 16 latents."""
     from diffusers import AutoencoderTiny
 
     return AutoencoderTiny(
-        encoder_block_out_channels=(16, 16, 16, 16),
-        decoder_block_out_channels=(16, 16, 16, 16),
+        encoder_block_out_channels=(16, 16, 16),
+        decoder_block_out_channels=(16, 16, 16),
         latent_channels=latents,
-        num_encoder_blocks=(1, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 1),
+        num_encoder_blocks=(1, 1, 1),
+        num_decoder_blocks=(1, 1, 1),
     )
 
 

@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.mini.draw_scenes import ALIGNED, read_scenes
+from stages.mini.draw_scenes import SCENES, read_scenes
 from stages.mini.settings import load_settings
 from stages.mini.training import Step, compute_device, fit, forget, to_tensor
 from stages.runtime import run_stage
 from stages.store import atomic_path
 
 FOLDER = Path("data/mini/vae")
-CHANNELS = (16, 32, 64, 64)  # of its four levels, from 64 × 64 pixels to 8 × 8 latents
-SIDE = 8  # latents along each axis
-LATENTS = 12  # channels of a latent
+CHANNELS = (16, 32, 64)  # of its three levels, from 64 × 64 pixels to 16 × 16 latents
+SIDE = 16  # latents along each axis
+LATENTS = 4  # channels of a latent
 LAYOUT: dict[str, Any] = {  # of an autoencoder, whether its latents are numbers or tokens
     "block_out_channels": CHANNELS,
     "down_block_types": ("DownEncoderBlock2D",) * len(CHANNELS),
@@ -90,7 +90,7 @@ def train(images: Any, settings: dict[str, Any], device: str) -> tuple[Any, list
 
 def main() -> str:
     settings = load_settings("vae")
-    images, _ = read_scenes(ALIGNED)
+    images, _ = read_scenes(SCENES)
     vae, losses = train(images, settings, compute_device())
     with atomic_path(FOLDER) as temporary:
         vae.save_pretrained(temporary)

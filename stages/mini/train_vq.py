@@ -19,11 +19,11 @@ from stages.runtime import run_stage
 from stages.store import atomic_path
 
 FOLDER = Path("data/mini/vq")
-CODES = 1024
+CODES = 512
 
 
 def new_vq(codes: int = CODES) -> Any:
-    """An untrained `VQModel`: 64 × 64 pixels ↔ 8 × 8 tokens."""
+    """An untrained `VQModel`: 64 × 64 pixels ↔ 16 × 16 tokens."""
     from diffusers import VQModel
 
     return VQModel(**LAYOUT, num_vq_embeddings=codes, lookup_from_codebook=True)

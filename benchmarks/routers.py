@@ -225,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
                 S.fit(cell)
                 bar.update()
     # The file holds every fit of today's code and settings, not only those asked for now.
-    everything = [S.Cell(p, score, seed) for p in S.options() for score in SCORES for seed in SEEDS]
+    known = [*S.options(), *S.VARIANTS]
+    everything = [S.Cell(p, score, seed) for p in known for score in SCORES for seed in SEEDS]
     cells = [cell for cell in dict.fromkeys([*everything, *wanted]) if S.kept_at(cell).exists()]
     rows = pd.DataFrame([figures(cell) for cell in cells])
     against = chosen.against or S.default_predictor()

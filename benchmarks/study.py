@@ -115,13 +115,25 @@ TEXT = {"kernel": "layers"}
 """Predictor → the option of conf/text/ that it is measured with; the others with the study's own."""
 
 
+VARIANTS = {
+    "ridge-static": ("predictor=ridge", "text=static"),
+    "kernel-static": ("predictor=kernel", "text=static", "predictor.width=null"),
+}
+"""Name → overrides: predictors with another encoder than the one that they are measured with by default."""
+
+
 def text_of(predictor: str) -> str:
     """The text option that a predictor is measured with."""
-    return TEXT.get(predictor, "minilm")
+    return "static" if predictor in VARIANTS else TEXT.get(predictor, "minilm")
+
+
+def overrides_of(predictor: str) -> tuple[str, ...]:
+    """What composes a predictor, an option of conf/predictor/ or a name of `VARIANTS`."""
+    return VARIANTS.get(predictor, (f"predictor={predictor}", f"text={text_of(predictor)}"))
 
 
 class Cell(NamedTuple):
-    """One fit: an option of conf/predictor/, one of conf/score/, the seed (of split and predictor), and the
+    """One fit: an option of conf/predictor/ (or a name of `VARIANTS`), one of conf/score/, the seed (of split and predictor), and the
     prompt set that is left out of training and validation ("" for none)."""
 
     predictor: str
@@ -142,15 +154,15 @@ def positions(cell: Cell) -> dict[str, np.ndarray]:
 
 
 @cache
-def _decides(predictor: str, text: str) -> tuple[Any, ...]:
+def _decides(predictor: str) -> tuple[Any, ...]:
     """What decides a fit but for score, seed and data. The code is read once a run."""
-    params = settings(f"predictor={predictor}", f"text={text}")
+    params = settings(*overrides_of(predictor))
     return params["predictor"], params["text"], params["split"], code_of(params["predictor"])
 
 
 def kept_at(cell: Cell) -> Path:
     """Where a fit's predictions are kept."""
-    section, text, split, code = _decides(cell.predictor, text_of(cell.predictor))
+    section, text, split, code = _decides(cell.predictor)
     parts: list[Any] = [section, text, settings(f"score={cell.score}")["score"], split]
     parts += [cell.seed, cell.without] if cell.without else [cell.seed]
     return scratch("benchmarks", *parts, code, read_table().fingerprint).with_suffix(".npz")
@@ -158,7 +170,7 @@ def kept_at(cell: Cell) -> Path:
 
 def fit(cell: Cell) -> None:
     """Fit one predictor, and keep what it predicts on validation and test, and how long it took."""
-    section = settings(f"predictor={cell.predictor}", f"text={text_of(cell.predictor)}")["predictor"]
+    section = settings(*overrides_of(cell.predictor))["predictor"]
     study, side = with_text(text_of(cell.predictor)), positions(cell)
     quality, _ = quality_of(cell.score, side["train"])
     batch = {name: study.batch.take(index) for name, index in side.items()}

@@ -84,8 +84,9 @@ def model_card(
             rows.append((name, facts.get("model"), revision, facts.get("dim"), f"`{fingerprints[name]}`"))
         parts.append(_table(("encoder", "model", "revision", "width", "fingerprint"), rows))
         parts.append(
-            "The encoders' weights are not in this folder. They are read from where their names say, and refused "
-            "where their fingerprint (of weights and settings) is another."
+            "The encoders' weights are not in this folder, but for static token vectors, which are in `encoders/`. "
+            "They are read from where their names say, and refused where their fingerprint (of weights and "
+            "settings) is another."
         )
     parts.append("## Data")
     if about.get("note"):

@@ -28,7 +28,8 @@ from stages.text import Encoder, encode_all
 FORMAT = 1
 _BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pair
 # A router folder may come from anywhere, so what it can ask us to build is a closed list.
-ENCODERS = ("stages.text.SentenceEncoder", "stages.text.ClipTextEncoder")
+ENCODERS = ("stages.text.SentenceEncoder", "stages.text.ClipTextEncoder", "stages.text.StaticEncoder")
+OWN = "encoders"  # where an encoder that travels with the router lies in its folder
 
 FALLBACK = "fallback.safetensors"
 
@@ -108,6 +109,7 @@ class Router:
             one's vectors would be read as noise, so an encoder that differs is refused.
         guarantee: what the policy `guaranteed` promises, or that it can't be given; None for other policies.
         fallback: sends prompts unlike the training prompts to the best single model; None: nothing does.
+        home: the folder that it was loaded from, which may hold encoders of its own.
     """
 
     models: Sequence[ModelInfo]
@@ -121,6 +123,7 @@ class Router:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     guarantee: Guarantee | None = None
     fallback: Fallback | None = None
+    home: Path | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -148,7 +151,13 @@ class Router:
         return encoders
 
     def _build_all(self) -> dict[str, Encoder]:
-        return {name: _build(name, config) for name, config in self.encoders.items()}
+        encoders = {}
+        for name, config in self.encoders.items():
+            own = None if self.home is None else self.home / OWN / name
+            encoders[name] = _build(
+                name, config if own is None or not own.is_dir() else {**config, "folder": str(own)}
+            )
+        return encoders
 
     def warm(self) -> None:
         """Load everything that a first prompt would, so that none has to wait, and faults show now.
@@ -373,7 +382,7 @@ class Router:
         """Write the router folder; `predictor` is the folder of the already saved predictor.
 
         The folder holds JSON, safetensors and a model card for people, and is replaced whole. The encoders'
-        weights stay where they are: their fingerprints are written down.
+        weights stay where they are: their fingerprints are written down. A `StaticEncoder` comes along.
 
         Raises:
             BadInput: an encoder can't be loaded, so that its fingerprint is not known.
@@ -409,6 +418,9 @@ class Router:
             )
             if self.fallback is not None:
                 save_file({"rows": self.fallback.rows}, temporary / FALLBACK)
+            for name, encoder in self._loaded.items():
+                if isinstance(encoder, text.StaticEncoder):
+                    encoder.save(temporary / OWN / name)
             (temporary / "README.md").write_text(model_card(self, encoders, fingerprints), encoding="utf-8")
 
     @classmethod
@@ -432,7 +444,7 @@ class Router:
                 if config.get("_target_") not in ENCODERS:
                     raise BadInput(
                         f"{folder}/router.json: encoder {name} is {config.get('_target_')!r}; "
-                        f"nothing but {' and '.join(ENCODERS)} may be built, so train it again with `dvc repro`"
+                        f"nothing but {', '.join(ENCODERS)} may be built, so train it again with `dvc repro`"
                     )
             router = cls(
                 models=tuple(ModelInfo(**model) for model in facts["models"]),
@@ -449,6 +461,7 @@ class Router:
                 fingerprints={name: facts.get("fingerprints", {}).get(name, "") for name in encoders},
                 guarantee=Guarantee(**facts["guarantee"]) if facts.get("guarantee") else None,
                 fallback=_read_fallback(folder, facts["fallback"]) if facts.get("fallback") else None,
+                home=folder,
             )
         except BadInput:
             raise

@@ -7,5 +7,6 @@ Nothing is loaded (and torch is not imported) until the first `encode`.
 from stages.text.clip import ClipTextEncoder
 from stages.text.encode import Encoder, encode_all
 from stages.text.sentence import SentenceEncoder
+from stages.text.static import StaticEncoder
 
-__all__ = ["ClipTextEncoder", "Encoder", "SentenceEncoder", "encode_all"]
+__all__ = ["ClipTextEncoder", "Encoder", "SentenceEncoder", "StaticEncoder", "encode_all"]

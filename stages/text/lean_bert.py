@@ -96,10 +96,13 @@ class LeanBert:
         Returns:
             float32 [n, layers + 1, width].
         """
+        return self.states(self._tokenize(list(texts)))
+
+    def states(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """`layers` of texts given as token ids, special tokens included."""
         import torch
         from torch.nn import functional as F
 
-        ids = self._tokenize(list(texts))
         device = self._words.device
         lengths = [len(one) for one in ids]
         total = sum(lengths)

@@ -146,6 +146,36 @@ class SentenceEncoder:
 
         return LeanBert(body, tokenize)
 
+    def tokens(self, batch_size: int) -> np.ndarray:
+        """Each token of the vocabulary as a text of its own: float32 [v, layers · d], see `layers`.
+
+        Raises:
+            BadInput: the model is no plain BERT.
+        """
+        lean = self._lean
+        if lean is None:
+            raise BadInput(
+                f"{self.model} is not a BERT whose mean over tokens is the sentence embedding, so its tokens "
+                f"can't be distilled; choose such a model, or text=minilm"
+            )
+        tokenizer: Any = self._network.tokenizer
+        first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+        ids = [[first, token, last] for token in range(len(tokenizer))]
+        parts = [lean.states(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)]
+        return np.concatenate(parts).reshape(len(ids), -1)
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer as the tokenizers library writes it.
+
+        Raises:
+            BadInput: it isn't one of that library's.
+        """
+        backend = getattr(self._network.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise BadInput(f"{self.model} has no fast tokenizer; choose a model that has one, or text=minilm")
+        return str(backend.to_str())
+
     @cached_property
     def _facts(self) -> dict[str, Any]:
         network: Any = self._network

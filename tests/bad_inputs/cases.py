@@ -360,7 +360,7 @@ CASES: dict[str, list[Case]] = {
              "train it again", edit("data/router/predictor/arrays.safetensors", lambda b: b[: len(b) // 2])),
         Case("a router that asks for other code", "route dog",
              "data/router/router.json: encoder a is 'os.system'",
-             "nothing but stages.text.SentenceEncoder and stages.text.ClipTextEncoder may be built, so train it again with `dvc repro`", edit("data/router/router.json", lambda b: b.replace(b'"encoders": {}', b'"encoders": {"a": {"_target_": "os.system"}}'))),
+             "nothing but stages.text.SentenceEncoder, stages.text.ClipTextEncoder, stages.text.StaticEncoder may be built, so train it again with `dvc repro`", edit("data/router/router.json", lambda b: b.replace(b'"encoders": {}', b'"encoders": {"a": {"_target_": "os.system"}}'))),
         Case("a folder to judge on that isn't there", "evaluate --performance DIR --out FILE",
              "DIR: no such folder",
              "name one that holds Model_Perf/aug_10k/nima_score_with_time_SDXL-Turbo.csv"),

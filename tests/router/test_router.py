@@ -340,7 +340,7 @@ def test_unknown_targets_are_refused() -> None:
 def test_a_folder_can_have_nothing_but_encoders_built(saved: tuple[Router, Path], target: Any) -> None:
     change(saved[1], lambda facts: facts.update(encoders={"one": {"_target_": target, "command": "true"}}))
     with pytest.raises(
-        BadInput, match=r"router\.json: encoder one is .*; nothing but .*SentenceEncoder and .* may be built"
+        BadInput, match=r"router\.json: encoder one is .*; nothing but .*SentenceEncoder, .* may be built"
     ):
         Router.load(saved[1])
 
@@ -759,3 +759,28 @@ def test_settings_are_what_the_section_says() -> None:
 def test_bad_settings_are_refused(section: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         Settings.read(section, "here: policy")
+
+
+# An encoder that travels with the router
+
+
+def test_static_token_vectors_come_along(trained: Any, tmp_path: Path) -> None:
+    from tests.text.test_static_encoder import table
+
+    table().save(tmp_path / "static")
+    save_predictor(trained[0], tmp_path / "predictor")
+    config = {"_target_": "stages.text.StaticEncoder", "model": "teacher", "folder": str(tmp_path / "static")}
+    one = router(predictor=trained[0], encoders={"static": config})
+    one.save(tmp_path / "router", predictor=tmp_path / "predictor")
+    (tmp_path / "static").rename(tmp_path / "gone")
+    moved = (tmp_path / "router").rename(tmp_path / "elsewhere")
+    loaded = Router.load(moved)
+    loaded.warm()
+    np.testing.assert_array_equal(
+        loaded.batch(["red car"]).embeddings["static"], one.batch(["red car"]).embeddings["static"]
+    )
+    assert "in `encoders/`" in (moved / "README.md").read_text()
+    vectors = moved / "encoders" / "static" / "tokens.safetensors"
+    vectors.write_bytes(vectors.read_bytes()[:-4])
+    with pytest.raises(BadInput, match="not a whole static encoder"):
+        Router.load(moved).route(["a robot"])

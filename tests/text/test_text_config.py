@@ -13,6 +13,7 @@ EXPECTED = {
     "tfidf": [],
     "minilm": ["minilm"],
     "layers": ["minilm_layers"],
+    "static": ["static"],
     "clip": ["clip"],
     "minilm_clip": ["minilm", "clip"],
 }
@@ -33,7 +34,8 @@ def test_every_text_config_builds(compose: Callable[..., dict[str, Any]]) -> Non
 def test_importing_and_building_loads_no_torch() -> None:
     code = (
         "import sys, stages.text, stages.predictors\n"
-        "stages.text.SentenceEncoder('a/b'); stages.text.ClipTextEncoder('a/b'); stages.predictors.Cems()\n"
+        "stages.text.SentenceEncoder('a/b'); stages.text.ClipTextEncoder('a/b'); stages.text.StaticEncoder('a/b')\n"
+        "stages.predictors.Cems()\n"
         "print([m for m in ('torch', 'transformers', 'sklearn', 'scipy', 'lightgbm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

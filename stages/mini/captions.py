@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stages.mini.scenes import (
+    JITTER,
     SHAPES,
     Scene,
     Thing,
@@ -41,6 +42,19 @@ WORDS = {
 }  # fmt: skip
 NUMBERS = {1: ["one"], 2: ["two", "2", "a pair of"], 3: ["three", "3"], 4: ["four", "4"]}
 PLURALS = {"box": "boxes", "cross": "crosses", "plus": "pluses", "rhombus": "rhombuses"}
+# Where the things of a tidy scene stand, by their number and by the relation of the first to the second.
+LAYOUTS = {
+    1: ("centre",),
+    2: ("left", "right"),
+    3: ("top", "bottom left", "bottom right"),
+    4: ("top left", "top right", "bottom left", "bottom right"),
+}
+RELATIONS = {
+    "left of": ("left", "right"),
+    "right of": ("right", "left"),
+    "above": ("top", "bottom"),
+    "below": ("bottom", "top"),
+}
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
@@ -150,13 +164,17 @@ def _say(thing: Thing, rng: Random, **chances: float) -> Group:
     return Group(**{name: found[name] for name, chance in chances.items() if rng.random() < chance})  # type: ignore[arg-type]
 
 
+def _things(count: int, rng: Random, tidy: bool, places: Sequence[str] | None = None) -> list[Thing]:
+    return random_things(count, rng, places) if tidy else random_things(count, rng, jitter=JITTER)
+
+
 def _scene(things: Sequence[Thing], rng: Random) -> Scene:
     return Scene(tuple(things), *random_background(rng))
 
 
-def labels(rng: Random, jitter: float = 0) -> Caption:
+def labels(rng: Random, tidy: bool = True) -> Caption:
     """One thing, in one to five words: "star", "a small red star"."""
-    scene = _scene(random_things(1, rng, jitter), rng)
+    scene = _scene(_things(1, rng, tidy, LAYOUTS[1]), rng)
     group = _say(scene.things[0], rng, shape=0.93, colour=0.75, size=0.25, texture=0.12)
     if group.shape is None:
         group = Group(colour=scene.things[0].colour)
@@ -167,10 +185,10 @@ def labels(rng: Random, jitter: float = 0) -> Caption:
     return Caption(text, Statement((group,)), scene)
 
 
-def relations(rng: Random, jitter: float = 0) -> Caption:
+def relations(rng: Random, tidy: bool = True) -> Caption:
     """Two things and how they stand to each other: "a red ring left of a blue star"."""
     while True:
-        scene = _scene(random_things(2, rng, jitter), rng)
+        scene = _scene(_things(2, rng, tidy, RELATIONS[_one(list(RELATIONS), rng)]), rng)
         relation = relation_of(scene.things[0], scene.things[1], margin=6)
         if relation:
             break
@@ -192,10 +210,10 @@ def relations(rng: Random, jitter: float = 0) -> Caption:
     return Caption(text, Statement((one, other), relation=relation), scene)
 
 
-def counts(rng: Random, jitter: float = 0) -> Caption:
+def counts(rng: Random, tidy: bool = True) -> Caption:
     """One to four things, alike or in two groups: "three small stars", "two red rings and a star"."""
     number = int(rng.integers(1, 5))
-    things = random_things(number, rng, jitter)
+    things = _things(number, rng, tidy, LAYOUTS[number])
     split = int(rng.integers(1, number)) if number > 1 and rng.random() < 0.4 else number
     models = [things[0], replace(things[-1], size=things[0].size)]
     if split < number and models[0].shape == models[1].shape:  # two groups differ in shape
@@ -222,9 +240,9 @@ def counts(rng: Random, jitter: float = 0) -> Caption:
     return Caption(text, Statement(groups, background=background), scene)
 
 
-def narratives(rng: Random, jitter: float = 0) -> Caption:
+def narratives(rng: Random, tidy: bool = True) -> Caption:
     """One to three things with all that is to be said of them, in two to five sentences."""
-    scene = _scene(random_things(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng, jitter), rng)
+    scene = _scene(_things(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng, tidy), rng)
     said = {"shape": 1.0, "colour": 1.0, "size": 0.8, "texture": 0.6, "place": 1.0}
     groups = tuple(_say(thing, rng, **said) for thing in scene.things)
     pattern = scene.pattern if rng.random() < 0.8 else None
@@ -259,10 +277,11 @@ PRAISE = ["flat design", "vector art", "sharp edges", "minimal", "high quality",
           "simple shapes", "digital art", "masterpiece"]  # fmt: skip
 
 
-def tags(rng: Random, jitter: float = 0) -> Caption:
+def tags(rng: Random, tidy: bool = True) -> Caption:
     """One thing in keywords, with words that ask for nothing: "star, purple, striped, 4k, minimal"."""
-    scene = _scene(random_things(1, rng, jitter), rng)
-    group = _say(scene.things[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=0.4)
+    told = rng.random() < 0.4
+    scene = _scene(_things(1, rng, tidy, None if told else LAYOUTS[1]), rng)
+    group = _say(scene.things[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=float(told))
     background = scene.background if rng.random() < 0.8 else None
     pattern = scene.pattern if rng.random() < 0.6 else None
     first = [key for key in (group.colour, group.shape) if key]
@@ -278,7 +297,7 @@ def tags(rng: Random, jitter: float = 0) -> Caption:
 
 
 # name of a prompt set → what draws one of its captions; as the study's five sets, they differ in kind
-PROMPT_SETS: dict[str, Callable[[Random, float], Caption]] = {
+PROMPT_SETS: dict[str, Callable[[Random, bool], Caption]] = {
     "labels": labels,
     "relations": relations,
     "counts": counts,
@@ -288,7 +307,7 @@ PROMPT_SETS: dict[str, Callable[[Random, float], Caption]] = {
 
 
 def draw_captions(
-    prompt_set: str, n: int, seed: int, distinct: bool = False, jitter: float = 0
+    prompt_set: str, n: int, seed: int, distinct: bool = False, tidy: bool = True
 ) -> list[Caption]:
     """Draw captions of one prompt set.
 
@@ -299,14 +318,15 @@ def draw_captions(
         n: how many.
         seed: of the draw.
         distinct: no text twice.
-        jitter: as `scenes.random_things` has it.
+        tidy: things stand on the grid, and where the caption doesn't say where, in the middle or in a fixed
+            arrangement; else anywhere, a little off the grid.
     """
     make = PROMPT_SETS[prompt_set]
     rng = np.random.default_rng([seed, list(PROMPT_SETS).index(prompt_set)])
     captions: list[Caption] = []
     texts: set[str] = set()
     while len(captions) < n:
-        caption = make(rng, jitter)
+        caption = make(rng, tidy)
         if distinct and caption.text in texts:
             continue
         texts.add(caption.text)

@@ -1,7 +1,7 @@
-"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/scenes/, data/mini/aligned/.
+"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/untidy/, data/mini/tidy/.
 
-Scorers learn from `scenes`, whose things stand a little off the grid, for a model may draw them so; what draws learns
-from `aligned`, whose things stand on it, so that small networks have less to learn.
+Scorers learn from `untidy` scenes, whose things stand anywhere, for a model may draw them so; what draws learns from
+`tidy` ones, whose things stand where one would put them, so that small networks have less to learn.
 """
 
 import json
@@ -17,8 +17,8 @@ from stages.mini.settings import load_settings
 from stages.runtime import run_stage
 from stages.store import atomic_path
 
-SCENES = Path("data/mini/scenes")
-ALIGNED = Path("data/mini/aligned")
+UNTIDY = Path("data/mini/untidy")
+TIDY = Path("data/mini/tidy")
 
 
 def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
@@ -45,15 +45,15 @@ def read_scenes(folder: Path | str) -> tuple[NDArray[np.uint8], list[Caption]]:
 
 def main() -> str:
     settings = load_settings("scenes")
-    for folder, jitter in ((SCENES, settings["jitter"]), (ALIGNED, 0)):
+    for folder in (UNTIDY, TIDY):
         captions = [
             caption
             for name in PROMPT_SETS
-            for caption in draw_captions(name, settings["per_set"], settings["seed"], jitter=jitter)
+            for caption in draw_captions(name, settings[folder.name], settings["seed"], tidy=folder == TIDY)
         ]
         order = np.random.default_rng(settings["seed"]).permutation(len(captions))
         write_scenes(folder, [captions[index] for index in order])
-    return f"scenes: twice {len(captions)} captioned scenes"
+    return f"scenes: {settings}"
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def main() -> str:
     held_out = [
         caption
         for name in PROMPT_SETS
-        for caption in draw_captions(name, settings["retrieval"] // 5, settings["seed"])
+        for caption in draw_captions(name, settings["retrieval"] // 5, settings["seed"], tidy=False)
     ]
     true = np.stack([draw(caption.scene) for caption in held_out])
     report["clip"] = retrieval(true, [caption.text for caption in held_out], device)

@@ -1,5 +1,6 @@
 """Scenes of the small world, and their drawing: a few flat shapes on a background, 64 × 64 pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -38,6 +39,7 @@ PLACES = {
     "bottom left": (0, 2), "bottom": (1, 2), "bottom right": (2, 2),
 }  # fmt: skip
 CELL = 16  # pixels between the grid's points, which stand at 16, 32 and 48
+JITTER = 2  # in an untidy scene, a thing stands within so many pixels of its grid point, along each axis
 
 
 @dataclass(frozen=True)
@@ -215,12 +217,19 @@ def relation_of(one: Thing, other: Thing, margin: float = 0) -> str | None:
     return "above" if dy < 0 else "below"
 
 
-def random_things(count: int, rng: np.random.Generator, jitter: float = 0, tries: int = 200) -> list[Thing]:
+def random_things(
+    count: int,
+    rng: np.random.Generator,
+    places: Sequence[str] | None = None,
+    jitter: float = 0,
+    tries: int = 200,
+) -> list[Thing]:
     """Place random things that keep 2 pixels apart; four or more crowd out the large ones.
 
     Args:
         count: how many.
         rng: where the chances come from.
+        places: keys of `PLACES`, where each stands; None: anywhere on the grid.
         jitter: a thing stands within so many pixels of its grid point, along each axis.
         tries: after so many things that found no room, begin anew.
     """
@@ -228,7 +237,7 @@ def random_things(count: int, rng: np.random.Generator, jitter: float = 0, tries
     while True:
         things: list[Thing] = []
         for _ in range(tries):
-            column, row = rng.integers(0, 3, 2)
+            column, row = PLACES[places[len(things)]] if places else rng.integers(0, 3, 2)
             x, y = CELL * (np.array([column, row]) + 1) + rng.uniform(-jitter, jitter, 2)
             thing = Thing(
                 shape=str(rng.choice(list(SHAPES))),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.mini.captions import Caption, Statement
-from stages.mini.draw_scenes import SCENES, read_scenes
+from stages.mini.draw_scenes import UNTIDY, read_scenes
 from stages.mini.scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -266,7 +266,7 @@ def text_encoder(folder: Path | str = FOLDER) -> tuple[Any, Any]:
 
 def main() -> str:
     settings = load_settings("clip")
-    images, captions = read_scenes(SCENES)
+    images, captions = read_scenes(UNTIDY)
     learner, tokenizer, losses = train(images, captions, settings, compute_device())
     with atomic_path(FOLDER) as temporary:
         temporary.mkdir()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stages.mini import train_clip, train_vae
-from stages.mini.draw_scenes import ALIGNED, read_scenes
+from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.training import Step, compute_device, fit, forget
@@ -97,7 +97,7 @@ def train(
 
 def load_inputs(vae: Any, examples: int, device: str) -> tuple[Any, Any, Tensor, TextInputs]:
     """The text encoder with its tokenizer, and what it and an autoencoder make of the first `examples` scenes."""
-    images, captions = read_scenes(ALIGNED)
+    images, captions = read_scenes(TIDY)
     encoder, tokenizer = train_clip.text_encoder()
     scale = vae.to(device).config.scaling_factor
     latents = encode_images(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.mini import train_clip, train_vq
-from stages.mini.draw_scenes import ALIGNED, read_scenes
+from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.train_vae import SIDE
@@ -92,7 +92,7 @@ def main() -> str:
     from diffusers import VQModel
 
     settings, device = load_settings("masked"), compute_device()
-    images, captions = read_scenes(ALIGNED)
+    images, captions = read_scenes(TIDY)
     vq = VQModel.from_pretrained(train_vq.FOLDER).to(device)
     encoder, tokenizer = train_clip.text_encoder()
     codes = vq.config.num_vq_embeddings

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.mini.degradations import WAYS, degrade, score_distribution
-from stages.mini.draw_scenes import SCENES, read_scenes
+from stages.mini.draw_scenes import UNTIDY, read_scenes
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.training import Step, compute_device, fit, forget, to_tensor
 from stages.runtime import run_stage
@@ -106,7 +106,7 @@ def load_nima(folder: Path | str = FOLDER) -> Any:
 
 def main() -> str:
     settings = load_settings("nima")
-    images, _ = read_scenes(SCENES)
+    images, _ = read_scenes(UNTIDY)
     nima, losses = train(images, settings, compute_device())
     with atomic_path(FOLDER) as temporary:
         temporary.mkdir()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.mini.draw_scenes import ALIGNED, read_scenes
+from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.train_vae import FOLDER as VAE
 from stages.mini.train_vae import LATENTS, NOISE, reconstruction_loss
@@ -54,7 +54,7 @@ def main() -> str:
     from diffusers import AutoencoderKL
 
     settings, device = load_settings("tiny"), compute_device()
-    images, _ = read_scenes(ALIGNED)
+    images, _ = read_scenes(TIDY)
     tiny, losses = train(images, AutoencoderKL.from_pretrained(VAE), settings, device)
     with atomic_path(FOLDER) as temporary:
         tiny.half().cpu().save_pretrained(temporary)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.mini.draw_scenes import SCENES, read_scenes
+from stages.mini.draw_scenes import UNTIDY, read_scenes
 from stages.mini.settings import load_settings
 from stages.mini.training import Step, compute_device, fit, forget, to_tensor
 from stages.runtime import run_stage
@@ -90,7 +90,7 @@ def train(images: Any, settings: dict[str, Any], device: str) -> tuple[Any, list
 
 def main() -> str:
     settings = load_settings("vae")
-    images, _ = read_scenes(SCENES)
+    images, _ = read_scenes(UNTIDY)
     vae, losses = train(images, settings, compute_device())
     with atomic_path(FOLDER) as temporary:
         vae.save_pretrained(temporary)

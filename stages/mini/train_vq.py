@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.mini.draw_scenes import ALIGNED, read_scenes
+from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.inputs import encode_images
 from stages.mini.settings import load_settings
 from stages.mini.train_vae import FOLDER as VAE
@@ -73,7 +73,7 @@ def main() -> str:
     from diffusers import AutoencoderKL
 
     settings = load_settings("vq")
-    images, _ = read_scenes(ALIGNED)
+    images, _ = read_scenes(TIDY)
     vq, losses = train(images, AutoencoderKL.from_pretrained(VAE), settings, compute_device())
     with atomic_path(FOLDER) as temporary:
         vq.cpu().save_pretrained(temporary)

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.mini.captions import (
+    LAYOUTS,
     PROMPT_SETS,
+    RELATIONS,
     WORDS,
     Caption,
     Group,
@@ -22,6 +24,7 @@ from stages.mini.checker import UNKNOWN, check, read_scene, share_right
 from stages.mini.scenes import (
     BACKGROUNDS,
     COLOURS,
+    JITTER,
     PATTERNS,
     PLACES,
     SHAPES,
@@ -120,15 +123,34 @@ def test_prompt_sets_differ_in_length_and_a_longer_draw_begins_with_the_shorter(
         assert len({caption.text for caption in draw_captions(name, 100, 7, distinct=True)}) == 100
 
 
-@given(st.integers(1, 4), st.integers(0, 2**32), st.sampled_from([0, 2.0]))
+@given(st.integers(1, 4), st.integers(0, 2**32), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_things_never_touch(count: int, seed: int, jitter: float) -> None:
-    things = random_things(count, np.random.default_rng(seed), jitter)
-    off = [abs(value / 16 - round(value / 16)) * 16 for thing in things for value in (thing.x, thing.y)]
-    assert max(off) <= jitter
+def test_things_never_touch(count: int, seed: int, tidy: bool) -> None:
+    rng = np.random.default_rng(seed)
+    things = random_things(count, rng, LAYOUTS[count] if tidy else None, jitter=0 if tidy else JITTER)
     covers = [mask(thing.shape, thing.x, thing.y, SIZES[thing.size]) > 0 for thing in things]
     assert len(things) == count
     assert np.sum(covers, axis=0).max() == 1
+    off = [abs(value - 16 * round(value / 16)) for thing in things for value in (thing.x, thing.y)]
+    assert max(off) <= (0 if tidy else JITTER)
+    if tidy:
+        assert tuple(place_of(thing.x, thing.y) for thing in things) == LAYOUTS[count]
+
+
+def test_a_tidy_scene_is_arranged_where_its_caption_does_not_say_where() -> None:
+    def places(name: str, tidy: bool) -> set[tuple[str, ...]]:
+        return {
+            tuple(place_of(thing.x, thing.y) for thing in caption.scene.things)
+            for caption in draw_captions(name, 100, seed=4, tidy=tidy)
+            if not any(group.place for group in caption.statement.groups)
+        }
+
+    assert places("labels", True) == places("tags", True) == {LAYOUTS[1]}
+    assert places("counts", True) == set(LAYOUTS.values())
+    assert places("relations", True) == set(RELATIONS.values())
+    assert len(places("labels", False)) == 9
+    told = [one for one in draw_captions("tags", 100, seed=4) if one.statement.groups[0].place]
+    assert len({one.statement.groups[0].place for one in told}) > 5
 
 
 def test_places_and_relations_by_hand() -> None:

@@ -26,15 +26,20 @@ Pictures = NDArray[np.uint8]
 
 def load_model(name: str, device: str, weights: Path = WEIGHTS) -> Any:
     """One of the four models as its pipeline, float32."""
-    from diffusers import AutoencoderTiny, DiffusionPipeline
+    from diffusers import AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
 
-    folder = {"student": train_student.FOLDER, "masked": train_masked.FOLDER}.get(
-        name, train_diffusion.FOLDER
-    )
+    folder = train_masked.FOLDER if name == "masked" else train_diffusion.FOLDER
     parts = {}
     if name == "tiny":
         parts["vae"] = AutoencoderTiny.from_pretrained(weights / train_tiny.FOLDER.name, dtype=torch.float32)
-    pipe = DiffusionPipeline.from_pretrained(weights / folder.name, dtype=torch.float32, **parts).to(device)
+    if name == "student":
+        place = weights / train_student.FOLDER.name
+        parts["unet"] = UNet2DConditionModel.from_pretrained(place, dtype=torch.float32)
+    pipe: Any = DiffusionPipeline.from_pretrained(weights / folder.name, dtype=torch.float32, **parts).to(
+        device
+    )
+    if name == "student":
+        pipe.scheduler = train_student.new_scheduler(pipe.scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

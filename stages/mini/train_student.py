@@ -2,6 +2,7 @@
 
 Latent consistency distillation (Luo et al., Latent Consistency Models, 2023): the student learns to say, from any
 point of the teacher's path, where the path ends. Guidance is part of the teacher's path, so the student needs none.
+What is saved is its U-Net alone; the other parts of its pipeline are the teacher's, with `new_scheduler`.
 """
 
 import copy
@@ -122,9 +123,8 @@ def main() -> str:
     pipe: Any = StableDiffusionPipeline.from_pretrained(TEACHER, dtype=torch.float32)
     _, _, latents, texts = load_inputs(pipe.vae, settings["examples"], device)
     unet, losses = train(pipe.unet, pipe.scheduler, latents, texts, settings, device)
-    pipe.register_modules(unet=unet, scheduler=new_scheduler(pipe.scheduler))
     with atomic_path(FOLDER) as temporary:
-        pipe.to("cpu", torch.float16).save_pretrained(temporary)
+        unet.to("cpu", torch.float16).save_pretrained(temporary)
     forget("student", settings)
     return f"student: loss {losses[-1]:.4f}" if losses else "student: was trained"
 

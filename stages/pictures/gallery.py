@@ -85,7 +85,7 @@ def _words(canvas, one: Example, top: float) -> None:  # type: ignore[no-untyped
     """The prompt, and why it is shown."""
     from stages.pictures.page import visible
 
-    text = textwrap.shorten(" ".join(visible(one.prompt).split()), 150, placeholder=" …")
+    text = textwrap.shorten(" ".join(visible(one.prompt).split()), 115, placeholder=" …")
     canvas.text(0.1, top + 0.02, text, size=11, va="top", style="italic")
     note = f"{GROUPS[one.group][0].lower()} · {visible(one.set)} · cost {percent(one.saving, 0, signed=True)}"
     canvas.text(_WIDTH - 0.1, top + 0.02, note, size=9, va="top", ha="right", color=style.QUIET)

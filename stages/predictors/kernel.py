@@ -93,8 +93,7 @@ class Kernel(Learner):
         self._mean, spread = vectors.mean(0), vectors.std(0)
         self._factor = np.where(spread > 1e-6, 1 / np.where(spread > 1e-6, spread, 1), 0).astype(np.float32)
         states = self._standard(vectors)
-        _, axes = np.linalg.eigh((states.T @ states).astype(np.float64) / len(states))
-        self._axes = np.ascontiguousarray(axes[:, ::-1][:, : self.components], np.float32)
+        self._axes = principal_axes(states, self.components)
         self._z, self._e = states @ self._axes, self._sentence(vectors)
         some = np.random.default_rng(self.seed).permutation(len(y))[:SAMPLE]
         self._lengths = np.array(
@@ -235,6 +234,31 @@ def _matern(a: Array, b: Array, b_norm: Array, length: float) -> Array:
     r += 1
     r *= decay
     return r
+
+
+def principal_axes(rows: Array, count: int) -> Array:
+    """The directions in which rows vary most, without centring them, the largest first.
+
+    Args:
+        rows: [n, d].
+        count: how many axes; fewer come back where the rows span fewer dimensions.
+
+    Returns:
+        float32 [d, ≤ count], orthonormal columns.
+    """
+    from scipy.linalg import eigh
+
+    if few := len(rows) < rows.shape[1]:  # the product on the other side is smaller, and has the same values
+        rows = rows.astype(np.float64)
+    product = (rows @ rows.T if few else rows.T @ rows).astype(np.float64)
+    if not (size := len(product)):
+        return np.zeros((rows.shape[1], 0), np.float32)
+    values, axes = eigh(product, subset_by_index=[max(0, size - count), size - 1])
+    kept = values > 1e-7 * max(values[-1], 0)
+    values, axes = values[kept][::-1], axes[:, kept][:, ::-1]
+    if few:
+        axes = rows.T @ (axes / np.sqrt(values))
+    return np.ascontiguousarray(axes, np.float32)
 
 
 def _median_distance(rows: Array) -> float:

@@ -69,18 +69,22 @@ def choose_study(folder: Path, experiment: str, *overrides: str) -> None:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
+def published_study(folder: Path, cems_root: Path) -> Run:
+    """A clone whose default is the published table, in which `dvc repro` has run once and is committed."""
+    choose_study(folder, "published")
+    run = runner(folder, cems_root)
+    run("dvc", "repro")
+    run("git", "add", "--all")
+    run("git", "commit", "--quiet", "--allow-empty", "--message=published")
+    return run
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
-    """A clone whose default is the whole published table, in which `dvc repro` has run once and is committed."""
+    """A clone with the whole published table."""
     folder = tmp_path_factory.mktemp("clone")
     git_clone(folder)
-    choose_study(folder, "published")
-    runner(folder, cems_root)("dvc", "repro")
-    for command in (
-        ["git", "add", "--all"],
-        ["git", "commit", "--quiet", "--allow-empty", "--message=published"],
-    ):
-        subprocess.run(command, cwd=folder, check=True)
+    published_study(folder, cems_root)
     return folder
 
 
@@ -88,3 +92,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
 def run(clone: Path, cems_root: Path) -> Run:
     """Run a command in the clone."""
     return runner(clone, cems_root)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
+    """A clone with some prompts of the published table: which stages run doesn't hang on how many there are."""
+    folder = tmp_path_factory.mktemp("small")
+    git_clone(folder)
+    with (folder / "conf" / "experiment" / "published.yaml").open("a") as file:
+        file.write("prompts: {n: 400, seed: 0}\nevaluate: {resamples: 50}\n")
+    published_study(folder, cems_root)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def go(small: Path, cems_root: Path) -> Run:
+    """Run a command in the small clone."""
+    return runner(small, cems_root)

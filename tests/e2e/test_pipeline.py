@@ -173,11 +173,11 @@ def test_the_command_line_routes_prompts(clone: Path, run: Run, tmp_path: Path) 
     assert refused.stderr.strip().splitlines()[-1].startswith("error: prompt 1 of 1")
 
 
-def test_switching_the_score_runs_what_depends_on_it_alone(clone: Path, run: Run) -> None:
-    nima = evaluated(clone)["strategies"]["single_sdxl-turbo"]["quality"]
-    output = run("dvc", "exp", "run", "-S", "score=clip", "-n", "clip").stdout
+def test_switching_the_score_runs_what_depends_on_it_alone(small: Path, go: Run) -> None:
+    nima = evaluated(small)["strategies"]["single_sdxl-turbo"]["quality"]
+    output = go("dvc", "exp", "run", "-S", "score=clip", "-n", "clip").stdout
     assert ran(output) == {"train", "calibrate", "evaluate", "report"}
-    found = evaluated(clone)
+    found = evaluated(small)
     assert found["score"] == "clip"
     assert (
         found["strategies"]["single_sdxl-turbo"]["quality"]
@@ -186,43 +186,43 @@ def test_switching_the_score_runs_what_depends_on_it_alone(clone: Path, run: Run
     )
 
 
-def test_another_cost_rule_fits_nothing_again(clone: Path, run: Run) -> None:
-    output = run("dvc", "exp", "run", "-S", "cost=measured", "-n", "measured").stdout
+def test_another_cost_rule_fits_nothing_again(small: Path, go: Run) -> None:
+    output = go("dvc", "exp", "run", "-S", "cost=measured", "-n", "measured").stdout
     assert "train" not in ran(output)
     assert {"calibrate", "evaluate"} <= ran(output)
 
 
-def test_another_predictor_with_the_same_encoder_embeds_nothing_again(clone: Path, run: Run) -> None:
-    first = ran(run("dvc", "exp", "run", "-S", "predictor=ridge", "-n", "ridge").stdout)
+def test_another_predictor_with_the_same_encoder_embeds_nothing_again(small: Path, go: Run) -> None:
+    first = ran(go("dvc", "exp", "run", "-S", "predictor=ridge", "-n", "ridge").stdout)
     assert {"encode", "train"} <= first  # the default predictor reads another encoder's vectors
-    second = ran(run("dvc", "exp", "run", "-S", "predictor=knn", "-n", "knn").stdout)
+    second = ran(go("dvc", "exp", "run", "-S", "predictor=knn", "-n", "knn").stdout)
     assert "encode" not in second
     assert "train" in second
 
 
-def test_experiments_are_compared(clone: Path, run: Run) -> None:
+def test_experiments_are_compared(small: Path, go: Run) -> None:
     # Runs after the experiments above and shows them; HEAD is the committed default study.
-    shown = run("dvc", "exp", "show", "--csv").stdout
+    shown = go("dvc", "exp", "show", "--csv").stdout
     assert {"clip", "measured", "ridge", "knn"} <= set(pd.read_csv(io.StringIO(shown))["Experiment"].dropna())
-    run("dvc", "exp", "apply", "clip")
-    changes = json.loads(run("dvc", "metrics", "diff", "HEAD", "--json").stdout)
+    go("dvc", "exp", "apply", "clip")
+    changes = json.loads(go("dvc", "metrics", "diff", "HEAD", "--json").stdout)
     assert "strategies.router.quality" in changes["metrics/evaluate.json"]
-    page = run("dvc", "plots", "diff", "HEAD", "--out", "plots_page").stdout
-    assert (clone / "plots_page" / "index.html").exists(), page
-    run("git", "checkout", "--quiet", "--force", "main")
-    run("git", "clean", "--quiet", "--force", "-d")
-    run("dvc", "checkout")
-    assert run("git", "status", "--porcelain").stdout == ""
+    page = go("dvc", "plots", "diff", "HEAD", "--out", "plots_page").stdout
+    assert (small / "plots_page" / "index.html").exists(), page
+    go("git", "checkout", "--quiet", "--force", "main")
+    go("git", "clean", "--quiet", "--force", "-d")
+    go("dvc", "checkout")
+    assert go("git", "status", "--porcelain").stdout == ""
 
 
-def test_a_queued_sweep_over_a_predictor_setting(clone: Path, run: Run) -> None:
-    run("dvc", "exp", "run", "--queue", "-S", "predictor=ridge", "-S", "predictor.folds=3,4")
-    run("dvc", "queue", "start", "--jobs", "1")
+def test_a_queued_sweep_over_a_predictor_setting(small: Path, go: Run) -> None:
+    go("dvc", "exp", "run", "--queue", "-S", "predictor=ridge", "-S", "predictor.folds=3,4")
+    go("dvc", "queue", "start", "--jobs", "1")
     for _ in range(120):
-        status = run("dvc", "queue", "status").stdout
+        status = go("dvc", "queue", "status").stdout
         if not re.search(r"Queued|Running", status):
             break
         time.sleep(5)
     assert len(re.findall(r"Success", status)) == 2, status
-    shown = pd.read_csv(io.StringIO(run("dvc", "exp", "show", "--csv").stdout))
+    shown = pd.read_csv(io.StringIO(go("dvc", "exp", "show", "--csv").stdout))
     assert {3, 4} <= set(shown["predictor.folds"].dropna().astype(float))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stages.predictors import Ensemble, Kernel, load_predictor, save_predictor
+from stages.predictors.kernel import principal_axes
 from stages.predictors.targets import Targets
 from stages.predictors.tfidf import TfIdf
 from stages.records import BadInput
@@ -150,3 +151,20 @@ def test_the_one_encoder_that_there_is_is_taken_and_of_several_one_must_be_named
         small(encoder=None).fit(prompts, quality)
     with pytest.raises(BadInput, match="no embeddings 'one'"):
         found.predict(PromptBatch(prompts.texts))
+
+
+@pytest.mark.parametrize("shape", [(50, 8), (6, 40), (8, 8), (1, 5)])
+@pytest.mark.parametrize("count", [3, 100])
+def test_principal_axes_are_the_singular_vectors(shape: tuple[int, int], count: int) -> None:
+    rows = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    axes = principal_axes(rows, count)
+    expected = np.linalg.svd(rows.astype(np.float64), full_matrices=False)[2][:count]
+    assert axes.shape == (shape[1], min(count, *shape))
+    assert np.abs(axes.T @ expected.T) == pytest.approx(np.eye(len(expected)), abs=1e-4)  # up to signs
+
+
+def test_principal_axes_of_nothing() -> None:
+    assert principal_axes(np.zeros((4, 0), np.float32), 3).shape == (0, 0)
+    assert principal_axes(np.zeros((4, 9), np.float32), 3).shape == (9, 0)
+    alike = principal_axes(np.ones((5, 3), np.float32), 3)
+    assert alike == pytest.approx(np.full((3, 1), alike[0, 0]), abs=1e-6)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.records import Prompt
+from stages.records import BadInput, Prompt
 from stages.runtime import build, load_params, pick_device, run_stage
-from stages.scorers.scoring import drawn, over_images
+from stages.scorers import PixelScorer
+from stages.scorers.scoring import drawn, kept_scores, over_images, write_scores
 from stages.store import atomic_path, read_table, scratch, sha256, write_embeddings
 from stages.store.images import link_or_copy, read_shard, shard_paths, write_image_embeddings
 
@@ -35,23 +36,56 @@ def embed_prompts(folder: Path, encoders: dict[str, Any]) -> str:
     return f"{len(ids)} prompts"
 
 
-def embed_images(folder: Path, encoders: dict[str, Any], paths: Sequence[Path]) -> str:
-    """Embed every image of a model. A shard that was embedded before is taken from the scratch area."""
+def pixel_scorers(scorers: dict[str, Any], device: str) -> list[PixelScorer]:
+    """The scorers that look at pixels. One that can't be had is left to its own stage, which says why."""
+    found = []
+    for name, settings in scorers.items():
+        if "encoder" in settings["scorer"]:  # it looks at embeddings
+            continue
+        try:
+            scorer = build(settings["scorer"], f"scorers.{name}.scorer", device=device)
+            _ = scorer.fingerprint_parts
+        except BadInput:
+            continue
+        found.append(scorer)
+    return found
+
+
+def embed_images(
+    folder: Path, encoders: dict[str, Any], paths: Sequence[Path], scorers: Sequence[PixelScorer]
+) -> str:
+    """Embed every image of a model. A shard that was embedded before is taken from the scratch area.
+
+    While the pictures are decoded, the scorers that look at pixels see them too: their scores wait in the
+    scratch area for the score stages, which would decode every picture again.
+    """
     from tqdm import tqdm
 
     count = 0
-    for name, encoder in encoders.items():
+    for name in encoders:
         (folder / name).mkdir()
-        for path in tqdm(paths, desc=name, unit="shard"):
-            kept = scratch("embeddings", encoder.fingerprint_parts, encoder.device, sha256(path))
-            if not kept.exists():
-                rows = drawn(read_shard(path))
-                vectors = over_images(rows, encoder.encode_images, encoder.batch_size)
-                write_image_embeddings(
-                    kept, [row.prompt_id for row in rows], [row.seed for row in rows], vectors
-                )
-                count += len(rows)
-            link_or_copy(kept, folder / name / path.name)
+    for path in tqdm(paths, unit="shard"):
+        kept = {
+            name: scratch("embeddings", encoder.fingerprint_parts, encoder.device, sha256(path))
+            for name, encoder in encoders.items()
+        }
+        new = {name: encoders[name] for name, place in kept.items() if not place.exists()}
+        unscored = [scorer for scorer in scorers if new and not kept_scores(scorer, path).exists()]
+        if new:
+            rows = drawn(read_shard(path))
+            vectors = over_images(
+                rows,
+                [encoder.encode_images for encoder in new.values()] + [scorer.score for scorer in unscored],
+                min(one.batch_size for one in (*new.values(), *unscored)),
+            )
+            ids, seeds = [row.prompt_id for row in rows], [row.seed for row in rows]
+            for name, found in zip(new, vectors, strict=False):  # the scores follow
+                write_image_embeddings(kept[name], ids, seeds, found)
+            for scorer, scores in zip(unscored, vectors[len(new) :], strict=True):
+                write_scores(kept_scores(scorer, path), rows, scores)
+            count += len(rows)
+        for name, place in kept.items():
+            link_or_copy(place, folder / name / path.name)
     return f"{count} images now"
 
 
@@ -67,7 +101,10 @@ def main() -> str:
         if model is None:
             done = embed_prompts(folder, encoders)
         else:
-            done = f"{embed_images(folder, encoders, shard_paths(f'data/images/{model}'))} of {model}"
+            scorers = pixel_scorers(params["scorers"], device)
+            done = (
+                f"{embed_images(folder, encoders, shard_paths(f'data/images/{model}'), scorers)} of {model}"
+            )
     return f"embed: {done} with {', '.join(encoders) or 'no encoder'} on {device}"
 
 

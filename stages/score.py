@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,25 +9,22 @@ import pandas as pd
 from stages.records import BadInput, Prompt, Score, Scorer
 from stages.runtime import build, load_params, pick_device, run_stage
 from stages.scorers import EmbeddingScorer, PixelScorer
-from stages.store import read_embeddings, read_table, scratch, sha256, write_table
-
-KEY = ("prompt_id", "seed")
+from stages.scorers.scoring import SCORE_KEY, drawn, kept_scores, over_images, score_rows, write_scores
+from stages.store import read_embeddings, read_table, write_table
 
 
 def from_pixels(scorer: PixelScorer, model: str) -> pd.DataFrame:
     """`Score` rows, one an image. A shard that was scored before is taken from the scratch area."""
-    from stages.scorers.scoring import drawn, over_images
     from stages.store.images import read_shard, shard_paths
 
     parts = []
     for path in shard_paths(f"data/images/{model}"):
-        kept = scratch("scores", scorer.fingerprint_parts, sha256(path))
+        kept = kept_scores(scorer, path)
         if not kept.exists():
             rows = drawn(read_shard(path))
-            scores = over_images(rows, scorer.score, scorer.batch_size)
-            ids, seeds = [row.prompt_id for row in rows], [row.seed for row in rows]
-            write_table(kept, _rows(ids, seeds, scores, 1), Score, KEY)
-        parts.append(read_table(kept, Score, KEY))
+            (scores,) = over_images(rows, [scorer.score], scorer.batch_size)
+            write_scores(kept, rows, scores)
+        parts.append(read_table(kept, Score, SCORE_KEY))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -51,17 +47,10 @@ def from_embeddings(scorer: EmbeddingScorer, model: str) -> pd.DataFrame:
     of = groups.to_numpy(np.int64)
     scores = scorer.score(images, np.stack(list(texts.reindex(prompts))), of)
     if not scorer.grouped:
-        return _rows(ids, seeds, scores, 1)
+        return score_rows(ids, seeds, scores, 1)
     counts = np.bincount(of, minlength=len(prompts))
     scored = np.isfinite(scores)
-    return _rows(prompts[scored], None, scores[scored], counts[scored])
-
-
-def _rows(ids: Any, seeds: Any, scores: np.ndarray, images: Any) -> pd.DataFrame:
-    frame = pd.DataFrame({"prompt_id": list(ids), "score": np.asarray(scores, np.float64), "images": images})
-    frame["seed"] = pd.array([None] * len(frame) if seeds is None else list(seeds), "Int64")
-    frame["seconds"] = pd.array([None] * len(frame), "Float64")
-    return frame
+    return score_rows(prompts[scored], None, scores[scored], counts[scored])
 
 
 def main() -> str:
@@ -82,7 +71,7 @@ def main() -> str:
             f"scorers.{name}: the score of prompt {row['prompt_id']} is {row['score']}, outside of the declared "
             f"{about.low} to {about.high}; correct low and high, or the scorer"
         )
-    write_table(Path("data/scores") / name / f"{model}.parquet", scores, Score, KEY)
+    write_table(Path("data/scores") / name / f"{model}.parquet", scores, Score, SCORE_KEY)
     return f"score: {len(scores)} {name} scores of {model}, mean {scores['score'].mean():.4f}"
 
 

@@ -144,6 +144,30 @@ def test_embedding_and_scoring_again_takes_what_is_at_hand(study: Study) -> None
     pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
 
 
+def test_while_images_are_embedded_nima_sees_them_too(study: Study) -> None:
+    folder = study(TEXTS[:2])
+    ok(folder, "generate", "sd")
+    ok(folder, "embed", "sd")
+    (put_by,) = (path for path in (folder / "scratch" / "scores").rglob("*") if path.is_file())
+    written = put_by.stat().st_mtime_ns
+    _, together = scored(folder, "nima")
+    assert put_by.stat().st_mtime_ns == written, "the score stage took what was there"
+    put_by.unlink()
+    _, alone = scored(folder, "nima")
+    pd.testing.assert_frame_equal(together, alone)
+
+
+def test_a_scorer_without_weights_stops_its_own_stage_alone(study: Study) -> None:
+    folder = study(TEXTS[:2])
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["scorers"]["nima"]["scorer"]["weights"] = "nowhere.hdf5"
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    ok(folder, "generate", "sd")
+    ok(folder, "embed", "sd")
+    failed = run(folder, "score", "nima", "sd")
+    assert failed.status == 1 and "nowhere.hdf5" in failed.err
+
+
 def test_a_failed_image_has_no_score_and_no_pair(study: Study) -> None:
     folder = study(TEXTS[:2])
     ok(folder, "generate", "sd")

@@ -1,5 +1,6 @@
 """What tests of several rooms need: the published data, a web server, composed parameters."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,6 +10,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads of one that wait, spinning, for their own take the other's time.
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")  # read when numpy and torch are imported, which is later
 
 # No deadline for one example: how fast a machine is proves nothing about behaviour.
 settings.register_profile("promptroute", deadline=None)

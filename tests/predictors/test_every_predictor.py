@@ -37,7 +37,7 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "ridge": lambda _: Ridge(features=Features(characters=True)),
     "knn": lambda _: Knn(),
     "mlp": lambda _: Mlp(networks=2, epochs=5, hidden=[8, 4]),
-    "gbm": lambda _: Gbm(rounds=10, min_leaf=5),
+    "gbm": lambda _: Gbm(rounds=10, min_leaf=5, threads=1),
     "svm": lambda _: Svm(),
     "factorisation": lambda _: Factorisation(),
     "kernel": lambda _: Kernel(encoder="one", width=2, components=3, min_count=2),

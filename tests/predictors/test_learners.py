@@ -88,7 +88,7 @@ def test_mean_by_hand() -> None:
         Ridge(),
         Knn(),
         Mlp(networks=2),
-        Gbm(min_leaf=5),
+        Gbm(min_leaf=5, threads=1),
         Ensemble({"ridge": Ridge(), "knn": Knn()}),
         Ensemble({"ridge": Ridge(), "mean": Mean()}, weights="fitted"),
     ],
@@ -141,7 +141,10 @@ def test_fitted_weights_are_found_and_never_negative() -> None:
 
 def test_fits_depend_on_the_seed_alone(problem) -> None:  # type: ignore[no-untyped-def]
     train, quality = problem()
-    for make in (lambda s: Mlp(networks=1, epochs=5, seed=s), lambda s: Gbm(rounds=5, min_leaf=3, seed=s)):
+    for make in (
+        lambda s: Mlp(networks=1, epochs=5, seed=s),
+        lambda s: Gbm(rounds=5, min_leaf=3, seed=s, threads=1),
+    ):
         first, again, other = (make(s).fit(train, quality).predict(train) for s in (0, 0, 1))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
@@ -150,14 +153,14 @@ def test_fits_depend_on_the_seed_alone(problem) -> None:  # type: ignore[no-unty
 def test_few_prompts_are_enough_to_fit(problem) -> None:  # type: ignore[no-untyped-def]
     for n in (1, 2, 7):
         prompts, quality = problem(n, m=2)
-        for predictor in (Ridge(), Knn(), Mlp(networks=1, epochs=2), Gbm(rounds=2), Mean()):
+        for predictor in (Ridge(), Knn(), Mlp(networks=1, epochs=2), Gbm(rounds=2, threads=1), Mean()):
             assert np.isfinite(predictor.fit(prompts, quality).predict(prompts)).all(), (n, predictor.kind)
 
 
 def test_one_model_and_constant_quality_are_fine(problem) -> None:  # type: ignore[no-untyped-def]
     prompts, _ = problem(60)
     for quality in (np.arange(60.0)[:, None], np.full((60, 2), 4.0)):
-        for predictor in (Ridge(), Knn(), Mlp(networks=1, epochs=2), Gbm(rounds=2), Mean()):
+        for predictor in (Ridge(), Knn(), Mlp(networks=1, epochs=2), Gbm(rounds=2, threads=1), Mean()):
             predicted = predictor.fit(prompts, quality).predict(prompts)
             assert predicted.shape == quality.shape
             if quality.shape[1] == 2:

@@ -71,7 +71,7 @@ def choose_study(folder: Path, experiment: str, *overrides: str) -> None:
 
 def published_study(folder: Path, cems_root: Path) -> Run:
     """A clone whose default is the published table, in which `dvc repro` has run once and is committed."""
-    choose_study(folder, "published")
+    choose_study(folder, "published", "compute.threads=1")  # tests run side by side, see tests/conftest.py
     run = runner(folder, cems_root)
     run("dvc", "repro")
     run("git", "add", "--all")
@@ -100,7 +100,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
     folder = tmp_path_factory.mktemp("small")
     git_clone(folder)
     with (folder / "conf" / "experiment" / "published.yaml").open("a") as file:
-        file.write("prompts: {n: 400, seed: 0}\nevaluate: {resamples: 50}\n")
+        file.write("prompts: {n: 400, seed: 0}\nevaluate: {resamples: 50}\ncompute: {threads: 1}\n")
     published_study(folder, cems_root)
     return folder
 

@@ -24,6 +24,7 @@ FEW = (
     "draw.seeds=[0,1]",
     "split.shares=[0.5,0.2,0.3]",
     "evaluate.resamples=50",
+    "compute.threads=1",  # tests run side by side, see tests/conftest.py
     *(f"models.{model}.generator.steps=2" for model in ("mini-unet", "mini-masked", "mini-tiny")),
 )
 """Less of everything."""
@@ -63,6 +64,7 @@ def test_a_model_of_the_default_study_reproduces_its_committed_figures(
     # The cheapest model alone: all four take minutes. Another kind of processor may move the last digits.
     git_clone(tmp_path)
     alone = runner(tmp_path, tmp_path / "no-cems")
+    alone("python", "-m", "stages.runtime.compose", "compute.threads=1")
     alone("dvc", "repro", "score@nima-mini-student", "score@clip-mini-student")
     committed = json.loads((tmp_path / "metrics" / "evaluate.json").read_text())["all_prompts"]
     for scorer in ("nima", "clip"):
@@ -100,7 +102,8 @@ def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
     stored = next(read_images(mini / "data" / "images" / "mini-student"))[3]
     assert stored.image is not None
     before = torch.get_num_threads()
-    torch.set_num_threads(yaml.safe_load((mini / "params.yaml").read_text())["compute"]["threads"])
+    params = yaml.safe_load((mini / "params.yaml").read_text())
+    torch.set_num_threads(params["compute"]["threads"])
     try:
         weights = mini / "mini" / "weights"
         unet = UNet2DConditionModel.from_pretrained(weights / "student", dtype=torch.float32)
@@ -109,8 +112,9 @@ def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
             pipe.scheduler.config, original_inference_steps=20, timestep_spacing="leading"
         )
         pipe.set_progress_bar_config(disable=True)
-        seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(8)]  # the model's batch_size
-        drawn = pipe([stored.prompt] * 8, num_inference_steps=4, guidance_scale=0, generator=seeds).images
+        size = params["models"]["mini-student"]["generator"]["batch_size"]
+        seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(size)]
+        drawn = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
     finally:
         torch.set_num_threads(before)
     pixels = np.asarray(Image.open(io.BytesIO(stored.image)))
@@ -137,6 +141,14 @@ def test_another_scorer_touches_no_other_scorer_s_stages(mini: Path, go: Run) ->
         for stage in touched
         if stage.startswith(("generate", "embed")) or re.match(r"score@(nima|clip|cons)", stage)
     ]
+
+
+def test_another_price_fits_nothing_again(mini: Path, go: Run) -> None:
+    compose(go, "models.mini-unet.profile.seconds=9")
+    assert "calibrate" in pending(go)
+    assert "train" not in ran(go("dvc", "repro", "train").stdout)
+    go("git", "checkout", "--quiet", "--force", "main")
+    go("dvc", "checkout")
 
 
 @pytest.mark.parametrize(

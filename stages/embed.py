@@ -64,7 +64,7 @@ def embed_images(
     count = 0
     for name in encoders:
         (folder / name).mkdir()
-    for path in tqdm(paths, unit="shard"):
+    for path in tqdm(paths, desc="embed", unit="shard"):
         kept = {
             name: scratch("embeddings", encoder.fingerprint_parts, encoder.device, sha256(path))
             for name, encoder in encoders.items()
@@ -101,6 +101,7 @@ def main() -> str:
         if model is None:
             done = embed_prompts(folder, encoders)
         else:
+            # They decide no output of this stage, so they are no param of it in dvc.yaml.
             scorers = pixel_scorers(params["scorers"], device)
             done = (
                 f"{embed_images(folder, encoders, shard_paths(f'data/images/{model}'), scorers)} of {model}"

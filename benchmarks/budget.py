@@ -109,35 +109,22 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.budget",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"])
-    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
+    parser = S.parser("budget", __doc__)
+    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
     parser.add_argument(
         "--orders", type=int, default=20, help="random orders of the test prompts (default: 20)"
     )
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    from tqdm import tqdm
-
     chosen = parse(arguments)
     if chosen.table:
         return table(pd.read_csv(CSV))
     predictor = chosen.predictor or S.default_predictor()
-    for cell in tqdm([S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds]):
-        S.predictions(cell)
-    frame = pd.DataFrame(
-        [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
-    )
-    S.write_csv(CSV, frame)
-    return table(frame)
+    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
+    rows = [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
+    return S.finish(rows, CSV, table)
 
 
 if __name__ == "__main__":

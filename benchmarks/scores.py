@@ -73,29 +73,17 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scores",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
-    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    parser = S.parser("scores", __doc__)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    from tqdm import tqdm
-
     chosen = parse(arguments)
     if chosen.table:
         return table(pd.read_csv(CSV))
     predictor = chosen.predictor or S.default_predictor()
-    for cell in tqdm([S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds]):
-        S.predictions(cell)
-    frame = pd.DataFrame([row for seed in chosen.seeds for row in measure(predictor, seed)])
-    S.write_csv(CSV, frame)
-    return table(frame)
+    S.keep(S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
+    return S.finish([row for seed in chosen.seeds for row in measure(predictor, seed)], CSV, table)
 
 
 if __name__ == "__main__":

@@ -127,43 +127,21 @@ def table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shift",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--predictor", default=None, help="option of conf/predictor/ (default: the study's)")
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"])
-    parser.add_argument("--seeds", type=S.numbers, default=[*range(5)])
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    parser = S.parser("shift", __doc__)
+    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    from tqdm import tqdm
-
     chosen = parse(arguments)
     if chosen.table:
         return table(pd.read_csv(CSV))
     predictor = chosen.predictor or S.default_predictor()
-    sets = sorted(set(S.read_table().study.sets))
-    wanted = [
-        S.Cell(predictor, score, seed, left_out)
-        for score in chosen.scores
-        for left_out in ("", *sets)
-        for seed in chosen.seeds
-    ]
-    for cell in tqdm(wanted, desc="fit", unit="fit"):
-        S.predictions(cell)
-    rows = [
-        line
-        for score in chosen.scores
-        for left_out in ("", *sets)
-        for line in measure(predictor, score, left_out, chosen.seeds)
-    ]
-    frame = pd.DataFrame(rows)
-    S.write_csv(CSV, frame)
-    return table(frame)
+    left_out = ["", *sorted(set(S.read_table().study.sets))]
+    kinds = [(score, name) for score in chosen.scores for name in left_out]
+    S.keep(S.Cell(predictor, score, seed, name) for score, name in kinds for seed in chosen.seeds)
+    rows = [row for score, name in kinds for row in measure(predictor, score, name, chosen.seeds)]
+    return S.finish(rows, CSV, table)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The published study in memory: what every benchmark measures on. Nothing below data/ is read or written."""
 
+import argparse
 import ast
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -276,6 +277,34 @@ def names(text: str) -> list[str]:
 def numbers(text: str) -> list[int]:
     """Comma-separated whole numbers of a command line."""
     return [int(part) for part in names(text)]
+
+
+def parser(module: str, about: str | None) -> argparse.ArgumentParser:
+    """The command line that the benchmarks of a router share; each adds its own options."""
+    found = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
+    found.add_argument("--seeds", type=numbers, default=[*range(5)], help="of the split (default: 0,1,2,3,4)")
+    found.add_argument("--table", action="store_true", help="only print the table of the results file")
+    return found
+
+
+def keep(cells: Iterable[Cell]) -> None:
+    """Fit what is not kept yet of these, one after the other, with progress."""
+    from tqdm import tqdm
+
+    for cell in tqdm([*cells], desc="fit", unit="fit"):
+        predictions(cell)
+
+
+def finish(rows: Iterable[Mapping[str, Any]], path: Path, table: Callable[[pd.DataFrame], str]) -> str:
+    """Write a benchmark's results; returns its table of them."""
+    frame = pd.DataFrame([*rows])
+    write_csv(path, frame)
+    return table(frame)
 
 
 def write_csv(path: Path, rows: pd.DataFrame) -> None:

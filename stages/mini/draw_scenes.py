@@ -1,7 +1,8 @@
-"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/untidy/, data/mini/tidy/.
+"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/{untidy,tidy,several}/.
 
 Scorers learn from `untidy` scenes, whose things stand anywhere, for a model may draw them so; what draws learns from
-`tidy` ones, whose things stand where one would put them, so that small networks have less to learn.
+`tidy` ones, whose things stand where one would put them, so that small networks have less to learn. `several` holds
+more tidy ones, with two things or more, for the model that is trained on with them alone.
 """
 
 import json
@@ -19,6 +20,7 @@ from stages.store import atomic_path
 
 UNTIDY = Path("data/mini/untidy")
 TIDY = Path("data/mini/tidy")
+SEVERAL = Path("data/mini/several")
 
 
 def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
@@ -45,11 +47,13 @@ def read_scenes(folder: Path | str) -> tuple[NDArray[np.uint8], list[Caption]]:
 
 def main() -> str:
     settings = load_settings("scenes")
-    for folder in (UNTIDY, TIDY):
+    for folder, least in ((UNTIDY, 1), (TIDY, 1), (SEVERAL, 2)):
+        seed = settings["seed"] + (folder == SEVERAL)  # other scenes than the tidy ones
         captions = [
             caption
             for name in PROMPT_SETS
-            for caption in draw_captions(name, settings[folder.name], settings["seed"], tidy=folder == TIDY)
+            for caption in draw_captions(name, settings[folder.name], seed, tidy=folder != UNTIDY)
+            if len(caption.scene.things) >= least
         ]
         order = np.random.default_rng(settings["seed"]).permutation(len(captions))
         write_scenes(folder, [captions[index] for index in order])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.mini import train_clip, train_diffusion, train_masked, train_nima, train_student, train_tiny
+from stages.mini import train_clip, train_masked, train_nima, train_student, train_tiny, tune_diffusion
 from stages.mini.captions import PROMPT_SETS, Statement, draw_captions
 from stages.mini.checker import check, read_scene
 from stages.mini.degradations import WAYS, degrade
@@ -28,7 +28,7 @@ def load_model(name: str, device: str, weights: Path = WEIGHTS) -> Any:
     """One of the four models as its pipeline, float32."""
     from diffusers import AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
 
-    folder = train_masked.FOLDER if name == "masked" else train_diffusion.FOLDER
+    folder = train_masked.FOLDER if name == "masked" else tune_diffusion.FOLDER
     parts = {}
     if name == "tiny":
         parts["vae"] = AutoencoderTiny.from_pretrained(weights / train_tiny.FOLDER.name, dtype=torch.float32)
@@ -116,7 +116,7 @@ def reconstructed(pictures: Pictures, device: str) -> dict[str, Pictures]:
     from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 
     batch = to_tensor(pictures, device)
-    vae = AutoencoderKL.from_pretrained(train_diffusion.FOLDER, subfolder="vae", dtype=torch.float32).to(
+    vae = AutoencoderKL.from_pretrained(tune_diffusion.FOLDER, subfolder="vae", dtype=torch.float32).to(
         device
     )
     tiny = AutoencoderTiny.from_pretrained(train_tiny.FOLDER, dtype=torch.float32).to(device)

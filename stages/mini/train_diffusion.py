@@ -1,5 +1,9 @@
-"""Train the latent diffusion with its U-Net: params `diffusion` → data/mini/weights/diffusion/."""
+"""Train the latent diffusion with its U-Net: params `diffusion` → data/mini/base/.
 
+The few-step student is distilled from it; the model that is used goes on from it (`tune_diffusion.py`).
+"""
+
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,12 +12,12 @@ from torch import Tensor
 from stages.mini import train_clip, train_vae
 from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
-from stages.mini.settings import WEIGHTS, load_settings
+from stages.mini.settings import load_settings
 from stages.mini.training import Step, compute_device, fit, forget
 from stages.runtime import run_stage
 from stages.store import atomic_path
 
-FOLDER = WEIGHTS / "diffusion"
+FOLDER = Path("data/mini/base")
 DROP = 0.1  # share of captions left out, for guidance
 THINGS = 3.0  # weight of a latent's distance from its picture's median
 
@@ -73,11 +77,28 @@ def thing_weight(latents: Tensor) -> Tensor:
 
 
 def train(
-    latents: Tensor, texts: TextInputs, settings: dict[str, Any], device: str
+    latents: Tensor,
+    texts: TextInputs,
+    settings: dict[str, Any],
+    device: str,
+    unet: Any = None,
+    name: str = "diffusion",
 ) -> tuple[Any, list[float]]:
-    """Train on latents, float32 [n, channels, 16, 16] of unit size; returns the U-Net and the loss of each step."""
+    """Train a U-Net to predict velocity.
+
+    Args:
+        latents: float32 [n, channels, 16, 16] of unit size.
+        texts: the captions.
+        settings: as `fit` has it, and batch.
+        device: where.
+        unet: which; None: a new one.
+        name: of the training, for its log and its checkpoint.
+
+    Returns:
+        The U-Net and the loss of each step.
+    """
     torch.manual_seed(settings["seed"])
-    unet = new_unet(latents.shape[1], texts.states.shape[2]).to(device)
+    unet = (unet or new_unet(latents.shape[1], texts.states.shape[2])).to(device)
     scheduler = new_scheduler()
 
     def loss_of(step: Step) -> Tensor:
@@ -92,12 +113,14 @@ def train(
         error = (made - scheduler.get_velocity(clean, noise, times)).square()
         return (thing_weight(clean) * error).mean()
 
-    return unet, fit("diffusion", unet, loss_of, settings)
+    return unet, fit(name, unet, loss_of, settings)
 
 
-def load_inputs(vae: Any, examples: int, device: str) -> tuple[Any, Any, Tensor, TextInputs]:
+def load_inputs(
+    vae: Any, examples: int, device: str, scenes: Path = TIDY
+) -> tuple[Any, Any, Tensor, TextInputs]:
     """The text encoder with its tokenizer, and what it and an autoencoder make of the first `examples` scenes."""
-    images, captions = read_scenes(TIDY)
+    images, captions = read_scenes(scenes)
     encoder, tokenizer = train_clip.text_encoder()
     scale = vae.to(device).config.scaling_factor
     latents = encode_images(

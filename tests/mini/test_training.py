@@ -1,5 +1,6 @@
 """The training of the small models, on a few steps and a few scenes; what it saves loads as any other model."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.mini import (
+    draw_scenes,
     train_clip,
     train_diffusion,
     train_masked,
@@ -81,6 +83,19 @@ def test_scenes_are_written_and_read_back(tmp_path: Path, images: NDArray[np.uin
     read, captions = read_scenes(tmp_path / "scenes")
     assert captions == CAPTIONS
     np.testing.assert_array_equal(read, images)
+
+
+def test_several_things_stand_in_scenes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        draw_scenes, "load_settings", lambda _: {"untidy": 3, "tidy": 6, "several": 6, "seed": 1}
+    )
+    draw_scenes.main()
+    _, tidy = read_scenes(draw_scenes.TIDY)
+    pictures, several = read_scenes(draw_scenes.SEVERAL)
+    assert len(pictures) == len(several) >= 6, "every one of `relations` has two"
+    assert min(len(caption.scene.things) for caption in several) >= 2
+    assert {len(caption.scene.things) for caption in tidy} >= {1, 2}
+    assert not {caption.scene for caption in tidy} & {caption.scene for caption in several}
 
 
 def test_pictures_survive_the_way_to_the_networks_and_back(images: NDArray[np.uint8]) -> None:
@@ -242,6 +257,12 @@ def test_diffusion_and_its_student_learn_and_load(
     AutoencoderTiny.save_pretrained(train_tiny.new_tiny(), tmp_path / "tiny")
     pipe.vae = AutoencoderTiny.from_pretrained(tmp_path / "tiny", dtype=torch.float32)
     pipe.to(torch.float32)("a star", num_inference_steps=2)
+
+    same, _ = train_diffusion.train(
+        latents, texts, settings(2, learning_rate=0.0), "cpu", copy.deepcopy(unet), "tuned"
+    )
+    for tuned, trained in zip(same.parameters(), unet.parameters(), strict=True):
+        torch.testing.assert_close(tuned, trained, msg="training on starts from what was trained")
 
     teacher = unet.float()
     student = learns(

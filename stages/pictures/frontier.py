@@ -148,9 +148,10 @@ def _arrow(axes: Axes, result: Result, level: float) -> Bbox | None:
     text = axes.annotate(
         f"{percent(saving, 1, signed=True)} cost at equal quality",
         ((start + end) / 2, level),
-        (0, 9),
+        (0, -9),  # below: the router's line runs above
         textcoords="offset points",
         ha="center",
+        va="top",
         color="#b3261e",
         weight="bold",
         size=10,

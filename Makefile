@@ -14,6 +14,9 @@ ifneq ($(wildcard $(CURDIR)/../shared/data/cems/Model_Perf),)
 export PROMPTROUTE_CEMS ?= $(abspath $(CURDIR)/../shared/data/cems)
 endif
 
+LARGE := '^(torch|triton|nvidia-|cuda-)'
+SHELL := bash
+
 .PHONY: repro test published params lint bench setup clean
 .DEFAULT_GOAL := repro
 
@@ -45,7 +48,10 @@ setup: .venv/.installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11"; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --no-deps --no-compile --requirement requirements.lock
+	@# Two pips side by side: unpacking what torch needs on a GPU is half of the work, and one pip uses one core.
+	.venv/bin/python -m pip install --quiet --no-deps --no-compile --requirement <(grep    -E $(LARGE) requirements.lock) & \
+	.venv/bin/python -m pip install --quiet --no-deps --no-compile --requirement <(grep -v -E $(LARGE) requirements.lock); \
+	  small=$$?; wait $$! && exit $$small
 	.venv/bin/python -m compileall -q -q -j 0 .venv/lib || true  # as pip does, but on every core; templates that some packages hold are no Python
 	@touch $@
 

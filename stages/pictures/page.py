@@ -12,7 +12,7 @@ from stages.pictures.drawn import Drawn
 from stages.pictures.examples import GROUPS, Example
 from stages.pictures.painting import Painted
 from stages.pictures.result import Result
-from stages.pictures.words import interval, number, percent, strategy_does, strategy_name
+from stages.pictures.words import interval, number, percent, strategy_does, strategy_name, way
 
 _HERE = Path(__file__).parent
 # Characters that turn the direction of what follows: shown by name, or a prompt could read as another one.
@@ -101,7 +101,7 @@ def headline(result: Result) -> list[str]:
         f"with its knob set beforehand, on other prompts.",
         f"On the frontier read off these prompts, the best single model's quality costs "
         f"{interval(frontier['iso_quality_cost'], 1, share=True, signed=True, missing=never)}; at no more than its cost "
-        f"the router goes {interval(frontier['share_to_oracle'], 1, share=True)} of the way "
+        f"the router goes {way(frontier['share_to_oracle'])} of the way "
         "from the best single model to the oracle.",
     ]
 
@@ -150,7 +150,7 @@ def _sets(result: Result) -> list[dict[str, Any]]:
                         missing="not reached",
                     )
                 ),
-                _split(interval(values["frontier"]["share_to_oracle"], 1, share=True)),
+                _split(way(values["frontier"]["share_to_oracle"])),
             ],
             "accuracy": percent(values["choice"]["router"]["accuracy"], 1),
         }

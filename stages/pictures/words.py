@@ -87,6 +87,16 @@ def interval(
     return f"{value} [{low}, {high}]"
 
 
+def way(one: Mapping[str, float | None]) -> str:
+    """A share of the way to the oracle with its 95 % interval.
+
+    Where the best single model all but is the oracle there is hardly a way, and a share of it, thousands of percent, says
+    nothing: beyond ± 1,000 % it is left out.
+    """
+    ends = {end: None if (share := one[end]) is None or abs(share) > 10 else share for end in one}
+    return interval(ends, 1, share=True)
+
+
 def less_or_more(change: float, digits: int = 0) -> str:
     """A relative change of cost, as `25 % less money`."""
     size = percent(abs(change), digits)

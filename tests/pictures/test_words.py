@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.pictures.words import interval, less_or_more, number, percent
+from stages.pictures.words import interval, less_or_more, number, percent, way
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,11 @@ def test_percent_and_interval() -> None:
         == "−11.8\u00a0% [−27.6\u00a0%, not reached]"
     )
     assert interval({"estimate": 1.5, "low": 1.0, "high": 2.0}, 2) == "1.50 [1.00, 2.00]"
+
+
+def test_a_way_that_hardly_is_one_has_no_shares() -> None:
+    assert way({"estimate": 0.304, "low": -0.15, "high": 0.543}) == "30.4\u00a0% [−15.0\u00a0%, 54.3\u00a0%]"
+    assert way({"estimate": -169.2, "low": -4e17, "high": None}) == "– [–, –]"
 
 
 def test_less_or_more() -> None:

@@ -31,9 +31,9 @@ from stages.mini.scenes import (
 )
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.tokens import CONTEXT, encode, train_tokenizer
-from stages.mini.training import Step, compute_device, fit, forget, to_tensor
+from stages.mini.training import Step, compute_device, finish, fit, to_tensor
 from stages.runtime import run_stage
-from stages.store import atomic_path, write_json
+from stages.store import write_json
 
 FOLDER = WEIGHTS / "clip"
 WIDTH = 96  # of the text encoder
@@ -268,11 +268,7 @@ def main() -> str:
     settings = load_settings("clip")
     images, captions = read_scenes(UNTIDY)
     learner, tokenizer, losses = train(images, captions, settings, compute_device())
-    with atomic_path(FOLDER) as temporary:
-        temporary.mkdir()
-        save(temporary, learner, tokenizer)
-    forget("clip", settings)
-    return f"clip: loss {losses[-1]:.4f}" if losses else "clip: was trained"
+    return finish("clip", settings, FOLDER, lambda folder: save(folder, learner, tokenizer), losses)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from stages.mini import train_clip, train_vae
 from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
 from stages.mini.settings import load_settings
-from stages.mini.training import Step, compute_device, fit, forget
+from stages.mini.training import Step, compute_device, finish, fit
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = Path("data/mini/base")
 DROP = 0.1  # share of captions left out, for guidance
@@ -157,10 +156,13 @@ def main() -> str:
     vae = AutoencoderKL.from_pretrained(train_vae.FOLDER)
     encoder, tokenizer, latents, texts = load_inputs(vae, settings["examples"], device)
     unet, losses = train(latents, texts, settings, device)
-    with atomic_path(FOLDER) as temporary:
-        pipeline(vae, encoder, tokenizer, unet, new_scheduler()).save_pretrained(temporary)
-    forget("diffusion", settings)
-    return f"diffusion: loss {losses[-1]:.4f}" if losses else "diffusion: was trained"
+    return finish(
+        "diffusion",
+        settings,
+        FOLDER,
+        pipeline(vae, encoder, tokenizer, unet, new_scheduler()).save_pretrained,
+        losses,
+    )
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.inputs import TextInputs, embed_texts, encode_images
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.train_vae import SIDE
-from stages.mini.training import Step, compute_device, fit, forget
+from stages.mini.training import Step, compute_device, finish, fit
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = WEIGHTS / "masked"
 DROP = 0.1  # share of captions left out, for guidance
@@ -106,10 +105,9 @@ def main() -> str:
         encoder, tokenizer, [caption.text for caption in captions[: settings["examples"]]], device, layer=-2
     )
     transformer, losses = train(tokens, texts, codes, settings, device)
-    with atomic_path(FOLDER) as temporary:
-        pipeline(vq, encoder, tokenizer, transformer).save_pretrained(temporary)
-    forget("masked", settings)
-    return f"masked: loss {losses[-1]:.4f}" if losses else "masked: was trained"
+    return finish(
+        "masked", settings, FOLDER, pipeline(vq, encoder, tokenizer, transformer).save_pretrained, losses
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from torch import Tensor
 from stages.mini.degradations import WAYS, degrade, score_distribution
 from stages.mini.draw_scenes import UNTIDY, read_scenes
 from stages.mini.settings import WEIGHTS, load_settings
-from stages.mini.training import Step, compute_device, fit, forget, to_tensor
+from stages.mini.training import Step, compute_device, finish, fit, to_tensor
 from stages.runtime import run_stage
-from stages.store import atomic_path, write_json
+from stages.store import write_json
 
 FOLDER = WEIGHTS / "nima"
 WIDTH = 0.25  # of MobileNet's channels
@@ -108,11 +108,7 @@ def main() -> str:
     settings = load_settings("nima")
     images, _ = read_scenes(UNTIDY)
     nima, losses = train(images, settings, compute_device())
-    with atomic_path(FOLDER) as temporary:
-        temporary.mkdir()
-        save(temporary, nima)
-    forget("nima", settings)
-    return f"nima: loss {losses[-1]:.4f}" if losses else "nima: was trained"
+    return finish("nima", settings, FOLDER, lambda folder: save(folder, nima), losses)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ from stages.mini.inputs import TextInputs
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.train_diffusion import FOLDER as TEACHER
 from stages.mini.train_diffusion import load_inputs
-from stages.mini.training import Step, compute_device, fit, forget
+from stages.mini.training import Step, compute_device, finish, fit
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = WEIGHTS / "student"
 POINTS = 20  # of the teacher's path
@@ -123,10 +122,7 @@ def main() -> str:
     pipe: Any = StableDiffusionPipeline.from_pretrained(TEACHER, dtype=torch.float32)
     _, _, latents, texts = load_inputs(pipe.vae, settings["examples"], device)
     unet, losses = train(pipe.unet, pipe.scheduler, latents, texts, settings, device)
-    with atomic_path(FOLDER) as temporary:
-        unet.to("cpu", torch.float16).save_pretrained(temporary)
-    forget("student", settings)
-    return f"student: loss {losses[-1]:.4f}" if losses else "student: was trained"
+    return finish("student", settings, FOLDER, unet.to("cpu", torch.float16).save_pretrained, losses)
 
 
 if __name__ == "__main__":

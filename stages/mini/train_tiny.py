@@ -14,9 +14,8 @@ from stages.mini.draw_scenes import TIDY, read_scenes
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.train_vae import FOLDER as VAE
 from stages.mini.train_vae import LATENTS, NOISE, reconstruction_loss
-from stages.mini.training import Step, compute_device, fit, forget, to_tensor
+from stages.mini.training import Step, compute_device, finish, fit, to_tensor
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = WEIGHTS / "tiny"
 
@@ -56,10 +55,7 @@ def main() -> str:
     settings, device = load_settings("tiny"), compute_device()
     images, _ = read_scenes(TIDY)
     tiny, losses = train(images, AutoencoderKL.from_pretrained(VAE), settings, device)
-    with atomic_path(FOLDER) as temporary:
-        tiny.half().cpu().save_pretrained(temporary)
-    forget("tiny", settings)
-    return f"tiny: loss {losses[-1]:.4f}" if losses else "tiny: was trained"
+    return finish("tiny", settings, FOLDER, tiny.half().cpu().save_pretrained, losses)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from stages.mini.draw_scenes import UNTIDY, read_scenes
 from stages.mini.settings import load_settings
-from stages.mini.training import Step, compute_device, fit, forget, to_tensor
+from stages.mini.training import Step, compute_device, finish, fit, to_tensor
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = Path("data/mini/vae")
 CHANNELS = (16, 32, 64)  # of its three levels, from 64 × 64 pixels to 16 × 16 latents
@@ -92,10 +91,7 @@ def main() -> str:
     settings = load_settings("vae")
     images, _ = read_scenes(UNTIDY)
     vae, losses = train(images, settings, compute_device())
-    with atomic_path(FOLDER) as temporary:
-        vae.save_pretrained(temporary)
-    forget("vae", settings)
-    return f"vae: loss {losses[-1]:.4f}" if losses else "vae: was trained"
+    return finish("vae", settings, FOLDER, vae.save_pretrained, losses)
 
 
 if __name__ == "__main__":

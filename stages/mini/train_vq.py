@@ -14,9 +14,8 @@ from stages.mini.inputs import encode_images
 from stages.mini.settings import load_settings
 from stages.mini.train_vae import FOLDER as VAE
 from stages.mini.train_vae import LATENTS, LAYOUT, reconstruction_loss
-from stages.mini.training import Step, compute_device, fit, forget, to_tensor
+from stages.mini.training import Step, compute_device, finish, fit, to_tensor
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = Path("data/mini/vq")
 CODES = 512
@@ -75,10 +74,7 @@ def main() -> str:
     settings = load_settings("vq")
     images, _ = read_scenes(TIDY)
     vq, losses = train(images, AutoencoderKL.from_pretrained(VAE), settings, compute_device())
-    with atomic_path(FOLDER) as temporary:
-        vq.cpu().save_pretrained(temporary)
-    forget("vq", settings)
-    return f"vq: loss {losses[-1]:.4f}" if losses else "vq: was trained"
+    return finish("vq", settings, FOLDER, vq.cpu().save_pretrained, losses)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,25 @@ def checkpoint_path(name: str, settings: Mapping[str, Any]) -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / "scratch" / "mini" / f"{name}-{mark}.safetensors"
 
 
-def forget(name: str, settings: Mapping[str, Any]) -> None:
-    """Throw the checkpoint of a training away, once what it made is saved: other code may follow."""
+def finish(
+    name: str, settings: Mapping[str, Any], folder: Path, save: Callable[[Path], Any], losses: Sequence[float]
+) -> str:
+    """Save what a training made, throw its checkpoint away (other code may follow), and say how it ended.
+
+    Args:
+        name, settings: as `fit` had them.
+        folder: where it is to stand; takes its place when it's whole.
+        save: writes it into the empty folder that it is given.
+        losses: of the steps of this run; none where an earlier run had done them all.
+
+    Returns:
+        The stage's summary line.
+    """
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        save(temporary)
     checkpoint_path(name, settings).unlink(missing_ok=True)
+    return f"{name}: loss {losses[-1]:.4f}" if losses else f"{name}: was trained"
 
 
 def fit(

@@ -12,9 +12,8 @@ from stages.mini.draw_scenes import SEVERAL
 from stages.mini.settings import WEIGHTS, load_settings
 from stages.mini.train_diffusion import FOLDER as BASE
 from stages.mini.train_diffusion import load_inputs, train
-from stages.mini.training import compute_device, forget
+from stages.mini.training import compute_device, finish
 from stages.runtime import run_stage
-from stages.store import atomic_path
 
 FOLDER = WEIGHTS / "diffusion"
 
@@ -26,10 +25,7 @@ def main() -> str:
     pipe: Any = StableDiffusionPipeline.from_pretrained(BASE, dtype=torch.float32)
     _, _, latents, texts = load_inputs(pipe.vae, settings["examples"], device, SEVERAL)
     pipe.unet, losses = train(latents, texts, settings, device, pipe.unet, "tuned")
-    with atomic_path(FOLDER) as temporary:
-        pipe.to("cpu", torch.float16).save_pretrained(temporary)
-    forget("tuned", settings)
-    return f"tuned: loss {losses[-1]:.4f}" if losses else "tuned: was trained"
+    return finish("tuned", settings, FOLDER, pipe.to("cpu", torch.float16).save_pretrained, losses)
 
 
 if __name__ == "__main__":

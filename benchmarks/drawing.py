@@ -168,9 +168,7 @@ def measure(
     device = pick_device(device="cpu", threads=threads)
     plain = plain_pipeline(config)
     generators = {
-        size: build(
-            {**config, "batch_size": size}, f"models.{model}.generator", device=device, threads=threads
-        )
+        size: build({**config, "batch_size": size}, f"models.{model}.generator", device=device)
         for size in batch_sizes
     }
     rows = []

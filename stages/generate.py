@@ -39,7 +39,6 @@ def main() -> str:
         params["models"][model]["generator"],
         f"models.{model}.generator",
         device=pick_device(**params["compute"]),
-        threads=params["compute"]["threads"],
     )
     wanted = [
         Wanted(prompt_id, prompt, seed)

@@ -15,7 +15,6 @@ def main() -> str:
         params["models"][model]["generator"],
         f"models.{model}.generator",
         device=pick_device(**params["compute"]),
-        threads=params["compute"]["threads"],
     )
     prompts = read_table("data/prompts.parquet", Prompt)["prompt"]
     found = profile(generator, list(prompts.head(50)))

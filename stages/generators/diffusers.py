@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 
+from stages.generators.lanes import Lanes
 from stages.generators.scheduling import step_per_image
-from stages.generators.speed import or_uncompiled, speed_up
+from stages.generators.speed import DECODERS, or_uncompiled, speed_up
 from stages.generators.text_cache import TextCache
 from stages.records import BadInput
 from stages.runtime import pick_dtype
@@ -39,6 +41,8 @@ class DiffusersModel:
         call: further arguments of the pipeline's call, as `negative_prompt`.
         batch_size: images per batch. On the CPU it decides the last bits of an image (see `UniformBatches`);
             1 is what an ordinary call of the pipeline draws.
+        streams: batches that a GPU draws side by side, so that one is decoded and fetched while another is
+            drawn; 1 takes less of its memory. `draw` itself may be called by any number of threads.
         dtype: `auto` (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
         float32: parts that stay in float32, whatever the dtype of the rest, as [vqvae].
         template: what is drawn of a prompt: text with `{prompt}` in it, as a LoRA's trigger word before it.
@@ -47,7 +51,6 @@ class DiffusersModel:
         compile: arguments of torch.compile for the denoiser and the decoder, as {mode: max-autotune}; where
             compiling fails, they run as they are. None compiles nothing.
         device: torch device.
-        threads: CPU threads that torch uses; decides the last bits of an image, so the fingerprint has it.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class DiffusersModel:
         lora: Mapping[str, Any] | None = None,
         call: Mapping[str, Any] | None = None,
         batch_size: int = 1,
+        streams: int = 2,
         dtype: str = "auto",
         float32: Sequence[str] = (),
         template: str = "{prompt}",
@@ -71,13 +75,13 @@ class DiffusersModel:
         channels_last: bool = False,
         compile: Mapping[str, Any] | None = None,
         device: str = "cpu",
-        threads: int | None = None,
     ) -> None:
         self.model, self.revision, self.variant = model, revision, variant
         self.steps, self.guidance, self.width, self.height = steps, guidance, width, height
         self.components = {name: dict(part) for name, part in (components or {}).items()}
         self.scheduler, self.lora, self.call = dict(scheduler or {}), dict(lora or {}), dict(call or {})
-        self.device, self.threads, self.batch_size = device, threads, batch_size
+        self.device, self.batch_size, self.streams = device, batch_size, streams
+        self._loading = Lock()
         self.dtype = pick_dtype(dtype, device, model)
         self.float32 = sorted(float32)
         self.template, self.extra_keys, self.channels_last = template, extra_keys, channels_last
@@ -86,6 +90,8 @@ class DiffusersModel:
             raise BadInput(
                 f"{model}: template is {template!r}, which lacks {{prompt}}; write {{prompt}} where the prompt goes"
             )
+        if isinstance(streams, bool) or not isinstance(streams, int) or streams < 1:
+            raise BadInput(f"{model}: streams is {streams!r}; give a whole number, 1 or more")
         if extra_keys not in ("refuse", "ignore"):
             raise BadInput(f"{model}: extra_keys is {extra_keys!r}; give refuse or ignore")
         for name, part in (*self.components.items(), *([("lora", self.lora)] if self.lora else [])):
@@ -133,7 +139,6 @@ class DiffusersModel:
             "device": torch.backends.cpu.get_cpu_capability()
             if on_cpu
             else torch.cuda.get_device_name(self.device),
-            "threads": self.threads if on_cpu else None,
             "batch_size": self.batch_size if on_cpu else None,
             "libraries": {name: version(name) for name in (*_LIBRARIES, *(["peft"] if self.lora else []))},
             **{name: value for name, value in set_apart.items() if value is not None},
@@ -152,6 +157,13 @@ class DiffusersModel:
             raise
         except Exception as error:  # diffusers raises what its parts raise
             raise self._load_error("", self.model, error) from error
+
+    @cached_property
+    def _lanes(self) -> Lanes:
+        def prepare(pipeline: Any) -> None:  # its copies aren't compiled
+            speed_up(pipeline, self.channels_last, self.compile, DECODERS)
+
+        return Lanes(self.pipeline, self.device, prepare)
 
     def _load_error(self, part: str, place: str, error: Exception) -> BadInput:
         what = f"{part} of the model {self.model}" if part else f"the model {self.model}"
@@ -281,13 +293,14 @@ class DiffusersModel:
         Raises:
             BadInput: it can't be loaded.
         """
-        _ = self.pipeline
+        with self._loading:
+            _ = self._lanes
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """One batch: n prompts and n seeds → float32 [n, height, width, 3], RGB in 0..1.
 
         The same as `pipeline(prompt, generator=torch.Generator("cpu").manual_seed(seed), …)` for each; the
-        text encoders run once for each different text.
+        text encoders run once for each different text. Several threads may call it at once.
 
         Raises:
             BadInput: the model can't be loaded.
@@ -308,11 +321,14 @@ class DiffusersModel:
                 call[name] = [value] * len(prompts)
         texts = [self.template.replace("{prompt}", prompt) for prompt in prompts]
 
-        def drawn() -> Any:
-            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-            return self.pipeline(prompt=texts, generator=generators, output_type="np", **call)
+        self.load()
+        with self._lanes.lend() as pipeline:
 
-        found = drawn() if self.compile is None else or_uncompiled(self.pipeline, drawn)
+            def drawn() -> Any:
+                generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+                return pipeline(prompt=texts, generator=generators, output_type="np", **call)
+
+            found = drawn() if self.compile is None else or_uncompiled(pipeline, drawn)
         pictures = np.asarray(found.images, np.float32)
         withheld = getattr(found, "nsfw_content_detected", None) or []
         for row, flag in enumerate(withheld):

@@ -50,7 +50,8 @@ def draw_study(
 ) -> Drawn:
     """Fill the area with the shards of a study.
 
-    Finished images are kept every `save_seconds`, so that a killed run goes on where it was. An image that
+    Several batches are drawn side by side: on the CPU as many as torch may use threads, of which each takes one;
+    on a GPU as many as the generator asks for streams. Finished images are kept every `save_seconds`, so that a killed run goes on where it was. An image that
     can't be drawn is a row with its reason; the next run tries it again.
 
     Args:
@@ -70,9 +71,10 @@ def draw_study(
     places = area.keys()
     failed: Counter[str] = Counter()
     paths, new, seconds = [], 0, 0.0
-    draw = generator.draw
+    draw, lanes = generator.draw, generator.streams
     if generator.device.startswith("cpu"):
-        draw = UniformBatches(generator, generator.batch_size).draw
+        uniform = UniformBatches(generator, generator.batch_size)
+        draw, lanes = uniform.draw, uniform.threads
 
     def process(batch: Sequence[Wanted]) -> list[np.ndarray | Failure]:
         pictures = draw([wanted.prompt for wanted in batch], [wanted.seed for wanted in batch])
@@ -88,7 +90,7 @@ def draw_study(
             if lacking:
                 generator.load()
             saved = started = time.monotonic()
-            for wanted, result in in_batches(lacking, process, generator.batch_size):
+            for wanted, result in in_batches(lacking, process, generator.batch_size, lanes):
                 bar.update()
                 if isinstance(result, Failure):
                     reasons[wanted.key] = result.reason

@@ -13,10 +13,12 @@ class Generator(Protocol):
     Attributes:
         device: torch device that it draws on.
         batch_size: images per batch.
+        streams: batches that are drawn side by side, on a GPU.
     """
 
     device: str
     batch_size: int
+    streams: int
 
     @property
     def fingerprint_parts(self) -> Mapping[str, Any]:
@@ -34,7 +36,7 @@ class Generator(Protocol):
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """One batch: n prompts and n seeds → float32 [n, height, width, 3], RGB in 0..1.
 
-        Each image's noise comes from its own `torch.Generator("cpu").manual_seed(seed)`. A picture may hold
+        Called by several threads at once. Each image's noise comes from its own `torch.Generator("cpu").manual_seed(seed)`. A picture may hold
         values that are not finite, where the model failed.
 
         Raises:

@@ -1,32 +1,39 @@
 """Ways to make a pipeline's networks faster: how their numbers lie, and torch.compile."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from stages.runtime.batching import is_out_of_memory
 
 Result = TypeVar("Result")
-_DENOISERS, _DECODERS = ("unet", "transformer"), ("vae", "vqvae")
+DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
+"""Names that a diffusers pipeline gives them."""
 
 
-def speed_up(pipeline: Any, channels_last: bool, compile: Mapping[str, Any] | None) -> None:
+def speed_up(
+    pipeline: Any,
+    channels_last: bool,
+    compile: Mapping[str, Any] | None,
+    networks: Sequence[str] = (*DENOISERS, *DECODERS),
+) -> None:
     """Change the denoiser and the decoder of a diffusers pipeline; both change the last bits of an image.
 
     Args:
         pipeline: a diffusers pipeline, on its device.
         channels_last: whether the four-dimensional weights are laid out with their channels last.
         compile: arguments of torch.compile; None compiles nothing. Compiling itself happens at the first call.
+        networks: which parts of the pipeline to change.
     """
     import torch
 
-    for name in (*_DENOISERS, *_DECODERS):
+    for name in networks:
         network = getattr(pipeline, name, None)
         if network is None:
             continue
         if channels_last:
             network.to(memory_format=torch.channels_last)
-        if compile is not None and name in _DENOISERS:
+        if compile is not None and name in DENOISERS:
             network.compile(**compile)
         elif compile is not None:  # its decode is what is called, not its forward
             network.decoder.compile(**compile)
@@ -39,7 +46,7 @@ def or_uncompiled(pipeline: Any, call: Callable[[], Result]) -> Result:
     except Exception as error:
         compiled = [
             module
-            for network in (getattr(pipeline, name, None) for name in (*_DENOISERS, *_DECODERS))
+            for network in (getattr(pipeline, name, None) for name in (*DENOISERS, *DECODERS))
             if network is not None
             for module in network.modules()
             if module._compiled_call_impl is not None

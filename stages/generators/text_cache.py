@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any
 
 
@@ -10,7 +11,8 @@ class TextCache:
     """Stands in for the `forward` of a transformers text encoder.
 
     Splits a batch into its rows, runs those that are new, and puts the answer together again. Seeds of a
-    prompt stand side by side and the empty prompt of guidance is in every batch, so few rows are kept.
+    prompt stand side by side and the empty prompt of guidance is in every batch, so few rows are kept. Threads
+    may ask at once: what one of them has asked for, the others needn't.
 
     Args:
         forward: the encoder's own.
@@ -21,6 +23,7 @@ class TextCache:
     def __init__(self, forward: Callable[..., Any], alone: bool, size: int = 64) -> None:
         self._forward, self._alone, self._size = forward, alone, size
         self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._asking = Lock()
 
     def __call__(self, input_ids: Any, attention_mask: Any = None, **options: Any) -> Any:
         """As the encoder's forward: input_ids int [n, length] and attention_mask [n, length] or None."""
@@ -34,6 +37,10 @@ class TextCache:
             )
             for row in range(len(input_ids))
         ]
+        with self._asking:
+            return self._answer(keys, input_ids, attention_mask, options)
+
+    def _answer(self, keys: list[Any], input_ids: Any, attention_mask: Any, options: Any) -> Any:
         new = {key: row for row, key in enumerate(keys) if key not in self._kept}
         outputs = {key: self._kept[key] for key in keys if key in self._kept}
         groups = [[item] for item in new.items()] if self._alone else [list(new.items())] if new else []
@@ -44,12 +51,22 @@ class TextCache:
             for place, (key, _) in enumerate(group):
                 # A copy, for a row of a batch would keep the whole batch in memory.
                 outputs[key] = _each([output], partial(_row, place))
+        if new:
+            _finish(input_ids)
         for key in keys:
             self._kept[key] = outputs[key]
             self._kept.move_to_end(key)
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)
         return _each([outputs[key] for key in keys], _join)
+
+
+def _finish(tensor: Any) -> None:
+    """Wait until this stream of a GPU has computed what was asked of it, for another stream may use it next."""
+    if tensor.is_cuda:
+        import torch
+
+        torch.cuda.current_stream(tensor.device).synchronize()
 
 
 def _row(place: int, tensors: Any) -> Any:
@@ -59,6 +76,9 @@ def _row(place: int, tensors: Any) -> Any:
 def _join(tensors: Any) -> Any:
     import torch
 
+    for tensor in tensors:
+        if tensor.is_cuda:  # its memory isn't given away before this stream, too, is done with it
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))
     return torch.cat(tensors)
 
 

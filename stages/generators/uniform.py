@@ -1,7 +1,9 @@
 """Batches on the CPU in which an image doesn't depend on what else is drawn, or when."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
 
@@ -10,12 +12,16 @@ from stages.runtime.batching import free_memory, is_out_of_memory
 
 
 class UniformBatches:
-    """Draws in batches of one fixed size, the last one filled up with copies.
+    """Draws in batches of one fixed size, the last one filled up with copies, each batch on one CPU thread.
 
     On a CPU the kernel that torch takes, and so the order of a sum and the last bits of an image, depends on
-    how many images go together, but not on which. With the size fixed, an image is a function of its prompt
-    and seed: kill, resume, order and growth change no bit. Plain diffusers makes the same image, bit for bit,
-    from a batch of the same size (`num_images_per_prompt`); with a size of 1, from an ordinary call.
+    how many images go together and on how many threads share the work, but not on which images. With both
+    fixed, an image is a function of its prompt and seed: kill, resume, order, growth and the number of cores
+    change no bit. Plain diffusers makes the same image, bit for bit, from a batch of the same size
+    (`num_images_per_prompt`) on one thread; with a size of 1, from an ordinary call.
+
+    Cores are used by drawing several batches at once: `draw` may be called by several threads, where the
+    generator's may.
 
     Whether an image's place in the batch matters after all (it can where a layer's numbers per image are no
     multiple of the processor's vectors) is seen on the first batch, drawn once more with every image moved up
@@ -24,21 +30,29 @@ class UniformBatches:
     Args:
         generator: what draws.
         size: images per batch.
+
+    Attributes:
+        threads: how many threads torch may use here, so how many batches may well be drawn side by side.
     """
 
     def __init__(self, generator: Generator, size: int) -> None:
+        import torch
+
         self.generator, self.size = generator, size
+        self.threads = torch.get_num_threads()
         self._checked = size == 1
+        self._checking = Lock()
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """As `Generator.draw`, for any number of images."""
         parts: list[np.ndarray] = []
         start = 0
-        while start < len(prompts):
-            batch = slice(start, start + self.size)
-            drawn = self._fitting(list(prompts[batch]), list(seeds[batch]))
-            parts.append(drawn)
-            start += len(drawn)
+        with self._one_thread():
+            while start < len(prompts):
+                batch = slice(start, start + self.size)
+                drawn = self._fitting(list(prompts[batch]), list(seeds[batch]))
+                parts.append(drawn)
+                start += len(drawn)
         return np.concatenate(parts)
 
     def _fitting(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
@@ -52,21 +66,44 @@ class UniformBatches:
         return self._batch(prompts, seeds)
 
     def _batch(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
-        n = len(prompts)
+        if not self._checked:
+            with self._checking:  # the other threads wait for what the first batch shows
+                if not self._checked:
+                    return self._first(prompts, seeds)
+        return self._drawn(prompts, seeds)
+
+    def _first(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        full, their_seeds = self._filled(prompts, seeds)
+        pictures = self.generator.draw(full, their_seeds)
+        moved = self.generator.draw(full[-1:] + full[:-1], their_seeds[-1:] + their_seeds[:-1])
+        if np.roll(pictures, 1, axis=0).tobytes() == moved.tobytes():
+            self._checked = True
+            return pictures[: len(prompts)]
+        self._go_single("an image's place in a batch changes its last bits")
+        return self._drawn(prompts, seeds)
+
+    def _drawn(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         if self.size == 1:
             return np.concatenate(
                 [self.generator.draw([p], [s]) for p, s in zip(prompts, seeds, strict=True)]
             )
-        prompts, seeds = prompts + prompts[-1:] * (self.size - n), seeds + seeds[-1:] * (self.size - n)
-        pictures = self.generator.draw(prompts, seeds)
-        if not self._checked:
-            self._checked = True
-            moved = self.generator.draw(prompts[-1:] + prompts[:-1], seeds[-1:] + seeds[:-1])
-            if np.roll(pictures, 1, axis=0).tobytes() != moved.tobytes():
-                self._go_single("an image's place in a batch changes its last bits")
-                return self._batch(prompts[:n], seeds[:n])
-        return pictures[:n]
+        return self.generator.draw(*self._filled(prompts, seeds))[: len(prompts)]
+
+    def _filled(self, prompts: list[str], seeds: list[int]) -> tuple[list[str], list[int]]:
+        lacking = self.size - len(prompts)
+        return prompts + prompts[-1:] * lacking, seeds + seeds[-1:] * lacking
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        """Where this is called, torch computes with one thread; it's a setting of the calling thread's own."""
+        import torch
+
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self.threads)
 
     def _go_single(self, why: str) -> None:
         print(f"drawing one image at a time instead of {self.size}: {why}", file=sys.stderr)
-        self.size = 1
+        self.size, self._checked = 1, True

@@ -2,7 +2,9 @@
 
 import gc
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,22 +25,65 @@ def in_batches(
     items: Sequence[Item],
     process: Callable[[Sequence[Item]], Sequence[Result | Failure]],
     batch_size: int,
+    lanes: int = 1,
 ) -> Iterator[tuple[Item, Result | Failure]]:
     """Do the items batch by batch; give each with its result, in order, as each batch ends.
 
-    Out of memory halves the batch, from then on. Any other error makes the batch's items go one by one, so
-    that the one at fault fails alone. A single item that still fails gives a `Failure`.
+    Out of memory leaves one lane, then halves the batch, from then on. Any other error makes the batch's items
+    go one by one, so that the one at fault fails alone. A single item that still fails gives a `Failure`.
 
     Args:
         items: what to do.
-        process: one batch → its results, in order; may give a `Failure` for an item itself.
+        process: one batch → its results, in order; may give a `Failure` for an item itself. Called by as many
+            threads at once as there are lanes; by the caller's own where there is one lane.
         batch_size: items per batch at first, 1 or more.
+        lanes: how many batches are done side by side, 1 or more.
 
     Raises:
-        BadInput: `batch_size` is below 1, or `process` says that something a person gave is wrong.
+        BadInput: `batch_size` or `lanes` is below 1, or `process` says that something a person gave is wrong.
     """
     if batch_size < 1:
         raise BadInput(f"batch_size is {batch_size}; it must be 1 or more")
+    if lanes < 1:
+        raise BadInput(f"lanes is {lanes}; it must be 1 or more")
+    if lanes == 1:
+        yield from _one_by_one(items, process, batch_size)
+        return
+    under_way: deque[tuple[Sequence[Item], Future[Sequence[Result | Failure]]]] = deque()
+    start = 0
+    with ThreadPoolExecutor(lanes) as pool:
+        while under_way or start < len(items):
+            while len(under_way) < lanes and start < len(items):
+                batch = items[start : start + batch_size]
+                under_way.append((batch, pool.submit(process, batch)))
+                start += len(batch)
+            batch, future = under_way.popleft()
+            error = future.exception()
+            if error is None:
+                yield from _paired(batch, future.result())
+                continue
+            memory = is_out_of_memory(error)
+            if isinstance(error, BadInput) or not isinstance(error, Exception):
+                raise error
+            del future, error  # they hold on to what the batch had in memory
+            if not memory:
+                yield from _paired(batch, [_alone(process, item) for item in batch])
+                continue
+            print(f"out of memory with {lanes} batches at once: going on with one", file=sys.stderr)
+            wait([other for _, other in under_way])
+            free_memory()
+            left = [*batch, *(item for other, _ in under_way for item in other), *items[start:]]
+            under_way.clear()
+            start = len(items)
+            yield from _one_by_one(left, process, batch_size)
+
+
+def _one_by_one(
+    items: Sequence[Item],
+    process: Callable[[Sequence[Item]], Sequence[Result | Failure]],
+    batch_size: int,
+) -> Iterator[tuple[Item, Result | Failure]]:
+    """`in_batches` with one lane."""
     start = 0
     while start < len(items):
         batch = items[start : start + batch_size]
@@ -60,10 +105,16 @@ def in_batches(
                 continue
         if not results:
             results = [_alone(process, item) for item in batch]
-        if len(results) != len(batch):
-            raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
-        yield from zip(batch, results, strict=True)
+        yield from _paired(batch, results)
         start += len(batch)
+
+
+def _paired(
+    batch: Sequence[Item], results: Sequence[Result | Failure]
+) -> Iterator[tuple[Item, Result | Failure]]:
+    if len(results) != len(batch):
+        raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
+    return zip(batch, results, strict=True)
 
 
 def _alone(process: Callable[[Sequence[Item]], Sequence[Result | Failure]], item: Item) -> Result | Failure:

@@ -36,7 +36,7 @@ class Fake:
     """Draws 2 × 3 noise that the prompt and seed decide; notes what it was asked for."""
 
     def __init__(self, batch_size: int = 4, device: str = "cuda") -> None:
-        self.batch_size, self.device = batch_size, device
+        self.batch_size, self.device, self.streams = batch_size, device, 1
         self.fingerprint_parts: dict[str, Any] = {}
         self.batches: list[list[tuple[str, int]]] = []
 

@@ -1,6 +1,8 @@
 """Every class of pipeline: what is drawn is what plain diffusers draws, and only safe files are read."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,25 @@ def test_in_batches_of_a_fixed_size_nothing_but_prompt_and_seed_decides(tiny: Ti
     np.testing.assert_allclose(model.draw(["a cat"], [1]), singly, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", PIPELINES)
+def test_threads_that_draw_at_once_draw_the_same_bits(tiny: Tiny, name: str) -> None:
+    model = DiffusersModel(str(tiny(name)), **PIPELINES[name][1])
+    alone = [model.draw([prompt], [seed]) for prompt, seed in ITEMS]
+    meet = threading.Barrier(3, timeout=60)
+
+    def draw(item: tuple[str, int]) -> np.ndarray:
+        meet.wait()  # three at a time, so that nobody draws alone
+        return model.draw([item[0]], [item[1]])
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(draw, ITEMS))
+    np.testing.assert_array_equal(np.concatenate(together), np.concatenate(alone))
+    lanes = [pipeline for pipeline, _ in model._lanes._free]
+    assert len(lanes) == 3 and len({id(lane.scheduler) for lane in lanes}) == 3
+    denoisers = {id(getattr(lane, "unet", None) or lane.transformer) for lane in lanes}
+    assert len(denoisers) == 1, "the networks are shared"
+
+
 def test_text_encoders_run_once_for_each_text(tiny: Tiny) -> None:
     model = DiffusersModel(str(tiny("sdxl")), **PIPELINES["sdxl"][1])
     rows: list[int] = []
@@ -134,7 +155,7 @@ def test_a_lora_changes_the_picture_by_its_scale(tiny: Tiny, tmp_path: Path) -> 
 
 
 def test_what_decides_an_image_is_in_the_fingerprint(tiny: Tiny, tmp_path: Path) -> None:
-    base: dict[str, Any] = {"model": str(tiny("sd")), "steps": 2, "guidance": 5.0, "threads": 1}
+    base: dict[str, Any] = {"model": str(tiny("sd")), "steps": 2, "guidance": 5.0}
     here = DiffusersModel(**base).fingerprint_parts
     assert DiffusersModel(**base).fingerprint_parts == here
     assert "torch" in here["libraries"] and here["dtype"] == "float32"
@@ -146,7 +167,6 @@ def test_what_decides_an_image_is_in_the_fingerprint(tiny: Tiny, tmp_path: Path)
         {"scheduler": {"class": "EulerDiscreteScheduler"}},
         {"components": {"vae": {"class": "AutoencoderTiny", "model": str(tiny("taesd"))}}},
         {"batch_size": 2},
-        {"threads": 2},
     ):
         assert DiffusersModel(**{**base, **change}).fingerprint_parts != here, change
     import shutil
@@ -185,6 +205,7 @@ def test_pickled_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
         ({"scheduler": {"class": "Nonsense"}}, "class 'Nonsense' is not one of diffusers"),
         ({"components": {"vae": {"class": "AutoencoderTiny"}}}, "its part vae has no model"),
         ({"lora": {"model": "x", "weight_name": "x.bin"}}, "must name a .safetensors file"),
+        ({"streams": 0}, "streams is 0; give a whole number, 1 or more"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_error(tiny: Tiny, settings: dict[str, Any], message: str) -> None:

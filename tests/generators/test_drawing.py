@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.generators import DiffusersModel
 from stages.generators.drawing import Drawn, draw_study, to_png
 from stages.records import BadInput
 from stages.store.images import ImageArea, Wanted, read_shard
@@ -145,6 +146,22 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in drawn.shards] == [path.read_bytes() for path in fresh.shards]
 
 
+def test_the_number_of_cores_changes_no_bit(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    import torch
+
+    shards, before, drawn = wanted(5, 3), torch.get_num_threads(), {}
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            model = DiffusersModel(str(tiny("sd")), steps=2, guidance=5.0, batch_size=4)
+            area = ImageArea(tmp_path / str(cores))
+            drawn[cores] = [path.read_bytes() for path in draw_study(model, "tiny", shards, area).shards]
+            assert torch.get_num_threads() == cores, "the setting is as it was"
+    finally:
+        torch.set_num_threads(before)
+    assert drawn[1] == drawn[2] == drawn[3]
+
+
 DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -159,8 +176,8 @@ rows = [Wanted(f"P{p}", f"a dog {p}", s) for p in range(24) for s in range(3)]
 shards = [rows[i : i + 24] for i in range(0, len(rows), 24)]
 
 def run():
-    torch.set_num_threads(1)
-    generator = DiffusersModel(model, steps=2, guidance=5.0, batch_size=4, threads=1)
+    torch.set_num_threads(2)
+    generator = DiffusersModel(model, steps=2, guidance=5.0, batch_size=4)
     drawn = draw_study(generator, "tiny", shards, ImageArea(folder), save_seconds=0)
     (folder / "done").write_text(json.dumps([drawn.new, *(path.name for path in drawn.shards)]))
 

@@ -1,5 +1,7 @@
 """A text encoder's answers are kept by what it was asked, and put together as it gives them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -63,3 +65,17 @@ def test_the_least_recently_used_row_goes_first() -> None:
     for row in (0, 1, 0, 3, 0, 1):
         same(cache(ROWS[row : row + 1]), Encoder().forward(ROWS[row : row + 1]))
     assert len(encoder.sizes) == 4, "[1, 2] stayed, [3, 4] went and was asked again"
+
+
+def test_threads_that_ask_at_once_make_it_run_once() -> None:
+    encoder, meet = Encoder(), threading.Barrier(4, timeout=20)
+    cache = TextCache(encoder.forward, alone=False)
+
+    def ask(_: int) -> Any:
+        meet.wait()
+        return cache(ROWS)
+
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(ask, range(4)):
+            same(answer, Encoder().forward(ROWS))
+    assert encoder.sizes == [3]

@@ -31,10 +31,10 @@ def test_every_model_file_is_tested_here() -> None:
 def test_a_model_builds_and_is_never_drawn_with_unpinned(compose: Compose, name: str, tmp_path: Path) -> None:
     overrides = ["models.m.generator.model=owner/name"] if name == "diffusers" else []
     model = compose(f"+model@models.m={name}", *overrides, config=None)["models"]["m"]
-    generator = build(model["generator"], "models.m.generator", device="cpu", threads=1)
+    generator = build(model["generator"], "models.m.generator", device="cpu")
     assert isinstance(generator, DiffusersModel) and generator.batch_size >= 1 and model["label"]
     assert (generator.revision is not None) == (name in PINNED or name == "sdxl-lora")
-    unpinned = build({**model["generator"], "revision": None, "lora": None}, "m", device="cpu", threads=1)
+    unpinned = build({**model["generator"], "revision": None, "lora": None}, "m", device="cpu")
     with pytest.raises(BadInput, match="revision must be a commit"):
         _ = unpinned.fingerprint_parts
     with pytest.raises(BadInput, match="revision must be a commit"):
@@ -44,7 +44,7 @@ def test_a_model_builds_and_is_never_drawn_with_unpinned(compose: Compose, name:
 @pytest.mark.parametrize("name", PINNED)
 def test_pinned_models_are_named_by_their_commits(compose: Compose, name: str) -> None:
     model = compose(f"+model@models.m={name}", config=None)["models"]["m"]["generator"]
-    parts = build(model, "m", device="cpu", threads=1).fingerprint_parts
+    parts = build(model, "m", device="cpu").fingerprint_parts
     assert parts["weights"] == {"hub_id": model["model"], "revision": model["revision"]}
     for part, swapped in model["components"].items():
         assert parts["components"][part]["hub_id"] == swapped["model"]
@@ -54,13 +54,13 @@ def test_a_lora_of_ones_own_is_asked_for_by_its_folder(compose: Compose) -> None
     model = compose("+model@models.m=sdxl-lora", config=None)["models"]["m"]["generator"]
     assert model["template"].format(prompt="a pond") == "a pond in the style of TOK"
     with pytest.raises(BadInput, match=r"scratch/weights/lora: no such folder"):
-        _ = build(model, "m", device="cpu", threads=1).fingerprint_parts
+        _ = build(model, "m", device="cpu").fingerprint_parts
 
 
 def test_sets_of_models(compose: Compose) -> None:
     steps = compose("+models=steps", config=None)["models"]
     assert [model["generator"]["steps"] for model in steps.values()] == [5, 10, 20, 50]
-    generators = [build(model["generator"], name, device="cpu", threads=1) for name, model in steps.items()]
+    generators = [build(model["generator"], name, device="cpu") for name, model in steps.items()]
     assert len({str(generator.fingerprint_parts) for generator in generators}) == 4
     cost = build(compose("+cost=flops", config=None)["cost"], "cost")
     dollars = cost({name: model["profile"] for name, model in steps.items()})

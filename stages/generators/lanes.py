@@ -1,0 +1,67 @@
+"""Several pipelines over one model's networks, so that threads can draw with it at once."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from stages.generators.scheduling import step_per_image
+from stages.generators.speed import DECODERS
+
+
+class Lanes:
+    """Lends a pipeline to each of the threads that draw; more are made as more draw at once.
+
+    They share the networks. Each has what a pipeline changes while it draws, of its own: the scheduler, and the
+    decoder, which some pipelines cast to another precision and back. On a GPU each also has a stream of its own, so that one's decoding, copying and waiting
+    for Python overlap with another's denoising.
+
+    Args:
+        pipeline: a diffusers pipeline on its device, lent first.
+        device: its torch device.
+        prepare: called with each further pipeline before it is lent.
+    """
+
+    def __init__(self, pipeline: Any, device: str, prepare: Callable[[Any], None]) -> None:
+        self._first, self._device, self._prepare = pipeline, device, prepare
+        self._free = [(pipeline, self._stream())]
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize(device)  # the weights are there before any stream reads them
+
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """A pipeline that nobody else draws with meanwhile."""
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = (None, self._stream())
+        pipeline, stream = lane
+        try:
+            with stream:
+                if pipeline is None:
+                    pipeline = self._another()
+                yield pipeline
+        finally:
+            if pipeline is not None:
+                self._free.append((pipeline, stream))
+
+    def _stream(self) -> Any:
+        if not self._device.startswith("cuda"):
+            return nullcontext()
+        import torch
+
+        streams: Any = torch.cuda.Stream  # untyped
+        return torch.cuda.stream(streams(self._device))
+
+    def _another(self) -> Any:
+        first = self._first
+        pipeline = copy.copy(first)
+        pipeline.scheduler = type(first.scheduler).from_config(first.scheduler.config)
+        step_per_image(pipeline.scheduler)
+        for name in DECODERS:
+            if getattr(first, name, None) is not None:
+                setattr(pipeline, name, copy.deepcopy(getattr(first, name)))
+        self._prepare(pipeline)
+        return pipeline

@@ -12,10 +12,14 @@ from stages.records import BadInput
 from stages.runtime import pick_dtype
 from stages.runtime.hub import load_error
 from stages.store import sha256
-from stages.store.weights import weights_id
+from stages.store.weights import require_commit, weights_id
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+SAFE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+"""What open_clip's repositories on the hub call their weights, where a tag doesn't say."""
 
 
 class OpenClip:
@@ -26,6 +30,7 @@ class OpenClip:
             open_clip_config.json and open_clip_model.safetensors.
         pretrained: for an architecture, the tag of its weights, as `openai` or `laion2b_s12b_b42k`, or the
             path of a .safetensors file; unused for a folder.
+        revision: for a tag, the commit of its repository on the hub, 40 hexadecimal digits.
         batch_size: pictures or prompts per batch.
         device: torch device.
         dtype: `auto` (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
@@ -35,60 +40,118 @@ class OpenClip:
         self,
         model: str,
         pretrained: str | None = None,
+        revision: str | None = None,
         batch_size: int = 32,
         device: str = "cpu",
         dtype: str = "auto",
     ) -> None:
-        self.model, self.pretrained = model, pretrained
+        self.model, self.pretrained, self.revision = model, pretrained, revision
         self.batch_size, self.device = batch_size, device
         self.dtype = pick_dtype(dtype, device, f"CLIP {model}")
 
     @property
     def fingerprint_parts(self) -> Mapping[str, Any]:
-        """All that decides an embedding; reads local weights, to check-sum them."""
-        weights: dict[str, str | None] = {"model": self.model, "pretrained": self.pretrained}
+        """All that decides an embedding; reads local weights, to check-sum them.
+
+        Raises:
+            BadInput: no such folder or file, or a tag without a commit.
+        """
+        weights: Mapping[str, str | None]
         if Path(self.model).is_dir():
-            weights = {**weights_id(self.model, None)}
-        elif self.pretrained is not None and Path(self.pretrained).is_file():
-            weights["pretrained"] = sha256(self.pretrained)
+            weights = weights_id(self.model, None)
+        elif self._file is not None:
+            weights = {"model": self.model, "pretrained": sha256(self._file)}
+        else:
+            if self.pretrained is None:
+                raise BadInput(
+                    f"CLIP {self.model}: no such folder, and pretrained names no weights; give a tag or a file"
+                )
+            require_commit(f"CLIP {self.model} ({self.pretrained}):", self.revision)
+            weights = {"model": self.model, "pretrained": self.pretrained, "revision": self.revision}
         return {"weights": weights, "dtype": self.dtype, "open_clip": version("open_clip_torch")}
+
+    @property
+    def _file(self) -> Path | None:
+        """The weights, where these are a file of the user's own."""
+        if self.pretrained is None or not Path(self.pretrained).is_file():
+            return None
+        if Path(self.pretrained).suffix != ".safetensors":
+            raise BadInput(
+                f"{self.pretrained}: give a .safetensors file; other formats can run code when read"
+            )
+        return Path(self.pretrained)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any, Any]:
         """The network, the picture's way to its input, and the tokenizer."""
         import open_clip
 
+        _ = self.fingerprint_parts  # refuses weights that are unsafe, or that may change under their name
         folder = Path(self.model).is_dir()
-        if folder:
-            weights_id(self.model, None)
-        elif self.pretrained is None:
-            raise BadInput(
-                f"CLIP {self.model}: no such folder, and pretrained names no weights; give a tag or a file"
-            )
-        elif Path(self.pretrained).is_file() and Path(self.pretrained).suffix != ".safetensors":
-            raise BadInput(
-                f"{self.pretrained}: give a .safetensors file; other formats can run code when read"
-            )
         name = f"local-dir:{self.model}" if folder else self.model
         try:
             network, _, preprocess = open_clip.create_model_and_transforms(
                 name,
-                pretrained=None if folder else self.pretrained,
                 precision={"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[self.dtype],
                 device=self.device,
                 weights_only=True,
+                **(
+                    {}
+                    if folder
+                    else self._tagged()
+                    if self._file is None
+                    else {"pretrained": self.pretrained}
+                ),
             )
             tokenizer = open_clip.get_tokenizer(name)
+        except BadInput:
+            raise
         except Exception as error:  # open_clip raises what its parts raise
-            raise load_error(
-                f"the CLIP model {self.model} ({self.pretrained})",
-                self.device,
-                self.model,
-                error,
-                "check its name and tag (open_clip.list_pretrained()), or give a folder with "
-                "open_clip_config.json and open_clip_model.safetensors",
-            ) from error
+            raise self._load_error(self.model, error) from error
         return network.eval(), preprocess, tokenizer
+
+    def _tagged(self) -> dict[str, Any]:
+        """What a tag stands for: its weights, fetched, and how they were trained.
+
+        open_clip would fall back on a pickle where the safe file bears another name than it looks for, would
+        take whatever the branch holds, and would run OpenAI's weights with another activation than theirs.
+        """
+        import open_clip
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        about = open_clip.get_pretrained_cfg(self.model, str(self.pretrained))
+        repository, _, file = about.get("hf_hub", "").rpartition("/")
+        if not repository:
+            raise ValueError(f"open_clip knows no weights {self.pretrained} on the hub for {self.model}")
+        for name in [Path(file).with_suffix(".safetensors").name] if file else SAFE_NAMES:
+            try:
+                path = hf_hub_download(repository, name, revision=self.revision)
+                break
+            except EntryNotFoundError as error:
+                absent = error
+            except Exception as error:
+                raise self._load_error(repository, error) from error
+        else:
+            raise self._load_error(repository, absent) from absent
+        return {
+            "pretrained": path,
+            "force_quick_gelu": about.get("quick_gelu", False),
+            **{
+                f"image_{setting}": about.get(setting)
+                for setting in ("mean", "std", "interpolation", "resize_mode")
+            },
+        }
+
+    def _load_error(self, place: str, error: Exception) -> BadInput:
+        return load_error(
+            f"the CLIP model {self.model} ({self.pretrained})",
+            self.device,
+            place,
+            error,
+            "check its name and tag (open_clip.list_pretrained()), or give a folder with "
+            "open_clip_config.json and open_clip_model.safetensors",
+        )
 
     def encode_images(self, pictures: Sequence["Image"]) -> np.ndarray:
         """One batch: n pictures → float32 [n, d], not normalised."""

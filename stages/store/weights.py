@@ -36,9 +36,18 @@ def weights_id(model: str, revision: str | None) -> Mapping[str, str]:
         return {"sha256": fingerprint(sums)}
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise BadInput(f"{model}: no such folder, and no hub id either; give a folder's path, or OWNER/NAME")
+    require_commit(f"{model}: no such folder, and as a hub id", revision)
+    return {"hub_id": model, "revision": str(revision)}
+
+
+def require_commit(what: str, revision: str | None) -> None:
+    """A branch's weights may change under the same name, so a commit is asked for.
+
+    Raises:
+        BadInput: the revision is none.
+    """
     if revision is None or not _COMMIT.fullmatch(revision):
         raise BadInput(
-            f"{model}: no such folder, and as a hub id its revision must be a commit, not {revision!r}; "
+            f"{what} its revision must be a commit, not {revision!r}; "
             f"give 40 hexadecimal digits, from the model page's Files tab"
         )
-    return {"hub_id": model, "revision": revision}

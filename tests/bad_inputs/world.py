@@ -135,7 +135,12 @@ def drawing(**generator: Any) -> Break:
         if "model" not in generator:
             save("sd", folder / "sd")
         given = {"model": "sd", "steps": 1, "guidance": 1.0, **generator}
-        encoder = {"_target_": "stages.scorers.OpenClip", "model": "ViT-B-32", "pretrained": "openai"}
+        encoder = {
+            "_target_": "stages.scorers.OpenClip",
+            "model": "ViT-B-32",
+            "pretrained": "openai",
+            "revision": "0" * 40,
+        }
         nima = {"_target_": "stages.scorers.Nima", "weights": "nima.hdf5"}
         params = {
             "models": {"m": {"label": "m", "generator": {"_target_": "stages.generators.DiffusersModel", **given}}},

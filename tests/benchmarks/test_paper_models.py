@@ -131,7 +131,8 @@ def test_speed_is_measured_with_random_weights(small: None, capsys: pytest.Captu
     assert list(rows["model"].unique()) == ["sdxl-turbo", "sd-turbo", "amused", "taesd-sd21"]
     assert len(rows) == 8 and (rows["seconds"] > 0).all() and set(rows["way"]) == {"plain", "channels last"}
     np.testing.assert_allclose(rows["images_per_second"], 1 / rows["seconds"], rtol=0.05)
-    assert shown.count("images/s in batches of") == 4 and shown.count("unmeasured") == 4
+    assert (rows[["stage_1_streams", "stage_2_streams"]] > 0).all(axis=None)
+    assert shown.count("images/s by the stage, in batches of") == 4 and shown.count("unmeasured") == 4
 
 
 def test_a_gpu_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

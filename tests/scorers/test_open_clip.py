@@ -1,7 +1,9 @@
 """CLIP from a folder: what open_clip itself gives, and only safe files."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from stages.records import BadInput
 from stages.scorers import OpenClip
 
+COMMIT = "0123456789abcdef" * 2 + "01234567"
 PICTURES = [
     Image.new("RGB", (40, 30), (200, 10, 10)),
     Image.new("L", (32, 32), 90),
@@ -49,23 +52,85 @@ def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) ->
     content[-1] ^= 1
     (copy / "open_clip_model.safetensors").write_bytes(content)
     assert OpenClip(str(copy)).fingerprint_parts != here
-    assert OpenClip("ViT-B-32", "openai").fingerprint_parts["weights"] == {
-        "model": "ViT-B-32",
-        "pretrained": "openai",
-    }
+    tagged = OpenClip("ViT-B-32", "openai", COMMIT).fingerprint_parts["weights"]
+    assert tagged == {"model": "ViT-B-32", "pretrained": "openai", "revision": COMMIT}
 
 
 @pytest.mark.parametrize(
-    ("model", "pretrained", "message"),
+    ("model", "pretrained", "revision", "message"),
     [
-        ("ViT-B-32", None, "pretrained names no weights"),
-        ("ViT-Nonsense", "openai", r"ViT-Nonsense \(openai\) can't be loaded on cpu"),
-        ("ViT-B-32", "no-such-tag", r"can't be loaded on cpu .*check its name and tag"),
+        ("ViT-B-32", None, None, "pretrained names no weights"),
+        ("ViT-B-32", "openai", None, r"\(openai\): its revision must be a commit, not None; give 40"),
+        ("ViT-B-32", "openai", "main", "not 'main'"),
+        ("ViT-Nonsense", "openai", COMMIT, r"ViT-Nonsense \(openai\) can't be loaded on cpu"),
+        ("ViT-B-32", "no-such-tag", COMMIT, r"can't be loaded on cpu .*check its name and tag"),
     ],
 )
-def test_a_wrong_name_is_one_clear_error(model: str, pretrained: str | None, message: str) -> None:
+def test_a_wrong_name_is_one_clear_error(
+    model: str, pretrained: str | None, revision: str | None, message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
-        OpenClip(model, pretrained).encode_texts(["a"])
+        OpenClip(model, pretrained, revision).encode_texts(["a"])
+
+
+@pytest.fixture
+def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache, and no network: owner/tiny at COMMIT, empty as yet; open_clip knows it as Tiny, `tag`."""
+    import open_clip
+
+    config = json.loads((tiny_clip / "open_clip_config.json").read_text())
+    (tmp_path / "Tiny.json").write_text(json.dumps(config["model_cfg"]))
+    open_clip.add_model_config(tmp_path / "Tiny.json")
+    about = {"hf_hub": "owner/tiny/", "quick_gelu": True, **config["preprocess_cfg"]}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny", {"tag": about})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = tmp_path / "hub" / "models--owner--tiny" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"])
+def test_a_tag_is_read_as_it_was_trained(hub: Path, tiny_clip: Path, name: str) -> None:
+    shutil.copy(tiny_clip / "open_clip_model.safetensors", hub / name)
+    found = OpenClip("Tiny", "tag", COMMIT).encode_images(PICTURES)
+    np.testing.assert_array_equal(found, from_folder(tiny_clip, force_quick_gelu=True))
+    assert np.abs(found - from_folder(tiny_clip)).max() > 1e-3, "its activation and no other"
+
+
+def from_folder(folder: Path, **how: Any) -> np.ndarray:
+    import open_clip
+    import torch
+
+    network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", **how)
+    with torch.inference_mode():
+        pixels = torch.stack([preprocess(picture.convert("RGB")) for picture in PICTURES])
+        return network.eval().encode_image(pixels).numpy()
+
+
+def test_a_tags_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(tiny_clip / "open_clip_model.safetensors"), hub / "open_clip_pytorch_model.bin")
+    with pytest.raises(
+        BadInput, match=r"the CLIP model Tiny \(tag\) can't be loaded on cpu .*hub can't be reached"
+    ):
+        OpenClip("Tiny", "tag", COMMIT).encode_images(PICTURES)
+
+
+def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> None:
+    """What is fetched of them is read off open_clip's own list; OpenAI's were trained with QuickGELU."""
+    import open_clip
+    import yaml
+
+    config = yaml.safe_load((Path(__file__).parents[2] / "conf" / "encoders" / "paper.yaml").read_text())
+    known = {
+        name: open_clip.get_pretrained_cfg(part["model"], part["pretrained"]) for name, part in config.items()
+    }
+    assert known["clip_g"]["hf_hub"] == "laion/CLIP-ViT-g-14-laion2B-s12B-b42K/"
+    assert known["clip_b32"]["hf_hub"] == "timm/vit_base_patch32_clip_224.openai/"
+    assert known["clip_b32"]["quick_gelu"] and not known["clip_g"].get("quick_gelu")
 
 
 def test_a_folder_without_safetensors_is_refused(tiny_clip: Path, tmp_path: Path) -> None:

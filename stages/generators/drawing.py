@@ -5,13 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from stages.generators.generator import Generator
-from stages.generators.uniform import UniformBatches
+from stages.generators.uniform import UniformBatches, one_thread
 from stages.records import BadInput
 from stages.records.image import Image
 from stages.runtime.batching import Failure, in_batches
@@ -71,17 +72,19 @@ def draw_study(
     places = area.keys()
     failed: Counter[str] = Counter()
     paths, new, seconds = [], 0, 0.0
-    draw, lanes = generator.draw, generator.streams
-    if generator.device.startswith("cpu"):
-        uniform = UniformBatches(generator, generator.batch_size)
-        draw, lanes = uniform.draw, uniform.threads
+    on_cpu = generator.device.startswith("cpu")
+    draw = UniformBatches(generator, generator.batch_size).draw if on_cpu else generator.draw
 
     def process(batch: Sequence[Wanted]) -> list[np.ndarray | Failure]:
         pictures = draw([wanted.prompt for wanted in batch], [wanted.seed for wanted in batch])
         return [picture if np.isfinite(picture).all() else Failure(_NO_PICTURE) for picture in pictures]
 
     at_hand = sum(wanted.key in places for shard in shards for wanted in shard)
-    with tqdm(total=total, initial=at_hand, unit="image", desc=model) as bar, ThreadPoolExecutor() as pool:
+    with (
+        tqdm(total=total, initial=at_hand, unit="image", desc=model) as bar,
+        ThreadPoolExecutor() as pool,
+        one_thread() if on_cpu else nullcontext(generator.streams) as lanes,
+    ):
         for shard in shards:
             images = area.load([wanted.key for wanted in shard], places)
             lacking = list({wanted.key: wanted for wanted in shard if wanted.key not in images}.values())

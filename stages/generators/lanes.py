@@ -12,8 +12,8 @@ from stages.generators.speed import DECODERS
 class Lanes:
     """Lends a pipeline to each of the threads that draw; more are made as more draw at once.
 
-    They share the networks. Each has what a pipeline changes while it draws, of its own: the scheduler, and the
-    decoder, which some pipelines cast to another precision and back. On a GPU each also has a stream of its own, so that one's decoding, copying and waiting
+    They share the networks. Each has what a pipeline changes while it draws, of its own: the scheduler; the
+    tokenizers, which keep how they pad; and the decoder, which some pipelines cast to another precision and back. On a GPU each also has a stream of its own, so that one's decoding, copying and waiting
     for Python overlap with another's denoising.
 
     Args:
@@ -56,12 +56,16 @@ class Lanes:
         return torch.cuda.stream(streams(self._device))
 
     def _another(self) -> Any:
+        import torch
+
         first = self._first
         pipeline = copy.copy(first)
+        for name, part in first.components.items():
+            shared = isinstance(part, torch.nn.Module) and name not in DECODERS
+            if name != "scheduler" and part is not None and not shared:
+                setattr(pipeline, name, copy.deepcopy(part))
+        # Not a copy, for its step may have been replaced by one that is bound to it.
         pipeline.scheduler = type(first.scheduler).from_config(first.scheduler.config)
         step_per_image(pipeline.scheduler)
-        for name in DECODERS:
-            if getattr(first, name, None) is not None:
-                setattr(pipeline, name, copy.deepcopy(getattr(first, name)))
         self._prepare(pipeline)
         return pipeline

@@ -11,8 +11,25 @@ from stages.generators.generator import Generator
 from stages.runtime.batching import free_memory, is_out_of_memory
 
 
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Let torch compute with one thread in each thread that begins meanwhile; gives how many it had.
+
+    To be entered before threads draw and left after: torch's threads may not change while it computes, for
+    kernels would then share work out by one number and do it by another.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
+
+
 class UniformBatches:
-    """Draws in batches of one fixed size, the last one filled up with copies, each batch on one CPU thread.
+    """Draws in batches of one fixed size, the last one filled up with copies.
 
     On a CPU the kernel that torch takes, and so the order of a sum and the last bits of an image, depends on
     how many images go together and on how many threads share the work, but not on which images. With both
@@ -20,8 +37,8 @@ class UniformBatches:
     change no bit. Plain diffusers makes the same image, bit for bit, from a batch of the same size
     (`num_images_per_prompt`) on one thread; with a size of 1, from an ordinary call.
 
-    Cores are used by drawing several batches at once: `draw` may be called by several threads, where the
-    generator's may.
+    Use it within `one_thread`. Cores are used by drawing several batches at once: `draw` may be called by several
+    threads, where the generator's may.
 
     Whether an image's place in the batch matters after all (it can where a layer's numbers per image are no
     multiple of the processor's vectors) is seen on the first batch, drawn once more with every image moved up
@@ -30,29 +47,25 @@ class UniformBatches:
     Args:
         generator: what draws.
         size: images per batch.
-
-    Attributes:
-        threads: how many threads torch may use here, so how many batches may well be drawn side by side.
     """
 
     def __init__(self, generator: Generator, size: int) -> None:
-        import torch
-
         self.generator, self.size = generator, size
-        self.threads = torch.get_num_threads()
         self._checked = size == 1
         self._checking = Lock()
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """As `Generator.draw`, for any number of images."""
+        import torch
+
+        torch.get_num_threads()  # only now does a thread that is new take over how many it may use
         parts: list[np.ndarray] = []
         start = 0
-        with self._one_thread():
-            while start < len(prompts):
-                batch = slice(start, start + self.size)
-                drawn = self._fitting(list(prompts[batch]), list(seeds[batch]))
-                parts.append(drawn)
-                start += len(drawn)
+        while start < len(prompts):
+            batch = slice(start, start + self.size)
+            drawn = self._fitting(list(prompts[batch]), list(seeds[batch]))
+            parts.append(drawn)
+            start += len(drawn)
         return np.concatenate(parts)
 
     def _fitting(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
@@ -92,17 +105,6 @@ class UniformBatches:
     def _filled(self, prompts: list[str], seeds: list[int]) -> tuple[list[str], list[int]]:
         lacking = self.size - len(prompts)
         return prompts + prompts[-1:] * lacking, seeds + seeds[-1:] * lacking
-
-    @contextmanager
-    def _one_thread(self) -> Iterator[None]:
-        """Where this is called, torch computes with one thread; it's a setting of the calling thread's own."""
-        import torch
-
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(self.threads)
 
     def _go_single(self, why: str) -> None:
         print(f"drawing one image at a time instead of {self.size}: {why}", file=sys.stderr)

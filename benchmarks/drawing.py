@@ -256,7 +256,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser("drawing", __doc__, quick="one round of 8 prompts")
     options.add_argument("--models", type=S.names, help="of conf/models/mini.yaml (default: all)")
     options.add_argument("--batch-sizes", type=S.numbers, help="(default: each model's own)")
-    options.add_argument("--prompts", type=int, default=32, help="a round (default: %(default)s)")
+    options.add_argument("--prompts", type=int, default=64, help="a round (default: %(default)s)")
     options.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     options.add_argument("--threads", type=int, help="torch's (default: the study's)")
     return options.parse_args(arguments)

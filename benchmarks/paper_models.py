@@ -150,7 +150,9 @@ def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> p
                     "best_batch": found["best_batch"],
                     "best_images_per_second": rates[found["best_batch"]],
                     **{
-                        f"stage_{streams}_streams": by_the_stage(generator, prompts, found["best_batch"], streams)
+                        f"stage_{streams}_streams": by_the_stage(
+                            generator, prompts, found["best_batch"], streams
+                        )
                         for streams in STREAMS
                     },
                     "memory_gb": found["memory_gb"],

@@ -160,8 +160,9 @@ class DiffusersModel:
 
     @cached_property
     def _lanes(self) -> Lanes:
-        def prepare(pipeline: Any) -> None:  # its copies aren't compiled
-            speed_up(pipeline, self.channels_last, self.compile, DECODERS)
+        def prepare(pipeline: Any) -> None:
+            pipeline.set_progress_bar_config(disable=True)
+            speed_up(pipeline, self.channels_last, self.compile, DECODERS)  # copies of these aren't compiled
 
         return Lanes(self.pipeline, self.device, prepare)
 

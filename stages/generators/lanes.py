@@ -1,6 +1,7 @@
 """Several pipelines over one model's networks, so that threads can draw with it at once."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -59,13 +60,16 @@ class Lanes:
         import torch
 
         first = self._first
-        pipeline = copy.copy(first)
-        for name, part in first.components.items():
-            shared = isinstance(part, torch.nn.Module) and name not in DECODERS
-            if name != "scheduler" and part is not None and not shared:
-                setattr(pipeline, name, copy.deepcopy(part))
+        parts = {
+            name: part if isinstance(part, torch.nn.Module) and name not in DECODERS else copy.deepcopy(part)
+            for name, part in first.components.items()
+        }
         # Not a copy, for its step may have been replaced by one that is bound to it.
-        pipeline.scheduler = type(first.scheduler).from_config(first.scheduler.config)
-        step_per_image(pipeline.scheduler)
+        parts["scheduler"] = type(first.scheduler).from_config(first.scheduler.config)
+        step_per_image(parts["scheduler"])
+        # Made anew, not copied: some pipelines hold others, which hold the same parts.
+        settings = {**first.config, **parts}
+        asked_for = inspect.signature(type(first).__init__).parameters
+        pipeline = type(first)(**{name: settings[name] for name in asked_for if name in settings})
         self._prepare(pipeline)
         return pipeline

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 
@@ -26,6 +27,13 @@ def one_thread() -> Iterator[int]:
         yield before
     finally:
         torch.set_num_threads(before)
+
+
+def take_over_threads() -> None:
+    """Let a thread that is new have as many of torch's threads as is set; until it asks, it has all."""
+    import torch
+
+    torch.get_num_threads()
 
 
 class UniformBatches:
@@ -56,9 +64,7 @@ class UniformBatches:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """As `Generator.draw`, for any number of images."""
-        import torch
-
-        torch.get_num_threads()  # only now does a thread that is new take over how many it may use
+        take_over_threads()
         parts: list[np.ndarray] = []
         start = 0
         while start < len(prompts):
@@ -87,8 +93,12 @@ class UniformBatches:
 
     def _first(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         full, their_seeds = self._filled(prompts, seeds)
-        pictures = self.generator.draw(full, their_seeds)
-        moved = self.generator.draw(full[-1:] + full[:-1], their_seeds[-1:] + their_seeds[:-1])
+        with ThreadPoolExecutor(1, initializer=take_over_threads) as pool:  # at once: the other threads wait
+            other = pool.submit(
+                self.generator.draw, full[-1:] + full[:-1], their_seeds[-1:] + their_seeds[:-1]
+            )
+            pictures = self.generator.draw(full, their_seeds)
+            moved = other.result()
         if np.roll(pictures, 1, axis=0).tobytes() == moved.tobytes():
             self._checked = True
             return pictures[: len(prompts)]

@@ -7,9 +7,10 @@
 
 The plain loop is diffusers as its documentation shows it: one call of the pipeline for each prompt and seed, each
 encoding its text, each image saved as a PNG file. Ours is what the stage runs: batches of one size, one on each
-core, each text encoded once, parquet shards, and the first batch drawn twice to see that an image's place in it doesn't matter
-(one batch more a run, which weighs more on these few images than on a study's). Both draw the same prompts and
-seeds on the same number of cores, take turns, are loaded and warm, and every round has prompts of its own.
+core, each text encoded once, parquet shards, and the first batch drawn twice to see that an image's place in it
+doesn't matter (one batch more a run, which weighs more on these few images than on a study's). Both draw the same
+prompts and seeds on the same number of cores, take turns, are loaded and warm, and every round has prompts of its
+own.
 
 The batch size belongs to what defines an image on the CPU, so the two may differ in last bits, and seldom in a
 pixel: how many do is counted. With a batch size of 1, on one thread (`--threads 1`), none does.

@@ -52,8 +52,9 @@ def draw_study(
     """Fill the area with the shards of a study.
 
     Several batches are drawn side by side: on the CPU as many as torch may use threads, of which each takes one;
-    on a GPU as many as the generator asks for streams. Finished images are kept every `save_seconds`, so that a killed run goes on where it was. An image that
-    can't be drawn is a row with its reason; the next run tries it again.
+    on a GPU as many as the generator asks for streams. Finished images are kept every `save_seconds`, so that a
+    killed run goes on where it was. An image that can't be drawn is a row with its reason; the next run tries it
+    again.
 
     Args:
         generator: what draws; loaded only where something is missing.

@@ -36,8 +36,9 @@ class Generator(Protocol):
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """One batch: n prompts and n seeds → float32 [n, height, width, 3], RGB in 0..1.
 
-        Called by several threads at once. Each image's noise comes from its own `torch.Generator("cpu").manual_seed(seed)`. A picture may hold
-        values that are not finite, where the model failed.
+        Called by several threads at once. Each image's noise comes from its own
+        `torch.Generator("cpu").manual_seed(seed)`. A picture may hold values that are not finite, where the
+        model failed.
 
         Raises:
             BadInput: the model can't be loaded.

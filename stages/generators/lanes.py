@@ -13,9 +13,10 @@ from stages.generators.speed import DECODERS
 class Lanes:
     """Lends a pipeline to each of the threads that draw; more are made as more draw at once.
 
-    They share the networks. Each has what a pipeline changes while it draws, of its own: the scheduler; the
-    tokenizers, which keep how they pad; and the decoder, which some pipelines cast to another precision and back. On a GPU each also has a stream of its own, so that one's decoding, copying and waiting
-    for Python overlap with another's denoising.
+    They share the networks. What a pipeline changes while it draws, each has of its own: the scheduler; the
+    tokenizers, which keep how they pad; and the decoder, which some pipelines cast to another precision and back.
+    On a GPU each also has a stream of its own, so that one's decoding, copying and waiting for Python overlap with
+    another's denoising.
 
     Args:
         pipeline: a diffusers pipeline on its device, lent first.

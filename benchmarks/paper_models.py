@@ -211,7 +211,7 @@ def _speed() -> dict[str, str]:
     best = rows.loc[rows[stage].max(axis=1).groupby(rows["model"]).idxmax()]
     return {
         row["model"]: f"{row[stage].max():.2f} images/s by the stage, in batches of {row['best_batch']} "
-        f"({row['way']}, {stage.index(row[stage].astype(float).idxmax()) + 1} at once; "
+        f"({row['way']}, {STREAMS[stage.index(row[stage].astype(float).idxmax())]} at once; "
         f"one call an image {row['images_per_second']:.2f}) on {row['measured_on']}"
         for _, row in best.iterrows()
     }

@@ -36,10 +36,9 @@ class Lanes:
     def lend(self) -> Iterator[Any]:
         """A pipeline that nobody else draws with meanwhile."""
         try:
-            lane = self._free.pop()
+            pipeline, stream = self._free.pop()
         except IndexError:
-            lane = (None, self._stream())
-        pipeline, stream = lane
+            pipeline, stream = None, self._stream()
         try:
             with stream:
                 if pipeline is None:

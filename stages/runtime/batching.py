@@ -55,20 +55,16 @@ def in_batches(
         while under_way or start < len(items):
             while len(under_way) < lanes and start < len(items):
                 batch = items[start : start + batch_size]
-                under_way.append((batch, pool.submit(process, batch)))
+                under_way.append((batch, pool.submit(_batch, process, batch)))
                 start += len(batch)
             batch, future = under_way.popleft()
             error = future.exception()
             if error is None:
                 yield from _paired(batch, future.result())
                 continue
-            memory = is_out_of_memory(error)
-            if isinstance(error, BadInput) or not isinstance(error, Exception):
+            if isinstance(error, BadInput) or not is_out_of_memory(error):
                 raise error
             del future, error  # they hold on to what the batch had in memory
-            if not memory:
-                yield from _paired(batch, [_alone(process, item) for item in batch])
-                continue
             print(f"out of memory with {lanes} batches at once: going on with one", file=sys.stderr)
             wait([other for _, other in under_way])
             free_memory()
@@ -87,26 +83,42 @@ def _one_by_one(
     start = 0
     while start < len(items):
         batch = items[start : start + batch_size]
-        results: Sequence[Result | Failure]
-        memory = False
+        results: Sequence[Result | Failure] | None = None
+        reason = ""
         try:
-            results = process(batch)
+            results = _batch(process, batch)
         except BadInput:
             raise
         except Exception as error:
-            memory = is_out_of_memory(error)
-            results = [Failure(_reason(error))] if len(batch) == 1 else []
+            if not is_out_of_memory(error):
+                raise
+            reason = _reason(error)
         # Outside the handler, where the error no longer holds on to what the batch had in memory.
-        if memory:
+        if results is None:
             free_memory()
             if len(batch) > 1:
                 batch_size = len(batch) // 2
                 print(f"out of memory with {len(batch)} at once: going on with {batch_size}", file=sys.stderr)
                 continue
-        if not results:
-            results = [_alone(process, item) for item in batch]
+            results = [Failure(reason)]
         yield from _paired(batch, results)
         start += len(batch)
+
+
+def _batch(
+    process: Callable[[Sequence[Item]], Sequence[Result | Failure]], batch: Sequence[Item]
+) -> Sequence[Result | Failure]:
+    """A batch's results, item by item where it fails as a whole; only `BadInput` and a full memory pass."""
+    try:
+        return process(batch)
+    except BadInput:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            return [Failure(_reason(error))]
+    return [_alone(process, item) for item in batch]
 
 
 def _paired(

@@ -49,7 +49,7 @@ class OpenClip:
         self.batch_size, self.device = batch_size, device
         self.dtype = pick_dtype(dtype, device, f"CLIP {model}")
 
-    @property
+    @cached_property
     def fingerprint_parts(self) -> Mapping[str, Any]:
         """All that decides an embedding; reads local weights, to check-sum them.
 

@@ -78,6 +78,29 @@ def test_what_a_person_did_wrong_stops_everything(lanes: int) -> None:
         list(in_batches([1, 2], process, 2, lanes))
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_a_person_did_wrong_is_no_full_memory_whatever_it_says(lanes: int) -> None:
+    def process(batch: list[int]) -> list[int]:
+        raise BadInput("the model can't be loaded (CUDA out of memory)")
+
+    with pytest.raises(BadInput, match="can't be loaded"):
+        list(in_batches([1, 2], process, 2, lanes))
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_an_item_that_fails_alone_is_tried_once(lanes: int) -> None:
+    tried = []
+
+    def process(batch: list[int]) -> list[int]:
+        tried.extend(batch)
+        raise ValueError("no")
+
+    assert list(in_batches([1, 2], process, 1, lanes)) == [
+        (item, Failure("ValueError: no")) for item in (1, 2)
+    ]
+    assert sorted(tried) == [1, 2]
+
+
 def test_a_size_that_is_none_is_refused() -> None:
     with pytest.raises(BadInput, match="batch_size is 0"):
         list(in_batches([1], lambda batch: batch, 0))

@@ -32,7 +32,7 @@ published: setup
 	@python -m stages.evaluate --show
 
 params: setup
-	python -m stages.runtime.compose
+	python -m promptroute.runtime.compose
 
 lint: setup
 	ruff check .

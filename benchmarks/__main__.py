@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.records import BadInput
-from stages.runtime import run_stage
-from stages.store import atomic_path
+from promptroute.core.errors import UserError
+from promptroute.io.files import atomic_path
+from promptroute.runtime.stage import run_stage
 
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE.parent / "docs" / "models.md")
@@ -65,14 +65,14 @@ def written(page: Path) -> list[str]:
     """Renew the tables of a page that have results; returns their names.
 
     Raises:
-        BadInput: a mark names no table.
+        UserError: a mark names no table.
     """
     names = []
 
     def renewed(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in TABLES:
-            raise BadInput(f"{page.name}: {name!r} is no table; known: {', '.join(TABLES)}")
+            raise UserError(f"{page.name}: {name!r} is no table; known: {', '.join(TABLES)}")
         module = importlib.import_module(f"benchmarks.{TABLES[name][0]}")
         results = getattr(module, TABLES[name][2])
         if not results.exists():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.records import BadInput
+from promptroute.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,15 @@ def architecture_of(generator: Mapping[str, Any]) -> Architecture:
     """The architecture of a model of conf/model, its `generator` section given.
 
     Raises:
-        BadInput: its hub id is none of those above.
+        UserError: its hub id is none of those above.
     """
     found = HUB.get(generator["model"])
     swapped = {name: part["model"] for name, part in generator["components"].items()}
     if found is None or (unknown := set(swapped.values()) - set(HUB_PARTS)):
         name = generator["model"] if found is None else min(unknown)
-        raise BadInput(f"{name}: its architecture is not written down; add it to benchmarks/architectures.py")
+        raise UserError(
+            f"{name}: its architecture is not written down; add it to benchmarks/architectures.py"
+        )
     parts = {**found.parts, **{name: HUB_PARTS[hub_id] for name, hub_id in swapped.items()}}
     scheduler = dict(generator["scheduler"] or {})
     return replace(

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from stages.routing import metrics, policies
-from stages.runtime import run_stage
+from promptroute.evaluation import metrics
+from promptroute.routing import policies
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "budget.csv"
 BUDGETS = (0.25, 0.5, 0.75)

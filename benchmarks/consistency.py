@@ -19,8 +19,8 @@ import pandas as pd
 
 from benchmarks import study as S
 from benchmarks.machine import finish, here, measured_on, now, parser
-from stages.runtime import run_stage
-from stages.scorers.consistency import semantic_consistency
+from promptroute.runtime.stage import run_stage
+from promptroute.scorers.consistency import semantic_consistency
 
 CSV = S.RESULTS / "consistency.csv"
 CASES = ((10_000, 3, 1_000), (100, 20, 100))

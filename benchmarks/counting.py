@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.architectures import Architecture, Part
-from stages.generators.profiling import flop_counter
+from promptroute.generators.profiling import flop_counter
 
 _TEXT = ("text_encoder", "text_encoder_2")
 

@@ -28,12 +28,14 @@ import pandas as pd
 
 from benchmarks import study as S
 from benchmarks.machine import finish, here, measured_on, now, parser
-from stages.generators.drawing import draw_study
-from stages.prompts import sample
-from stages.records import BadInput
-from stages.runtime import Params, build, load_params, pick_device, run_stage
-from stages.runtime.compose import compose
-from stages.store.images import ImageArea, Wanted, read_shard
+from promptroute.core.errors import UserError
+from promptroute.generators.run import generate_images
+from promptroute.io.images import ImageCache, ImageRequest, read_shard
+from promptroute.prompts.sampling import sample
+from promptroute.runtime.compose import compose
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import Params, build, load_params
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "drawing.csv"
 MINI = ("experiment=mini", "compute=cpu")
@@ -51,13 +53,13 @@ def plain_pipeline(config: Mapping[str, Any]) -> Any:
     """A model's pipeline as anyone would load it: nothing of ours in it.
 
     Raises:
-        BadInput: the model has a LoRA adapter, which this doesn't load.
+        UserError: the model has a LoRA adapter, which this doesn't load.
     """
     import diffusers
     import torch
 
     if config.get("lora"):
-        raise BadInput(f"{config['model']}: the plain loop loads no LoRA adapter; leave this model out")
+        raise UserError(f"{config['model']}: the plain loop loads no LoRA adapter; leave this model out")
     parts = {
         name: getattr(diffusers, part["class"]).from_pretrained(part["model"], torch_dtype=torch.float32)
         for name, part in (config.get("components") or {}).items()
@@ -78,7 +80,9 @@ def plain_pipeline(config: Mapping[str, Any]) -> Any:
     return pipeline
 
 
-def plain_loop(pipeline: Any, config: Mapping[str, Any], wanted: Sequence[Wanted], folder: Path) -> None:
+def plain_loop(
+    pipeline: Any, config: Mapping[str, Any], wanted: Sequence[ImageRequest], folder: Path
+) -> None:
     """One call of the pipeline for each image; number.png in `folder` for each."""
     import torch
 
@@ -112,14 +116,14 @@ def compared(folder: Path, shard: Path) -> dict[str, Any]:
         alike: images in which none does.
 
     Raises:
-        BadInput: an image of the shard failed.
+        UserError: an image of the shard failed.
     """
     from PIL import Image as Pillow
 
     pairs = []
     for number, row in enumerate(read_shard(shard)):
         if row.image is None:
-            raise BadInput(f"{row.model}: the image of {row.prompt!r} with seed {row.seed} {row.reason}")
+            raise UserError(f"{row.model}: the image of {row.prompt!r} with seed {row.seed} {row.reason}")
         plain, ours = (
             np.asarray(Pillow.open(place).convert("RGB"))
             for place in (folder / f"{number}.png", io.BytesIO(row.image))
@@ -134,22 +138,22 @@ def compared(folder: Path, shard: Path) -> dict[str, Any]:
     }
 
 
-def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[Wanted]]:
+def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[ImageRequest]]:
     """`count` rounds of n different prompts each, with every seed; and before them one to warm up with.
 
     Raises:
-        BadInput: there aren't so many prompts.
+        UserError: there aren't so many prompts.
     """
     section = settings()["prompts"]
     sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
     prompts = sample(sources, n=None, seed=section["seed"]).drop_duplicates("prompt")
     if len(prompts) < n * (count + 1):
-        raise BadInput(
+        raise UserError(
             f"--prompts {n} --rounds {count}: with the round that warms up that is {n * (count + 1)} prompts, and "
             f"there are {len(prompts)} different ones; take fewer"
         )
     images = [
-        Wanted(one, text, seed)
+        ImageRequest(one, text, seed)
         for one, text in zip(prompts["prompt_id"], prompts["prompt"], strict=True)
         for seed in seeds
     ]
@@ -161,7 +165,7 @@ def measure(
     model: str,
     config: Mapping[str, Any],
     batch_sizes: Sequence[int],
-    rounds: list[list[Wanted]],
+    rounds: list[list[ImageRequest]],
     threads: int,
 ) -> list[dict[str, Any]]:
     """Rows: one for each round and batch size of ours. The first of `rounds` warms up."""
@@ -180,15 +184,15 @@ def measure(
             generator.load()
             for _ in range(WARM_UP):
                 batch = (rounds[0] * size)[:size]
-                generator.draw([one.prompt for one in batch], [one.seed for one in batch])
+                generator.generate([one.prompt for one in batch], [one.seed for one in batch])
         for turn, wanted in enumerate(rounds[1:]):
             before = now()
             plain_loop(plain, config, wanted, folder / f"plain-{turn}")
             loop = now() - before
             for size, generator in generators.items():
-                area = ImageArea(folder / f"ours-{turn}-{size}")
+                area = ImageCache(folder / f"ours-{turn}-{size}")
                 before = now()
-                drawn = draw_study(generator, model, [wanted], area, max_failed=0.0)
+                drawn = generate_images(generator, model, [wanted], area, max_failed=0.0)
                 ours = now() - before
                 rows.append(
                     {
@@ -270,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     params = settings()
     threads = chosen.threads or params["compute"]["threads"]
     n, count = (8, 1) if chosen.quick else (chosen.prompts, chosen.rounds)
-    rounds = rounds_of(n, count, params["draw"]["seeds"])
+    rounds = rounds_of(n, count, params["generation"]["seeds"])
     rows = []
     for model in chosen.models or params["models"]:
         config = params["models"][model]["generator"]

@@ -26,9 +26,9 @@ import pandas as pd
 from benchmarks import study as S
 from benchmarks.drawing import MINI, settings
 from benchmarks.machine import command, dvc_environment, finish, here, measured_on, parser
-from stages.records import BadInput
-from stages.runtime import run_stage
-from stages.runtime.compose import ROOT, compose
+from promptroute.core.errors import UserError
+from promptroute.runtime.compose import ROOT, compose
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "growth.csv"
 COPIED = ("stages", "conf", "mini", "dvc.yaml", ".dvcignore")
@@ -59,7 +59,7 @@ class Copy:
         self.environment = dvc_environment(folder)
         params = settings()
         if model not in params["models"]:
-            raise BadInput(
+            raise UserError(
                 f"--model {model}: not one of the small world's: {', '.join(params['models'])}; give one of these"
             )
         self._others = [f"~models.{name}" for name in params["models"] if name != model]
@@ -81,7 +81,7 @@ class Copy:
 
     def choose(self, prompts: int, seeds: Sequence[int], later: bool) -> None:
         """Say what the study is."""
-        overrides = [*MINI, *self._others, f"prompts.n={prompts}", f"draw.seeds={list(seeds)}"]
+        overrides = [*MINI, *self._others, f"prompts.n={prompts}", f"generation.seeds={list(seeds)}"]
         compose(self.project / "params.yaml", [*overrides, *([] if later else [f"~scorers.{LATER}"])])
 
     def grow(self, what: str, *options: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
         return table(pd.read_csv(CSV))
     params = settings()
     prompts = 20 if chosen.quick else chosen.prompts
-    rows = measure(chosen.model, prompts, params["draw"]["seeds"], params["compute"]["threads"])
+    rows = measure(chosen.model, prompts, params["generation"]["seeds"], params["compute"]["threads"])
     return finish(rows, CSV, table, chosen.quick)
 
 

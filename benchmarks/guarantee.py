@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from stages.routing import metrics
-from stages.routing.guarantees import calibrate, coverage
-from stages.runtime import run_stage
+from promptroute.evaluation import metrics
+from promptroute.routing.guarantees import calibrate, coverage
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "guarantee.csv"
 EPSILONS = {"nima": (0.0, 0.1, 0.3), "clip": (0.0, 1.0, 3.0)}

@@ -25,10 +25,10 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from stages.records import BadInput  # noqa: E402
-from stages.records.batch import PromptBatch  # noqa: E402
-from stages.router import Router  # noqa: E402
-from stages.runtime import run_stage  # noqa: E402
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.router.router import Router
+from promptroute.runtime.stage import run_stage
 
 Call = Callable[[list[str]], Any]
 WARM_UP = 20
@@ -38,10 +38,10 @@ def read_prompts(path: Path, n: int) -> list[str]:
     """n prompts, evenly from the whole of a parquet file of prompts, or of a text file with one a line.
 
     Raises:
-        BadInput: there is no such file, or no prompt in it.
+        UserError: there is no such file, or no prompt in it.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; `dvc repro sample` makes data/prompts.parquet")
+        raise UserError(f"{path}: no such file; `dvc repro sample` makes data/prompts.parquet")
     if path.suffix == ".parquet":
         import pandas as pd
 
@@ -49,7 +49,7 @@ def read_prompts(path: Path, n: int) -> list[str]:
     else:
         prompts = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not prompts:
-        raise BadInput(f"{path}: no prompt; give at least one")
+        raise UserError(f"{path}: no prompt; give at least one")
     return [prompts[i % len(prompts)] for i in np.linspace(0, len(prompts) - 1, n).astype(int)]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.study import write_csv
-from stages.generators.profiling import processor
+from promptroute.generators.profiling import processor
 
 
 def now() -> np.ndarray:

@@ -16,13 +16,14 @@ import pandas as pd
 
 from benchmarks.architectures import Architecture, architecture_of
 from benchmarks.counting import count, network, scheduler
-from stages.generators import DiffusersModel
-from stages.generators.drawing import draw_study
-from stages.records import BadInput
-from stages.runtime import pick_device, run_stage
-from stages.runtime.compose import ROOT
-from stages.store import atomic_path
-from stages.store.images import ImageArea, Wanted
+from promptroute.core.errors import UserError
+from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.run import generate_images
+from promptroute.io.files import atomic_path
+from promptroute.io.images import ImageCache, ImageRequest
+from promptroute.runtime.compose import ROOT
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.stage import run_stage
 
 CSV = Path(__file__).parent / "results" / "paper_models.csv"
 MEASURED = Path(__file__).parent / "results" / "paper_models_measured.csv"
@@ -129,7 +130,7 @@ def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> p
     """
     import torch
 
-    from stages.generators.profiling import profile
+    from promptroute.generators.profiling import profile
 
     prompts = [PROMPT.format(number) for number in range(64)]
     rows = []
@@ -170,13 +171,15 @@ def by_the_stage(generator: DiffusersModel, prompts: Sequence[str], batch: int, 
     generator.batch_size, generator.streams = batch, streams
     texts = -(-6 * batch // 3)
     wanted = [
-        Wanted(f"P{n}", f"{prompts[n % len(prompts)]} {n}", seed) for n in range(texts) for seed in range(3)
+        ImageRequest(f"P{n}", f"{prompts[n % len(prompts)]} {n}", seed)
+        for n in range(texts)
+        for seed in range(3)
     ]
     with TemporaryDirectory() as folder:
-        warm, real = ImageArea(Path(folder) / "warm"), ImageArea(Path(folder) / "real")
+        warm, real = ImageCache(Path(folder) / "warm"), ImageCache(Path(folder) / "real")
         # Random weights in half precision may well give no picture; the time is the same.
-        draw_study(generator, "warm", [wanted[: streams * batch]], warm, max_failed=1.0)
-        drawn = draw_study(generator, "real", [wanted], real, max_failed=1.0)
+        generate_images(generator, "warm", [wanted[: streams * batch]], warm, max_failed=1.0)
+        drawn = generate_images(generator, "real", [wanted], real, max_failed=1.0)
     return drawn.images / drawn.seconds
 
 
@@ -236,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     elif not options.table:
         _write(CSV, counted())
     if not CSV.exists():
-        raise BadInput(f"{CSV.name}: nothing is counted yet; run python -m benchmarks.paper_models")
+        raise UserError(f"{CSV.name}: nothing is counted yet; run python -m benchmarks.paper_models")
     return table(pd.read_csv(CSV))
 
 

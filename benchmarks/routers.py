@@ -5,7 +5,7 @@
     python -m benchmarks.routers --table                  only print the table of benchmarks/results/routers.csv
 
 A predictor is composed and built as the train stage does with `-S predictor=… -S score=… -S seed=…`, on one
-thread. What it predicts is kept in scratch/benchmarks/, keyed by settings, code and data, so a rerun fits
+thread. What it predicts is kept in cache/benchmarks/, keyed by settings, code and data, so a rerun fits
 only what changed. Figures are worked out anew each time, from what is kept.
 """
 
@@ -20,11 +20,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from stages.routing import bootstrap, metrics, policies
-from stages.routing.calibrate import choose
-from stages.routing.frontier import hull, visits
-from stages.routing.steps import steps_of
-from stages.runtime import run_stage
+from promptroute.evaluation import bootstrap, metrics
+from promptroute.routing import policies
+from promptroute.routing.calibrate import choose
+from promptroute.routing.frontier import hull, visits
+from promptroute.routing.steps import steps_of
+from promptroute.runtime.stage import run_stage
 
 SCORES = ("nima", "clip", "mixed")
 SEEDS = (0, 1, 2, 3, 4)
@@ -139,7 +140,7 @@ COLUMNS: Mapping[str, tuple[str, str, float]] = {
     "$ per 1000": ("quality_target_cost", ".4f", 1000),
     "cost, %": ("quality_target_cost_change", "+.1f", 100),
     "iso-quality cost, %": ("iso_quality_cost", "+.1f", 100),
-    "way to the oracle, %": ("share_to_oracle", "+.1f", 100),
+    "way to the oracle, %": ("oracle_gap_closed", "+.1f", 100),
     "area": ("frontier_area", ".4f", 1),
     "train, s": ("cpu_seconds", ".1f", 1),
 }

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from stages.routing import metrics, policies
-from stages.routing.quality import fit_quality
-from stages.runtime import run_stage
+from promptroute.evaluation import metrics
+from promptroute.routing import policies
+from promptroute.routing.quality import fit_quality
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "scores.csv"
 SCORES = ("nima", "clip")

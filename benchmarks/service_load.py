@@ -1,6 +1,6 @@
 """The service under load, for a bounded time: requests a second, latency, and errors, of which there must be none.
 
-    python -m benchmarks.service_load                              starts `python -m stages.serve` by itself
+    python -m benchmarks.service_load                              starts `python -m promptroute.cli.serve` by itself
     python -m benchmarks.service_load --router A --seconds 20 --connections 16 --batch 1
     python -m benchmarks.service_load --address http://127.0.0.1:8000
 
@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.latency import read_prompts
-from stages.records import BadInput
-from stages.runtime import run_stage
+from promptroute.core.errors import UserError
+from promptroute.runtime.stage import run_stage
 
 
 @contextlib.contextmanager
@@ -32,18 +32,18 @@ def service(router: Path, threads: int) -> Iterator[str]:
     """The address of a service in a process of its own.
 
     Raises:
-        BadInput: it doesn't start.
+        UserError: it doesn't start.
     """
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.serve", "--router", str(router), "--port", "0", "--threads", str(threads)],
+        [sys.executable, "-m", "promptroute.cli.serve", "--router", str(router), "--port", "0", "--threads", str(threads)],
         env=environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout
     try:
         line = process.stdout.readline()
         if " on http://" not in line:
-            raise BadInput(f"{router}: the service did not start")
+            raise UserError(f"{router}: the service did not start")
         yield line.split(" on ")[1].split(" ")[0]
     finally:
         process.terminate()
@@ -129,7 +129,7 @@ def main() -> None:
         + f" | {sum(faults.values())} |"
     )
     if faults or not len(took):
-        raise BadInput(f"requests failed: {dict(faults) or 'none was answered'}")
+        raise UserError(f"requests failed: {dict(faults) or 'none was answered'}")
 
 
 if __name__ == "__main__":

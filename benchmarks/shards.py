@@ -22,10 +22,10 @@ import pandas as pd
 
 from benchmarks import study as S
 from benchmarks.machine import command, dvc_environment, finish, here, measured_on, parser
-from stages.generators.drawing import to_png
-from stages.records.image import Image
-from stages.runtime import run_stage
-from stages.store.images import write_shard
+from promptroute.core.image import Image
+from promptroute.generators.run import to_png
+from promptroute.io.images import write_shard
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "shards.csv"
 SEEDS = 3

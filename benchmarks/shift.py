@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
-from stages.routing import metrics
-from stages.routing.calibrate import choose
-from stages.routing.fallback import Fallback
-from stages.runtime import run_stage
+from promptroute.evaluation import metrics
+from promptroute.routing.calibrate import choose
+from promptroute.routing.fallback import Fallback
+from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "shift.csv"
 SHARES = (0.05, 0.2, 0.5)

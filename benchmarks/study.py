@@ -15,16 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stages.predictors.folder import KINDS
-from stages.prompts import sample
-from stages.records import Scorer
-from stages.records.batch import PromptBatch
-from stages.routing.quality import Quality, fit_quality
-from stages.runtime import Params, build, load_params
-from stages.runtime.compose import ROOT, compose
-from stages.store import Study, atomic_path, join, read_embeddings, scratch, write_embeddings
-from stages.table import performance
-from stages.text import encode_all
+from promptroute.core.batch import PromptBatch
+from promptroute.core.performance import performance
+from promptroute.core.rows import Scorer
+from promptroute.core.study import StudyData
+from promptroute.encoders.base import encode_all
+from promptroute.io.cache import cache_path
+from promptroute.io.embeddings import read_embeddings, write_embeddings
+from promptroute.io.files import atomic_path
+from promptroute.io.study import join
+from promptroute.predictors.folder import KINDS
+from promptroute.prompts.sampling import sample
+from promptroute.routing.quality import Quality, fit_quality
+from promptroute.runtime.compose import ROOT, compose
+from promptroute.runtime.params import Params, build, load_params
 
 RESULTS = Path(__file__).parent / "results"
 BASE = ("experiment=published", "compute=cpu")
@@ -50,7 +54,7 @@ class Table:
     """
 
     prompts: pd.DataFrame
-    study: Study
+    study: StudyData
     cost: np.ndarray
     fingerprint: str
 
@@ -77,18 +81,18 @@ def read_table() -> Table:
 
 
 @cache
-def with_text(option: str) -> Study:
+def with_text(option: str) -> StudyData:
     """The study with the embeddings of conf/text's `option`: computed once, kept where the stage keeps them."""
     from tqdm import tqdm
 
     table = read_table()
     ids, texts = list(table.prompts["prompt_id"]), list(table.prompts["prompt"])
     vectors = {}
-    for name, config in settings(f"text={option}")["text"]["encoders"].items():
-        kept = scratch("text", config, ids, texts, "cpu")
+    for name, config in settings(f"text_encoder={option}")["text_encoder"].items():
+        kept = cache_path("text", config, ids, texts, "cpu")
         if not kept.exists():
             tqdm.write(f"embedding {len(texts)} prompts with {name}, once")
-            encoder = build(config, f"text.encoders.{name}", device="cpu")
+            encoder = build(config, f"text_encoder.{name}", device="cpu")
             write_embeddings(kept, ids, encode_all(encoder, texts))
         frame = read_embeddings(kept).set_index("prompt_id").reindex(ids)
         vectors[name] = np.stack(list(frame["embedding"])).astype(np.float32)
@@ -117,8 +121,8 @@ TEXT = {"kernel": "layers"}
 
 
 VARIANTS = {
-    "ridge-static": ("predictor=ridge", "text=static"),
-    "kernel-static": ("predictor=kernel", "text=static", "predictor.width=null"),
+    "ridge-static": ("predictor=ridge", "text_encoder=static"),
+    "kernel-static": ("predictor=kernel", "text_encoder=static", "predictor.width=null"),
 }
 """Name → overrides: predictors with another encoder than the one that they are measured with by default."""
 
@@ -130,7 +134,7 @@ def text_of(predictor: str) -> str:
 
 def overrides_of(predictor: str) -> tuple[str, ...]:
     """What composes a predictor, an option of conf/predictor/ or a name of `VARIANTS`."""
-    return VARIANTS.get(predictor, (f"predictor={predictor}", f"text={text_of(predictor)}"))
+    return VARIANTS.get(predictor, (f"predictor={predictor}", f"text_encoder={text_of(predictor)}"))
 
 
 class Cell(NamedTuple):
@@ -166,7 +170,7 @@ def kept_at(cell: Cell) -> Path:
     section, text, split, code = _decides(cell.predictor)
     parts: list[Any] = [section, text, settings(f"score={cell.score}")["score"], split]
     parts += [cell.seed, cell.without] if cell.without else [cell.seed]
-    return scratch("benchmarks", *parts, code, read_table().fingerprint).with_suffix(".npz")
+    return cache_path("benchmarks", *parts, code, read_table().fingerprint).with_suffix(".npz")
 
 
 def fit(cell: Cell) -> None:
@@ -181,13 +185,13 @@ def fit(cell: Cell) -> None:
         model.fit(batch["train"], quality[side["train"]], (batch["validation"], quality[side["validation"]]))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         found = {"test": model.predict(batch["test"])}
-        if model.held_out is None:
+        if model.out_of_fold is None:
             found["validation"] = model.predict(batch["validation"])
             found["held"], found["held_at"] = found["validation"], side["validation"]
         else:  # it learnt from validation: these are of fits that had not seen the prompt
-            found["validation"] = model.held_out[len(side["train"]) :]
+            found["validation"] = model.out_of_fold[len(side["train"]) :]
             found["held"], found["held_at"] = (
-                model.held_out,
+                model.out_of_fold,
                 np.concatenate([side["train"], side["validation"]]),
             )
     with atomic_path(kept_at(cell)) as temporary, open(temporary, "wb") as file:
@@ -228,9 +232,11 @@ def single_threaded() -> Iterator[None]:
 
 
 def code_of(section: Mapping[str, Any]) -> str:
-    """SHA-256 of the code that a predictor's section runs: its modules of stages/predictors and what they
+    """SHA-256 of the code that a predictor's section runs: its modules of promptroute/predictors and what they
     import from there, without comments and docstrings, so that only a change that can matter counts."""
-    wanted = [ROOT / "stages" / "predictors" / f"{module}.py" for module in sorted(set(_modules(section)))]
+    wanted = [
+        ROOT / "promptroute" / "predictors" / f"{module}.py" for module in sorted(set(_modules(section)))
+    ]
     seen: dict[Path, str] = {}
     while wanted:
         path = wanted.pop()
@@ -238,7 +244,7 @@ def code_of(section: Mapping[str, Any]) -> str:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages.predictors."):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("promptroute.predictors."):
                 wanted.append(ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py"))
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
                 node.body = node.body[1:] or [ast.Pass()]
@@ -247,7 +253,7 @@ def code_of(section: Mapping[str, Any]) -> str:
 
 
 def _modules(section: Any) -> Iterator[str]:
-    """Modules of stages/predictors whose classes a section builds."""
+    """Modules of promptroute/predictors whose classes a section builds."""
     classes = dict(place.split(":")[::-1] for place in KINDS.values()) | {"Features": "features"}
     if isinstance(section, Mapping):
         target = str(section.get("_target_", "")).rsplit(".", 1)[-1]

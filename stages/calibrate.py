@@ -8,17 +8,22 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from stages.predictors import load_predictor
-from stages.records import SPLITS, BadInput
-from stages.records.batch import PromptBatch
-from stages.router import KNOBS, TARGETS, ModelInfo, Router, Settings
-from stages.routing import metrics
-from stages.routing.calibrate import choose, favouring
-from stages.routing.fallback import Fallback
-from stages.routing.guarantees import calibrate
-from stages.routing.quality import Quality
-from stages.runtime import build, load_params, run_stage, study_models, study_scorers
-from stages.store import Study, load_study, read_json, sha256
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.core.rows import SPLITS
+from promptroute.core.study import StudyData
+from promptroute.evaluation import metrics
+from promptroute.io.files import read_json, sha256
+from promptroute.io.study import load_study
+from promptroute.predictors.folder import load_predictor
+from promptroute.router.router import ModelInfo, Router
+from promptroute.router.settings import KNOBS, TARGETS, Settings
+from promptroute.routing.calibrate import choose, favouring
+from promptroute.routing.fallback import Fallback
+from promptroute.routing.guarantees import calibrate
+from promptroute.routing.quality import Quality
+from promptroute.runtime.params import build, load_params, study_models, study_scorers
+from promptroute.runtime.stage import run_stage
 
 FILES = ("data/prompts.parquet", "data/performance.parquet", "data/split.parquet")
 
@@ -37,23 +42,23 @@ def check_encoders(router: Router, batch: PromptBatch) -> None:
     """Refuse to pack a router whose encoders, as they are here, don't give the vectors that were learnt from.
 
     Raises:
-        BadInput: naming the encoder.
+        UserError: naming the encoder.
     """
     few = batch.take(np.arange(min(len(batch), 4)))
     for name, vectors in router.batch(few.texts).embeddings.items():
         learnt = few.embeddings[name]
         # Kernels and devices differ by rounding; other weights differ by far more than a hundredth.
         if np.linalg.norm(vectors - learnt) > 0.01 * np.linalg.norm(learnt):
-            raise BadInput(
+            raise UserError(
                 f"data/text/{name}.parquet: not the vectors that encoder {name} gives on this machine, so its "
-                f"weights have changed since; delete scratch/text, run `dvc repro --force encode`, then `dvc repro`"
+                f"weights have changed since; delete cache/text, run `dvc repro --force encode`, then `dvc repro`"
             )
 
 
-def held_out(study: Study, models: list[str]) -> tuple[Study, np.ndarray]:
+def out_of_fold(study: StudyData, models: list[str]) -> tuple[StudyData, np.ndarray]:
     """Prompts with predictions of a fit that had not seen them (validation's, or leave-one-out ones of train's
     too), in the order of the study; predicted quality [n, m]."""
-    rows = pd.read_parquet("data/predictor/held_out.parquet").set_index("prompt_id")
+    rows = pd.read_parquet("data/predictor/out_of_fold.parquet").set_index("prompt_id")
     held = study.take(np.flatnonzero(np.isin(study.prompt_ids, rows.index)))
     return held, rows.loc[held.prompt_ids, models].to_numpy(np.float64)
 
@@ -62,12 +67,12 @@ def fit_fallback(router: Router, train: PromptBatch, validation: PromptBatch, sh
     """The fallback on the vectors of the router's first encoder.
 
     Raises:
-        BadInput: there is no encoder.
+        UserError: there is no encoder.
     """
     if not router.encoders:
-        raise BadInput(
+        raise UserError(
             "params.yaml: policy.fallback needs a text encoder to tell unlike prompts by, and there is none; "
-            "choose text=minilm, or set policy.fallback to null"
+            "choose text_encoder=minilm, or set policy.fallback to null"
         )
     name = next(iter(router.encoders))
     width = router.sentence_width(name)
@@ -102,11 +107,11 @@ def main() -> str:
     policy = Settings.read(params["policy"], "params.yaml: policy")
     fitted = read_json("data/predictor/quality.json")
     models, quality = fitted["models"], Quality(**fitted["quality"])
-    encoders = params["text"]["encoders"]
+    encoders = params["text_encoder"]
     study, side = load_study("data", models, list(study_scorers(params)), list(encoders))
     validation = study.take(np.flatnonzero(side == "validation"))
     if not len(validation):
-        raise BadInput(
+        raise UserError(
             "data/split.parquet: no validation prompt to choose knobs on; give it a share with -S split.shares"
         )
     train = study.take(np.flatnonzero(side == "train"))
@@ -114,7 +119,7 @@ def main() -> str:
 
     facts = study_models(params)
     if lost := [name for name in models if name not in facts]:
-        raise BadInput(
+        raise UserError(
             f"params.yaml: the predictor was trained for {', '.join(lost)} too, which the study lacks; "
             f"run `dvc repro` so that it is trained again"
         )
@@ -128,9 +133,9 @@ def main() -> str:
     try:
         cost = build(params["cost"], "cost")(profiles)
     except ValueError as error:
-        raise BadInput(f"params.yaml: {error}") from error
+        raise UserError(f"params.yaml: {error}") from error
     predictor = load_predictor("data/predictor")
-    held, predicted = held_out(study, models)
+    held, predicted = out_of_fold(study, models)
     true = quality.of(held.raw)
     calibrations = {
         name: {target: choose(name, predicted, true, cost, target) for target in TARGETS} for name in KNOBS

@@ -4,10 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages.records import Performance
-from stages.runtime import run_stage
-from stages.scorers.comparison import compare_models
-from stages.store import read_table, write_json
+from promptroute.core.rows import Performance
+from promptroute.evaluation.comparison import compare_models
+from promptroute.io.files import write_json
+from promptroute.io.tables import read_table
+from promptroute.runtime.stage import run_stage
 
 
 def compare(performance: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Describe the published prompt sets: `prompt_sets` → metrics/prompts.json (CEMS, Table 1)."""
 
-from stages.prompts import describe
-from stages.runtime import build, load_params, run_stage
-from stages.store import write_json
+from promptroute.io.files import write_json
+from promptroute.prompts.statistics import describe
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.records import BadInput, Prompt
-from stages.runtime import build, load_params, pick_device, run_stage
-from stages.scorers import PixelScorer
-from stages.scorers.scoring import drawn, kept_scores, over_images, write_scores
-from stages.store import atomic_path, read_table, scratch, sha256, write_embeddings
-from stages.store.images import link_or_copy, read_shard, shard_paths, write_image_embeddings
+from promptroute.core.errors import UserError
+from promptroute.core.rows import Prompt
+from promptroute.io.cache import cache_path
+from promptroute.io.embeddings import write_embeddings, write_image_embeddings
+from promptroute.io.files import atomic_path, sha256
+from promptroute.io.images import link_or_copy, read_shard, shard_paths
+from promptroute.io.tables import read_table
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
+from promptroute.scorers.base import PixelScorer
+from promptroute.scorers.run import drawn, kept_scores, over_images, write_scores
 
 
 def embed_prompts(folder: Path, encoders: dict[str, Any]) -> str:
@@ -25,7 +31,7 @@ def embed_prompts(folder: Path, encoders: dict[str, Any]) -> str:
     unique = sorted(set(texts))
     where = {text: row for row, text in enumerate(unique)}
     for name, encoder in encoders.items():
-        kept = scratch("prompt_embeddings", encoder.fingerprint_parts, encoder.device, ids, texts)
+        kept = cache_path("prompt_embeddings", encoder.fingerprint_parts, encoder.device, ids, texts)
         if not kept.exists():
             size = encoder.batch_size
             rows = np.concatenate(
@@ -45,7 +51,7 @@ def pixel_scorers(scorers: dict[str, Any], device: str) -> list[PixelScorer]:
         try:
             scorer = build(settings["scorer"], f"scorers.{name}.scorer", device=device)
             _ = scorer.fingerprint_parts
-        except BadInput:
+        except UserError:
             continue
         found.append(scorer)
     return found
@@ -54,10 +60,10 @@ def pixel_scorers(scorers: dict[str, Any], device: str) -> list[PixelScorer]:
 def embed_images(
     folder: Path, encoders: dict[str, Any], paths: Sequence[Path], scorers: Sequence[PixelScorer]
 ) -> str:
-    """Embed every image of a model. A shard that was embedded before is taken from the scratch area.
+    """Embed every image of a model. A shard that was embedded before is taken from the cache.
 
     While the pictures are decoded, the scorers that look at pixels see them too: their scores wait in the
-    scratch area for the score stages, which would decode every picture again.
+    cache for the score stages, which would decode every picture again.
     """
     from tqdm import tqdm
 
@@ -66,7 +72,7 @@ def embed_images(
         (folder / name).mkdir()
     for path in tqdm(paths, desc="embed", unit="shard"):
         kept = {
-            name: scratch("embeddings", encoder.fingerprint_parts, encoder.device, sha256(path))
+            name: cache_path("embeddings", encoder.fingerprint_parts, encoder.device, sha256(path))
             for name, encoder in encoders.items()
         }
         new = {name: encoders[name] for name, place in kept.items() if not place.exists()}
@@ -94,7 +100,8 @@ def main() -> str:
     params = load_params()
     device = pick_device(**params["compute"])
     encoders = {
-        name: build(config, f"encoders.{name}", device=device) for name, config in params["encoders"].items()
+        name: build(config, f"image_encoder.{name}", device=device)
+        for name, config in params["image_encoder"].items()
     }
     with atomic_path(f"data/embeddings/{model}" if model else "data/prompt_embeddings") as folder:
         folder.mkdir()

@@ -1,11 +1,16 @@
-"""Embed the prompts with every text encoder: `text.encoders` → data/text/ENCODER.parquet."""
+"""Embed the prompts with every text encoder: `text_encoder` → data/text/ENCODER.parquet."""
 
 import shutil
 
-from stages.records import Prompt
-from stages.runtime import build, load_params, pick_device, run_stage
-from stages.store import atomic_path, read_table, scratch, write_embeddings
-from stages.text import encode_all
+from promptroute.core.rows import Prompt
+from promptroute.encoders.base import encode_all
+from promptroute.io.cache import cache_path
+from promptroute.io.embeddings import write_embeddings
+from promptroute.io.files import atomic_path
+from promptroute.io.tables import read_table
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
@@ -15,11 +20,11 @@ def main() -> str:
     done = []
     with atomic_path("data/text") as folder:
         folder.mkdir()
-        for name, config in params["text"]["encoders"].items():
+        for name, config in params["text_encoder"].items():
             # Kept outside the stage's output too: a set of encoders that gains one embeds with that one only.
-            kept = scratch("text", config, list(prompts["prompt_id"]), list(prompts["prompt"]), device)
+            kept = cache_path("text", config, list(prompts["prompt_id"]), list(prompts["prompt"]), device)
             if not kept.exists():
-                encoder = build(config, f"text.encoders.{name}", device=device)
+                encoder = build(config, f"text_encoder.{name}", device=device)
                 write_embeddings(
                     kept, list(prompts["prompt_id"]), encode_all(encoder, list(prompts["prompt"]))
                 )

@@ -16,15 +16,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.published_tables import check_same_prompts
-from stages.records import BadInput, Scorer
-from stages.router import Router
-from stages.routing import metrics, policies
-from stages.routing.evaluation import evaluate, frontier_points, strategy_rows
-from stages.routing.guarantees import coverage
-from stages.runtime import build, load_params, run_stage, study_scorers
-from stages.store import Study, atomic_path, join, load_study, read_json, write_json
-from stages.table import performance
+from promptroute.core.errors import UserError
+from promptroute.core.performance import performance
+from promptroute.core.rows import Scorer
+from promptroute.core.study import StudyData
+from promptroute.evaluation import metrics
+from promptroute.evaluation.evaluation import evaluate, frontier_points, strategy_rows
+from promptroute.io.files import atomic_path, read_json, write_json
+from promptroute.io.published import check_same_prompts
+from promptroute.io.study import join, load_study
+from promptroute.router.router import Router
+from promptroute.routing import policies
+from promptroute.routing.guarantees import coverage
+from promptroute.runtime.params import build, load_params, study_scorers
+from promptroute.runtime.stage import run_stage
 
 STUDY_RESULT = Path("metrics/evaluate.json")
 
@@ -52,7 +57,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def read_published(folder: Path, published: dict[str, Any], router: Router) -> Study:
+def read_published(folder: Path, published: dict[str, Any], router: Router) -> StudyData:
     """Read another performance table of the published layout, for a trained router.
 
     Args:
@@ -61,11 +66,11 @@ def read_published(folder: Path, published: dict[str, Any], router: Router) -> S
         router: whose models and encoders are wanted.
 
     Raises:
-        BadInput: the router has a model that the section doesn't name, or a file is missing or bad.
+        UserError: the router has a model that the section doesn't name, or a file is missing or bad.
     """
     lost = [name for name in router.names if name not in published["models"]]
     if lost:
-        raise BadInput(
+        raise UserError(
             f"params.yaml: published.models lacks {lost}, which the router chooses from; use published=cems"
         )
     table = build(published["table"], "published.table").at(folder)
@@ -77,19 +82,19 @@ def read_published(folder: Path, published: dict[str, Any], router: Router) -> S
             check_same_prompts(read, prompts, whole=True)
             rows.append(performance(read.scores, model, scorer))
     if prompts is None:
-        raise BadInput("params.yaml: published.scorers is empty; use published=cems")
+        raise UserError("params.yaml: published.scorers is empty; use published=cems")
     study = join(prompts, pd.concat(rows), {}, router.names, list(published["scorers"]))
     return replace(study, batch=router.batch(study.batch.texts))
 
 
-def decide(router: Router, study: Study) -> tuple[np.ndarray, np.ndarray]:
+def decide(router: Router, study: StudyData) -> tuple[np.ndarray, np.ndarray]:
     """What a router predicts for a study's n prompts, [n, m], and which column it chooses for each, [n]."""
     predicted = router.predict(study.batch)
     return predicted, router.choose(predicted, unlike=router.unlike(study.batch))
 
 
 def measure(
-    router: Router, study: Study, predicted: np.ndarray, decided: np.ndarray, resamples: int, seed: int
+    router: Router, study: StudyData, predicted: np.ndarray, decided: np.ndarray, resamples: int, seed: int
 ) -> dict[str, Any]:
     """Everything measured of a router's predictions [n, m] and choices [n]: all prompts, then each set by itself."""
     true, cost = router.quality.of(study.raw), router.cost
@@ -134,7 +139,7 @@ def promised(router: Router, true: np.ndarray, decided: np.ndarray) -> dict[str,
     }
 
 
-def without_choice(router: Router, study: Study) -> dict[str, Any]:
+def without_choice(router: Router, study: StudyData) -> dict[str, Any]:
     """Oracle and single models over every prompt of a study: nothing here is predicted."""
     true, cost = router.quality.of(study.raw), router.cost
     chosen = {"oracle": policies.best_predicted(true, cost)}
@@ -187,7 +192,7 @@ def cost_table(result: dict[str, Any], labels: dict[str, str]) -> str:
             "frontier on these prompts: cost at the best single model's quality "
             + _interval(frontier["iso_quality_cost"], "+.1%"),
             "                           share of the way to the oracle at no more cost "
-            + _interval(frontier["share_to_oracle"], ".1%"),
+            + _interval(frontier["oracle_gap_closed"], ".1%"),
         ]
     )
 
@@ -213,7 +218,7 @@ def main() -> str:
     params = load_params()
     resamples = params["evaluate"]["resamples"]
     if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 0:
-        raise BadInput(
+        raise UserError(
             f"params.yaml: evaluate.resamples is {resamples!r}; give a whole number, 0 for no intervals"
         )
     router = Router.load(options.router)
@@ -227,7 +232,7 @@ def main() -> str:
         whole, side = load_study("data", router.names, scores, list(router.encoders))
         study = whole.take(np.flatnonzero(side == "test"))
         if not len(study):
-            raise BadInput(
+            raise UserError(
                 "data/split.parquet: no test prompt; give the test split a share with -S split.shares"
             )
         predicted, decided = decide(router, study)
@@ -243,7 +248,7 @@ def main() -> str:
 
 
 def write_plots(
-    folder: Path, router: Router, study: Study, predicted: np.ndarray, decided: np.ndarray
+    folder: Path, router: Router, study: StudyData, predicted: np.ndarray, decided: np.ndarray
 ) -> None:
     """Data of the plots, as CSV: what DVC compares across commits, and what the report draws."""
     true, cost = router.quality.of(study.raw), router.cost

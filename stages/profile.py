@@ -2,10 +2,13 @@
 
 import sys
 
-from stages.generators.profiling import profile
-from stages.records import Prompt
-from stages.runtime import build, load_params, pick_device, run_stage
-from stages.store import read_table, write_json
+from promptroute.core.rows import Prompt
+from promptroute.generators.profiling import profile
+from promptroute.io.files import write_json
+from promptroute.io.tables import read_table
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:

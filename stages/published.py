@@ -2,10 +2,11 @@
 
 import argparse
 
-from stages.published_tables import check_same_prompts
-from stages.records import Prompt, Score, Scorer
-from stages.runtime import build, load_params, run_stage
-from stages.store import read_table, write_table
+from promptroute.core.rows import Prompt, Score, Scorer
+from promptroute.io.published import check_same_prompts
+from promptroute.io.tables import read_table, write_table
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:

@@ -8,10 +8,16 @@ The page needs nothing beside it: send it to anybody, open it anywhere.
 from pathlib import Path
 from typing import Any
 
-from stages.pictures import load_drawn, page, paint, pick, read_result
-from stages.records import Performance, Prompt
-from stages.runtime import load_params, run_stage, study_scorers
-from stages.store import atomic_path, read_table
+from promptroute.core.rows import Performance, Prompt
+from promptroute.io.files import atomic_path
+from promptroute.io.tables import read_table
+from promptroute.report.examples import pick
+from promptroute.report.figures import paint
+from promptroute.report.images import load_drawn
+from promptroute.report.page import page
+from promptroute.report.result import read_result
+from promptroute.runtime.params import load_params, study_scorers
+from promptroute.runtime.stage import run_stage
 
 METRICS, REPORT = Path("metrics"), Path("report")
 

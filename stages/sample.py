@@ -1,9 +1,10 @@
 """Sample the study's prompts: `prompts` (sources, how many) → data/prompts.parquet."""
 
-from stages.prompts import sample
-from stages.records import Prompt
-from stages.runtime import build, load_params, run_stage
-from stages.store import write_table
+from promptroute.core.rows import Prompt
+from promptroute.io.tables import write_table
+from promptroute.prompts.sampling import sample
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:

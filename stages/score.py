@@ -6,16 +6,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.records import BadInput, Prompt, Score, Scorer
-from stages.runtime import build, load_params, pick_device, run_stage
-from stages.scorers import EmbeddingScorer, PixelScorer
-from stages.scorers.scoring import SCORE_KEY, drawn, kept_scores, over_images, score_rows, write_scores
-from stages.store import read_embeddings, read_table, write_table
+from promptroute.core.errors import UserError
+from promptroute.core.rows import Prompt, Score, Scorer
+from promptroute.io.embeddings import read_embeddings
+from promptroute.io.tables import read_table, write_table
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
+from promptroute.scorers.base import EmbeddingScorer, PixelScorer
+from promptroute.scorers.run import SCORE_KEY, drawn, kept_scores, over_images, score_rows, write_scores
 
 
 def from_pixels(scorer: PixelScorer, model: str) -> pd.DataFrame:
-    """`Score` rows, one an image. A shard that was scored before is taken from the scratch area."""
-    from stages.store.images import read_shard, shard_paths
+    """`Score` rows, one an image. A shard that was scored before is taken from the cache."""
+    from promptroute.io.images import read_shard, shard_paths
 
     parts = []
     for path in shard_paths(f"data/images/{model}"):
@@ -30,7 +34,7 @@ def from_pixels(scorer: PixelScorer, model: str) -> pd.DataFrame:
 
 def from_embeddings(scorer: EmbeddingScorer, model: str) -> pd.DataFrame:
     """`Score` rows, one an image, or one a prompt where the score is over all its images."""
-    from stages.store.images import read_image_embeddings
+    from promptroute.io.embeddings import read_image_embeddings
 
     ids, seeds, images = read_image_embeddings(f"data/embeddings/{model}/{scorer.encoder}")
     prompts = read_table("data/prompts.parquet", Prompt)["prompt_id"]
@@ -42,7 +46,7 @@ def from_embeddings(scorer: EmbeddingScorer, model: str) -> pd.DataFrame:
         ("data/prompt_embeddings was made of other prompts", texts.index, prompts),
     ):
         if lost := set(needed) - set(known):
-            raise BadInput(f"{where} than data/prompts.parquet holds, as {min(lost)}; run `dvc repro`")
+            raise UserError(f"{where} than data/prompts.parquet holds, as {min(lost)}; run `dvc repro`")
     groups = pd.Series(np.arange(len(prompts)), index=prompts).reindex(ids)
     of = groups.to_numpy(np.int64)
     scores = scorer.score(images, np.stack(list(texts.reindex(prompts))), of)
@@ -67,7 +71,7 @@ def main() -> str:
     outside = ~scores["score"].between(about.low, about.high)
     if outside.any():
         row = scores[outside.to_numpy()].iloc[0]
-        raise BadInput(
+        raise UserError(
             f"scorers.{name}: the score of prompt {row['prompt_id']} is {row['score']}, outside of the declared "
             f"{about.low} to {about.high}; correct low and high, or the scorer"
         )

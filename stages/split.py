@@ -1,8 +1,9 @@
 """Split the prompts: `split` → data/split.parquet, train : validation : test."""
 
-from stages.records import SPLITS, Prompt, SplitRow
-from stages.runtime import build, load_params, run_stage
-from stages.store import read_table, write_table
+from promptroute.core.rows import SPLITS, Prompt, SplitRow
+from promptroute.io.tables import read_table, write_table
+from promptroute.runtime.params import build, load_params
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:

@@ -5,35 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.records import BadInput, Performance, Score
-from stages.runtime import load_params, run_stage, study_models, study_scorers
-from stages.store import read_table, write_json, write_table
-
-
-def performance(scores: pd.DataFrame, model: str, scorer: str) -> pd.DataFrame:
-    """`Performance` rows of one model and score from its `Score` rows: the mean over each prompt's images.
-
-    The standard deviation (n - 1) is over single images, so it stays null where only their mean is known.
-    """
-    groups = scores.groupby("prompt_id", sort=False)
-    rows = groups.agg(mean=("score", "mean"), n=("images", "sum"), seconds=("seconds", "mean"))
-    single = groups["images"].max() == 1
-    rows["std"] = groups["score"].std().where(single)
-    return rows.reset_index().assign(model=model, score=scorer)
-
-
-def complete(rows: pd.DataFrame, columns: int) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the prompts that every model has every score of; models are compared on nothing else.
-
-    Args:
-        rows: `Performance` rows.
-        columns: how many a complete prompt has: models times scores.
-
-    Returns:
-        The rows of complete prompts, and the ids of the others, sorted.
-    """
-    whole = rows.groupby("prompt_id")["score"].transform("size") == columns
-    return rows[whole].reset_index(drop=True), sorted(rows.loc[~whole, "prompt_id"].unique())
+from promptroute.core.errors import UserError
+from promptroute.core.performance import complete, performance
+from promptroute.core.rows import Performance, Score
+from promptroute.io.files import write_json
+from promptroute.io.tables import read_table, write_table
+from promptroute.runtime.params import load_params, study_models, study_scorers
+from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
@@ -50,14 +28,14 @@ def main() -> str:
             if about := scores.attrs.get("sources"):
                 sources[f"{scorer}/{model}"] = json.loads(about)
     if not tables:
-        raise BadInput(
+        raise UserError(
             f"params.yaml: {len(models)} models and {len(scorers)} scores, so there is nothing to "
             f"gather; choose published=cems, or models and scorers of your own"
         )
     every = pd.concat(tables, ignore_index=True)
     rows, left_out = complete(every, len(tables))
     if rows.empty:
-        raise BadInput(
+        raise UserError(
             f"data/scores: no prompt has a score of every model ({len(left_out)} prompts lack one, as "
             f"{left_out[0]}); see the reasons in data/images, as `dvc repro` prints them"
         )

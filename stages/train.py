@@ -5,18 +5,23 @@ import time
 import numpy as np
 import pandas as pd
 
-from stages.predictors import Predictor, save_predictor
-from stages.routing.quality import fit_quality
-from stages.runtime import build, load_params, pick_device, run_stage, study_models, study_scorers
-from stages.store import Study, atomic_path, load_study, write_json
+from promptroute.core.study import StudyData
+from promptroute.io.files import atomic_path, write_json
+from promptroute.io.study import load_study
+from promptroute.predictors.base import Predictor
+from promptroute.predictors.folder import save_predictor
+from promptroute.routing.quality import fit_quality
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import build, load_params, study_models, study_scorers
+from promptroute.runtime.stage import run_stage
 
 
-def held_out(predictor: Predictor, train: Study, validation: Study) -> pd.DataFrame:
+def out_of_fold(predictor: Predictor, train: StudyData, validation: StudyData) -> pd.DataFrame:
     """Predictions that no knob chosen on them is flattered by: a row per prompt_id, a column per model."""
-    if predictor.held_out is None:
+    if predictor.out_of_fold is None:
         ids, quality = validation.prompt_ids, predictor.predict(validation.batch)
     else:
-        ids, quality = np.concatenate([train.prompt_ids, validation.prompt_ids]), predictor.held_out
+        ids, quality = np.concatenate([train.prompt_ids, validation.prompt_ids]), predictor.out_of_fold
     return pd.DataFrame(quality, columns=list(validation.models)).assign(prompt_id=ids)
 
 
@@ -24,7 +29,7 @@ def main() -> str:
     params = load_params()
     pick_device(**params["compute"])
     models, scorers = list(study_models(params)), study_scorers(params)
-    study, side = load_study("data", models, list(scorers), list(params["text"]["encoders"]))
+    study, side = load_study("data", models, list(scorers), list(params["text_encoder"]))
     train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
 
     directions = {name: scorer["higher_is_better"] for name, scorer in scorers.items()}
@@ -37,7 +42,7 @@ def main() -> str:
     with atomic_path("data/predictor") as folder:
         save_predictor(predictor, folder)
         write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
-        held_out(predictor, train, validation).to_parquet(folder / "held_out.parquet", index=False)
+        out_of_fold(predictor, train, validation).to_parquet(folder / "out_of_fold.parquet", index=False)
     return f"train: {params['predictor']['_target_'].rsplit('.', 1)[-1]} on {len(train)} prompts in {seconds:.1f} s"
 
 

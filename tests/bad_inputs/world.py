@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.records import BadInput
-from stages.runtime.compose import compose
+from promptroute.core.errors import UserError
+from promptroute.runtime.compose import compose
 from tests.stages.small import BASE as STUDY
 from tests.stages.small import path_of, run
 
@@ -136,17 +136,17 @@ def drawing(**generator: Any) -> Break:
             save("sd", folder / "sd")
         given = {"model": "sd", "steps": 1, "guidance": 1.0, **generator}
         encoder = {
-            "_target_": "stages.scorers.OpenClip",
+            "_target_": "promptroute.encoders.open_clip.OpenClip",
             "model": "ViT-B-32",
             "pretrained": "openai",
             "revision": "0" * 40,
         }
-        nima = {"_target_": "stages.scorers.Nima", "weights": "nima.hdf5"}
+        nima = {"_target_": "promptroute.scorers.nima.Nima", "weights": "nima.hdf5"}
         params = {
-            "models": {"m": {"label": "m", "generator": {"_target_": "stages.generators.DiffusersModel", **given}}},
-            "draw": {"seeds": [0], "shard_prompts": 2, "max_failed": 0.0},
+            "models": {"m": {"label": "m", "generator": {"_target_": "promptroute.generators.diffusers.DiffusersModel", **given}}},
+            "generation": {"seeds": [0], "shard_prompts": 2, "max_failed": 0.0},
             "compute": {"device": "cpu", "threads": 1},
-            "encoders": {"clip": encoder},
+            "image_encoder": {"clip": encoder},
             "scorers": {"nima": {"label": "NIMA", "higher_is_better": True, "low": 1.0, "high": 10.0, "scorer": nima}},
         }  # fmt: skip
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -200,7 +200,7 @@ def provoke(case: Case, folder: Path) -> str:
             overrides += [f"published.table.source.address={address}"]
             environment["PROMPTROUTE_CEMS"] = ""
         if stage == "compose":
-            with pytest.raises(BadInput) as caught:
+            with pytest.raises(UserError) as caught:
                 compose(folder / "params.yaml", arguments)
             return str(caught.value)
         if (folder / "params.yaml").is_file() and overrides:

@@ -12,13 +12,13 @@ from tests.stages.small import table, write_published
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder where a benchmark runs; results go to its results/, and what is kept to its scratch/."""
+    """The folder where a benchmark runs; results go to its results/, and what is kept to its cache/."""
     write_published(tmp_path / "cems", table(240))
     monkeypatch.setenv("PROMPTROUTE_CEMS", str(tmp_path / "cems"))
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     # tf-idf for the predictors; for novelty, vectors that tell the prompt sets apart.
-    monkeypatch.setattr(study, "text_of", lambda predictor: "tfidf")
+    monkeypatch.setattr(study, "text_of", lambda predictor: "none")
     for module in (routers, shift, guarantee, budget, scores):
         monkeypatch.setattr(module, "CSV", tmp_path / "results" / f"{module.__name__}.csv")
     monkeypatch.setattr(routers, "PAIRED", tmp_path / "results" / "paired.csv")
@@ -37,8 +37,8 @@ def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = study.with_text
 
-    def with_text(option: str) -> study.Study:
-        found = real("tfidf")
+    def with_text(option: str) -> study.StudyData:
+        found = real("none")
         _, which = np.unique(found.sets, return_inverse=True)
         noise = np.random.default_rng(0).normal(0, 0.1, (len(found), 3))
         rows = (np.eye(3)[which] + noise).astype(np.float32)

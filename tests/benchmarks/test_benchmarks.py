@@ -9,9 +9,10 @@ import pytest
 from benchmarks import __main__ as listing
 from benchmarks import budget, consistency, guarantee, routers, scores, shards, shift
 from benchmarks import study as S
-from stages.records import BadInput
-from stages.routing import metrics, policies
-from stages.routing.calibrate import choose
+from promptroute.core.errors import UserError
+from promptroute.evaluation import metrics
+from promptroute.routing import policies
+from promptroute.routing.calibrate import choose
 
 KNN = ["--predictors", "mean,knn", "--scores", "nima", "--seeds", "0,1", "--against", "knn"]
 
@@ -36,8 +37,8 @@ def test_router_rows_are_what_they_say(small: Path) -> None:
     assert row["iso_quality_cost"] == pytest.approx(
         metrics.iso_quality_cost(kept["test"], true, cost), rel=1e-5, nan_ok=True
     )
-    assert row["share_to_oracle"] == pytest.approx(
-        metrics.share_to_oracle(kept["test"], true, cost), rel=1e-5
+    assert row["oracle_gap_closed"] == pytest.approx(
+        metrics.oracle_gap_closed(kept["test"], true, cost), rel=1e-5
     )
     knob = choose("cost_aware", kept["validation"], quality[side["validation"]], cost, "quality")
     choice = knob.decide(kept["test"], cost)
@@ -195,5 +196,5 @@ def test_tables_are_written_between_their_marks(small: Path, monkeypatch: pytest
     listing.main(["write"])
     assert page.read_text(encoding="utf-8") == expected
     page.write_text("<!-- benchmarks.nonsense -->\n<!-- end -->\n")
-    with pytest.raises(BadInput, match=r"README\.md: 'nonsense' is no table; known: routers"):
+    with pytest.raises(UserError, match=r"README\.md: 'nonsense' is no table; known: routers"):
         listing.main(["write"])

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from benchmarks import consistency, drawing, growth, machine, shards
-from stages.generators.drawing import to_png
-from stages.records import BadInput
-from stages.records.image import Image as Row
-from stages.scorers.consistency import semantic_consistency
-from stages.store.images import read_images, write_shard
+from promptroute.core.errors import UserError
+from promptroute.core.image import Image as Row
+from promptroute.generators.run import to_png
+from promptroute.io.images import read_images, write_shard
+from promptroute.scorers.consistency import semantic_consistency
 
 PLACE = {"machine": "a processor, 1 thread", "cores": 2, "load": 0.5, "nice": 0}
 
@@ -69,7 +69,7 @@ def test_files_are_compared_with_rows(tmp_path: Path) -> None:
     found = drawing.compared(tmp_path, tmp_path / "s.parquet")
     assert (found["pixels"], found["differ"], found["alike"]) == (48, 1, 2) and found["largest"] > 100
     write_shard(tmp_path / "s.parquet", [Row("P1", "a", "m", 0, "failed", "is broken", None, None, None)])
-    with pytest.raises(BadInput, match="the image of 'a' with seed 0 is broken"):
+    with pytest.raises(UserError, match="the image of 'a' with seed 0 is broken"):
         drawing.compared(tmp_path, tmp_path / "s.parquet")
 
 
@@ -79,7 +79,7 @@ def test_rounds_share_no_prompt() -> None:
     assert [image.seed for image in rounds[0]] == [0, 7] * 5
     texts = [{image.prompt for image in one} for one in rounds]
     assert all(len(own) == 5 for own in texts) and len(set.union(*texts)) == 15
-    with pytest.raises(BadInput, match=r"--prompts 1000 --rounds 2: .* 3000 prompts"):
+    with pytest.raises(UserError, match=r"--prompts 1000 --rounds 2: .* 3000 prompts"):
         drawing.rounds_of(1000, 2, [0])
 
 
@@ -142,7 +142,7 @@ def test_growth_is_shown_beside_everything() -> None:
 
 
 def test_a_model_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--model sd15: not one of the small world's: mini-unet"):
+    with pytest.raises(UserError, match="--model sd15: not one of the small world's: mini-unet"):
         growth.Copy(tmp_path, "sd15")
 
 

@@ -10,9 +10,9 @@ import pytest
 from benchmarks import paper_models
 from benchmarks.architectures import HUB, SD21, Architecture, Part, architecture_of
 from benchmarks.counting import count, network
-from stages.generators import DiffusersModel
-from stages.generators.profiling import count_gflops
-from stages.records import BadInput
+from promptroute.core.errors import UserError
+from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.profiling import count_gflops
 from tests.generators.tiny import PIPELINES, SIDE, save
 
 
@@ -80,7 +80,7 @@ def test_swapped_parts_and_schedulers_are_those_of_the_configuration() -> None:
     )
     steps = paper_models.models("steps")["sd21-steps10"]["generator"]
     assert architecture_of(steps).scheduler == "DPMSolverMultistepScheduler"
-    with pytest.raises(BadInput, match=r"some/model: its architecture is not written down"):
+    with pytest.raises(UserError, match=r"some/model: its architecture is not written down"):
         architecture_of({**steps, "model": "some/model"})
 
 
@@ -139,7 +139,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPa
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadInput, match=r"compute.device=cuda:99: can't be used"):
+    with pytest.raises(UserError, match=r"compute.device=cuda:99: can't be used"):
         paper_models.main(["--measure", "--device", "cuda:99"])
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from benchmarks import study as S
-from stages.predictors import Mean
-from stages.predictors.predictor import Validation
-from stages.records.batch import PromptBatch
-from stages.runtime.compose import ROOT
+from promptroute.core.batch import PromptBatch
+from promptroute.predictors.base import Validation
+from promptroute.predictors.mean import Mean
+from promptroute.runtime.compose import ROOT
 from tests.stages.small import run_chain, table
 
 
@@ -24,7 +24,7 @@ def test_the_study_is_the_pipelines_own(small: Path) -> None:
     split = pd.read_parquet(chain / "data" / "split.parquet").set_index("prompt_id")["split"]
     for name, index in S.sides(3).items():
         assert set(read.study.prompt_ids[index]) == set(split.index[split == name])
-    from stages.router import Router
+    from promptroute.router.router import Router
 
     router = Router.load(chain / "data" / "router")
     np.testing.assert_array_equal(router.cost, read.cost)
@@ -63,7 +63,7 @@ def test_one_that_learns_from_validation_is_judged_on_what_it_held_out(
         def _fit(self, prompts: PromptBatch, quality: np.ndarray, validation: Validation) -> None:
             assert validation is not None
             super()._fit(prompts, quality, validation)
-            self.held_out = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
+            self.out_of_fold = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
 
     build = S.build
     monkeypatch.setattr(
@@ -90,8 +90,8 @@ def test_leaving_out_a_set_leaves_it_out_of_all_but_test(small: Path) -> None:
 def test_only_a_change_that_can_matter_makes_other_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = tmp_path / "stages" / "predictors"
-    shutil.copytree(ROOT / "stages" / "predictors", room)
+    room = tmp_path / "promptroute" / "predictors"
+    shutil.copytree(ROOT / "promptroute" / "predictors", room)
     monkeypatch.setattr(S, "ROOT", tmp_path)
     knn, mean = S.settings("predictor=knn")["predictor"], S.settings("predictor=mean")["predictor"]
     before = S.code_of(knn), S.code_of(mean)
@@ -112,8 +112,8 @@ def test_only_a_change_that_can_matter_makes_other_code(
 
 
 def test_an_ensemble_depends_on_its_members_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = tmp_path / "stages" / "predictors"
-    shutil.copytree(ROOT / "stages" / "predictors", room)
+    room = tmp_path / "promptroute" / "predictors"
+    shutil.copytree(ROOT / "promptroute" / "predictors", room)
     monkeypatch.setattr(S, "ROOT", tmp_path)
     section = S.settings("predictor=ensemble")["predictor"]
     before = S.code_of(section)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.runtime import build, load_params, study_scorers
+from promptroute.runtime.params import build, load_params, study_scorers
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -25,7 +25,7 @@ BLANKS = {
     "model/diffusers": ["model.generator.model=my_model"],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }
-BEFORE = {"predictor/kernel": ["+text=minilm"], "cost/measured": ["+models=none"]}
+BEFORE = {"predictor/kernel": ["+text_encoder=minilm"], "cost/measured": ["+models=none"]}
 """Groups that an option reaches into, which conf/config.yaml names before it."""
 Compose = Callable[..., dict[str, Any]]
 
@@ -73,7 +73,7 @@ def test_every_file_is_one_of_a_group() -> None:
 
 @pytest.fixture(scope="module")
 def default() -> dict[str, Any]:
-    """The default study, as committed (a test of stages.runtime holds it equal to conf/)."""
+    """The default study, as committed (a test of promptroute.runtime holds it equal to conf/)."""
     values = yaml.safe_load((CONF.parent / "params.yaml").read_text())
     assert isinstance(values, dict)
     return values
@@ -100,7 +100,7 @@ def test_every_option_of_a_study_composes_into_good_parameters(
     if option.parent != Path("experiment"):
         changed = {key for key in params if params[key] != default[key]}
         # The default predictor brought its own encoder, which another one leaves.
-        changed -= {"text"} if option.parent == Path("predictor") else set()
+        changed -= {"text_encoder"} if option.parent == Path("predictor") else set()
         # Models say what a reader must know of them; fresh costs name the models that are timed for them.
         changed -= {Path("models"): {"about"}, Path("cost"): {"profiled"}}.get(option.parent, set())
         assert len(changed) <= 1, f"one group changes one section, but {option} changes {changed}"

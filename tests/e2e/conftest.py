@@ -63,7 +63,7 @@ def choose_study(folder: Path, experiment: str, *overrides: str) -> None:
     before = config.read_text()
     config.write_text(re.sub(r"- experiment: \w+", f"- experiment: {experiment}", before))
     for command in (
-        [sys.executable, "-m", "stages.runtime.compose", *overrides],
+        [sys.executable, "-m", "promptroute.runtime.compose", *overrides],
         ["git", "commit", "--quiet", "--all", "--allow-empty", "--message=another default study"],
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)

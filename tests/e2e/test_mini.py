@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.store.images import read_images
+from promptroute.io.images import read_images
 from tests.e2e.conftest import Run, choose_study, git_clone, runner
 from tests.e2e.test_pipeline import changed, ran
 
@@ -21,7 +21,7 @@ PROMPTS = 40
 MODELS = ("mini-unet", "mini-masked", "mini-tiny", "mini-student")
 FEW = (
     f"prompts.n={PROMPTS}",
-    "draw.seeds=[0,1]",
+    "generation.seeds=[0,1]",
     "split.shares=[0.5,0.2,0.3]",
     "evaluate.resamples=50",
     "compute.threads=1",  # tests run side by side, see tests/conftest.py
@@ -50,7 +50,7 @@ def go(mini: Path) -> Run:
 
 
 def compose(go: Run, *overrides: str) -> None:
-    go("python", "-m", "stages.runtime.compose", *FEW, *overrides)
+    go("python", "-m", "promptroute.runtime.compose", *FEW, *overrides)
 
 
 def pending(go: Run) -> set[str]:
@@ -64,7 +64,7 @@ def test_a_model_of_the_default_study_reproduces_its_committed_figures(
     # The cheapest model alone: all four take minutes. Another kind of processor may move the last digits.
     git_clone(tmp_path)
     alone = runner(tmp_path, tmp_path / "no-cems")
-    alone("python", "-m", "stages.runtime.compose", "compute.threads=1")
+    alone("python", "-m", "promptroute.runtime.compose", "compute.threads=1")
     alone("dvc", "repro", "score@nima-mini-student", "score@clip-mini-student")
     committed = json.loads((tmp_path / "metrics" / "evaluate.json").read_text())["all_prompts"]
     for scorer in ("nima", "clip"):
@@ -132,7 +132,7 @@ def test_another_scorer_touches_no_other_scorer_s_stages(mini: Path, go: Run) ->
     compose(
         go,
         "+scorer@scorers.again=clip",
-        "+scorers.again.scorer={_target_:stages.scorers.ClipScore,encoder:clip_mini}",
+        "+scorers.again.scorer={_target_:promptroute.scorers.clip_score.ClipScore,encoder:clip_mini}",
     )
     touched = pending(go)
     assert {f"score@again-{model}" for model in MODELS} <= touched
@@ -153,7 +153,7 @@ def test_another_price_fits_nothing_again(mini: Path, go: Run) -> None:
 
 @pytest.mark.parametrize(
     ("override", "new"),
-    [(f"prompts.n={PROMPTS + 6}", 6 * 2), ("draw.seeds=[0,1,5]", PROMPTS)],
+    [(f"prompts.n={PROMPTS + 6}", 6 * 2), ("generation.seeds=[0,1,5]", PROMPTS)],
     ids=["more prompts", "another seed"],
 )
 def test_growth_draws_what_is_new_alone(mini: Path, go: Run, override: str, new: int) -> None:
@@ -173,7 +173,7 @@ def test_the_gallery_shows_the_images(mini: Path, go: Run) -> None:
 def test_a_lost_image_area_is_drawn_again_alike(mini: Path, go: Run) -> None:
     path = mini / "data" / "images" / "mini-student" / "part-00000.parquet"
     before = path.read_bytes()
-    go("rm", "-r", "scratch/images")
+    go("rm", "-r", "cache/images")
     ran_again = ran(go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout)
     assert ran_again == {"generate@mini-student"} and path.read_bytes() == before
 

@@ -47,7 +47,7 @@ class Fake:
     def load(self) -> None:
         """There is nothing to load."""
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         self.batches.append(list(zip(prompts, seeds, strict=True)))
         return np.stack([self.picture(*item) for item in self.batches[-1]])
 

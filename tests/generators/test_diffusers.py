@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.generators import DiffusersModel, UniformBatches
-from stages.records import BadInput
+from promptroute.core.errors import UserError
+from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.uniform import UniformBatches
 from tests.generators.tiny import LORA, PIPELINES, SIDE, save_lora
 
 Tiny = Callable[[str], Path]
@@ -26,7 +27,7 @@ def plain(folder: Path, name: str, **changes: Any) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     how = PIPELINES[name][1]
 
-    def draw(prompt: str, seed: int, n: int = 1) -> np.ndarray:
+    def generate(prompt: str, seed: int, n: int = 1) -> np.ndarray:
         generators = [torch.Generator("cpu").manual_seed(seed) for _ in range(n)]
         return pipeline(
             prompt,
@@ -39,17 +40,17 @@ def plain(folder: Path, name: str, **changes: Any) -> Any:
             **changes,
         ).images[0]
 
-    return draw
+    return generate
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_one_image_is_what_plain_diffusers_draws_bit_for_bit(tiny: Tiny, name: str) -> None:
-    draw = plain(tiny(name), name)
+    generate = plain(tiny(name), name)
     model = UniformBatches(DiffusersModel(str(tiny(name)), **PIPELINES[name][1]), 1)
-    drawn = model.draw(*zip(*ITEMS, strict=True))
+    drawn = model.generate(*zip(*ITEMS, strict=True))
     assert drawn.shape == (len(ITEMS), SIDE, SIDE, 3) and drawn.dtype == np.float32
     for picture, item in zip(drawn, ITEMS, strict=True):
-        np.testing.assert_array_equal(picture, draw(*item), strict=True)
+        np.testing.assert_array_equal(picture, generate(*item), strict=True)
     # Not by being the same all over: pictures differ by seed and by prompt.
     assert np.abs(drawn[0] - drawn[1]).max() > 0.1 and np.abs(drawn[0] - drawn[3]).max() > 0.1
 
@@ -57,32 +58,32 @@ def test_one_image_is_what_plain_diffusers_draws_bit_for_bit(tiny: Tiny, name: s
 @pytest.mark.parametrize("name", PIPELINES)
 def test_in_batches_of_a_fixed_size_nothing_but_prompt_and_seed_decides(tiny: Tiny, name: str) -> None:
     model = UniformBatches(DiffusersModel(str(tiny(name)), **PIPELINES[name][1]), 4)
-    drawn = model.draw(*zip(*ITEMS, strict=True))
+    drawn = model.generate(*zip(*ITEMS, strict=True))
     assert model.size == 4, "no fall-back was needed"
     order = np.random.default_rng(0).permutation(len(ITEMS))
-    again = model.draw(*zip(*[ITEMS[i] for i in order], strict=True))
+    again = model.generate(*zip(*[ITEMS[i] for i in order], strict=True))
     np.testing.assert_array_equal(again, drawn[order])
     for i, (prompt, seed) in enumerate(ITEMS[:3]):
-        np.testing.assert_array_equal(model.draw([prompt], [seed])[0], drawn[i])
+        np.testing.assert_array_equal(model.generate([prompt], [seed])[0], drawn[i])
     if name != "amused":  # whose own pipeline takes no list of generators
         for picture, item in zip(drawn[:3], ITEMS, strict=False):
             np.testing.assert_array_equal(picture, plain(tiny(name), name)(*item, n=4))
-    singly = DiffusersModel(str(tiny(name)), **PIPELINES[name][1]).draw(["a cat"], [1])
-    np.testing.assert_allclose(model.draw(["a cat"], [1]), singly, atol=1e-3)
+    singly = DiffusersModel(str(tiny(name)), **PIPELINES[name][1]).generate(["a cat"], [1])
+    np.testing.assert_allclose(model.generate(["a cat"], [1]), singly, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_threads_that_draw_at_once_draw_the_same_bits(tiny: Tiny, name: str) -> None:
     model = DiffusersModel(str(tiny(name)), **PIPELINES[name][1])
-    alone = [model.draw([prompt], [seed]) for prompt, seed in ITEMS]
+    alone = [model.generate([prompt], [seed]) for prompt, seed in ITEMS]
     meet = threading.Barrier(3, timeout=60)
 
-    def draw(item: tuple[str, int]) -> np.ndarray:
+    def generate(item: tuple[str, int]) -> np.ndarray:
         meet.wait()  # three at a time, so that nobody draws alone
-        return model.draw([item[0]], [item[1]])
+        return model.generate([item[0]], [item[1]])
 
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(draw, ITEMS))
+        together = list(pool.map(generate, ITEMS))
     np.testing.assert_array_equal(np.concatenate(together), np.concatenate(alone))
     lanes = [pipeline for pipeline, _ in model._lanes._free]
     assert len(lanes) == 3
@@ -99,8 +100,8 @@ def test_text_encoders_run_once_for_each_text(tiny: Tiny) -> None:
     encoders = [model.pipeline.text_encoder, model.pipeline.text_encoder_2]
     for encoder in encoders:
         encoder.forward._forward = counting(encoder.forward._forward, rows)
-    model.draw(["a cat"] * 3 + ["a dog"], [0, 1, 2, 0])
-    model.draw(["a dog", "a dog"], [1, 2])
+    model.generate(["a cat"] * 3 + ["a dog"], [0, 1, 2, 0])
+    model.generate(["a dog", "a dog"], [1, 2])
     assert sum(rows) == 2 * len(encoders)
 
 
@@ -116,8 +117,8 @@ def test_a_negative_prompt_counts(tiny: Tiny) -> None:
     how = PIPELINES["sd"][1]
     with_it = DiffusersModel(str(tiny("sd")), **how, call={"negative_prompt": "blue"})
     expected = plain(tiny("sd"), "sd", negative_prompt="blue")
-    np.testing.assert_array_equal(with_it.draw(["a cat"], [0])[0], expected("a cat", 0))
-    assert with_it.draw(["a cat", "a dog"], [0, 1]).shape == (2, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(with_it.generate(["a cat"], [0])[0], expected("a cat", 0))
+    assert with_it.generate(["a cat", "a dog"], [0, 1]).shape == (2, SIDE, SIDE, 3)
     assert np.abs(expected("a cat", 0) - plain(tiny("sd"), "sd")("a cat", 0)).max() > 1e-3
 
 
@@ -133,7 +134,7 @@ def test_another_decoder_scheduler_and_size_are_configuration(tiny: Tiny) -> Non
         components={"vae": {"class": "AutoencoderTiny", "model": str(tiny("taesd"))}},
         scheduler={"class": "EulerDiscreteScheduler", "timestep_spacing": "trailing"},
     )
-    assert model.draw(["a cat"], [0]).shape == (1, SIDE, SIDE * 2, 3)
+    assert model.generate(["a cat"], [0]).shape == (1, SIDE, SIDE * 2, 3)
     assert isinstance(model.pipeline.vae, AutoencoderTiny)
     assert isinstance(model.pipeline.scheduler, EulerDiscreteScheduler)
     assert model.pipeline.scheduler.config.timestep_spacing == "trailing"
@@ -151,7 +152,7 @@ def test_a_lora_changes_the_picture_by_its_scale(tiny: Tiny, tmp_path: Path) -> 
         DiffusersModel(str(tiny("sd")), **how, lora=lora)
         for lora in (None, {**part, "scale": 0.0}, {**part, "scale": 1.0})
     ]
-    none, off, on = (model.draw(["a cat"], [0]) for model in models)
+    none, off, on = (model.generate(["a cat"], [0]) for model in models)
     np.testing.assert_allclose(off, none, atol=1e-4)
     assert np.abs(on - none).max() > 1e-2
     assert len({str(model.fingerprint_parts) for model in models}) == 3
@@ -191,12 +192,12 @@ def test_pickled_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny("sd"), tmp_path / "copy")
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(BadInput, match=r"can't be loaded on cpu .*safetensors"):
-        DiffusersModel(str(copy), steps=1, guidance=1.0).draw(["x"], [0])
+    with pytest.raises(UserError, match=r"can't be loaded on cpu .*safetensors"):
+        DiffusersModel(str(copy), steps=1, guidance=1.0).generate(["x"], [0])
     for path in copy.rglob("*.safetensors"):
         path.unlink()
-    with pytest.raises(BadInput, match=r"holds no \.safetensors file"):
-        DiffusersModel(str(copy), steps=1, guidance=1.0).draw(["x"], [0])
+    with pytest.raises(UserError, match=r"holds no \.safetensors file"):
+        DiffusersModel(str(copy), steps=1, guidance=1.0).generate(["x"], [0])
 
 
 @pytest.mark.parametrize(
@@ -212,15 +213,17 @@ def test_pickled_weights_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setting_is_one_clear_error(tiny: Tiny, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        DiffusersModel(**{"model": str(tiny("sd")), "steps": 1, "guidance": 1.0, **settings}).draw(["x"], [0])
+    with pytest.raises(UserError, match=message):
+        DiffusersModel(**{"model": str(tiny("sd")), "steps": 1, "guidance": 1.0, **settings}).generate(
+            ["x"], [0]
+        )
 
 
 def test_a_hub_that_cant_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = DiffusersModel("owner/no-such-model", revision="0" * 40, steps=1, guidance=1.0)
-    with pytest.raises(BadInput, match=r"owner/no-such-model can't be loaded on cpu .*check the network"):
-        model.draw(["x"], [0])
+    with pytest.raises(UserError, match=r"owner/no-such-model can't be loaded on cpu .*check the network"):
+        model.generate(["x"], [0])
     assert model.fingerprint_parts["weights"] == {"hub_id": "owner/no-such-model", "revision": "0" * 40}
 
 
@@ -242,13 +245,13 @@ def test_tensors_too_many_can_be_let_pass_but_never_too_few(tiny: Tiny, tmp_path
 
     how, file = PIPELINES["sd"][1], "unet/diffusion_pytorch_model.safetensors"
     more = spoilt(tiny("sd"), tmp_path / "more", file, lambda state: state.update(other=torch.zeros(2)))
-    with pytest.raises(BadInput, match=r"unet of the model .* have other \(1 in all\) too much"):
-        DiffusersModel(str(more), **how).draw(["a cat"], [0])
-    let = DiffusersModel(str(more), **how, extra_keys="ignore").draw(["a cat"], [0])
-    np.testing.assert_array_equal(let, DiffusersModel(str(tiny("sd")), **how).draw(["a cat"], [0]))
+    with pytest.raises(UserError, match=r"unet of the model .* have other \(1 in all\) too much"):
+        DiffusersModel(str(more), **how).generate(["a cat"], [0])
+    let = DiffusersModel(str(more), **how, extra_keys="ignore").generate(["a cat"], [0])
+    np.testing.assert_array_equal(let, DiffusersModel(str(tiny("sd")), **how).generate(["a cat"], [0]))
     less = spoilt(tiny("sd"), tmp_path / "less", file, lambda state: state.pop("conv_in.bias"))
-    with pytest.raises(BadInput, match=r"lack conv_in.bias \(1 in all\) for a UNet2DConditionModel"):
-        DiffusersModel(str(less), **how, extra_keys="ignore").draw(["a cat"], [0])
+    with pytest.raises(UserError, match=r"lack conv_in.bias \(1 in all\) for a UNet2DConditionModel"):
+        DiffusersModel(str(less), **how, extra_keys="ignore").generate(["a cat"], [0])
 
 
 def test_old_checkpoints_with_position_ids_are_whole(tiny: Tiny, tmp_path: Path) -> None:
@@ -262,8 +265,8 @@ def test_old_checkpoints_with_position_ids_are_whole(tiny: Tiny, tmp_path: Path)
         lambda state: state.update({"text_model.embeddings.position_ids": torch.arange(16)[None]}),
     )
     how = PIPELINES["sd"][1]
-    drawn = DiffusersModel(str(old), **how).draw(["a cat"], [0])
-    np.testing.assert_array_equal(drawn, DiffusersModel(str(tiny("sd")), **how).draw(["a cat"], [0]))
+    drawn = DiffusersModel(str(old), **how).generate(["a cat"], [0])
+    np.testing.assert_array_equal(drawn, DiffusersModel(str(tiny("sd")), **how).generate(["a cat"], [0]))
 
 
 def test_a_variant_is_read_of_the_parts_that_have_it(tiny: Tiny, tmp_path: Path) -> None:
@@ -273,17 +276,19 @@ def test_a_variant_is_read_of_the_parts_that_have_it(tiny: Tiny, tmp_path: Path)
     unet = copy / "unet" / "diffusion_pytorch_model.safetensors"
     unet.rename(unet.with_name("diffusion_pytorch_model.fp16.safetensors"))
     how = PIPELINES["sd"][1]
-    drawn = DiffusersModel(str(copy), **how, variant="fp16").draw(["a cat"], [0])
-    np.testing.assert_array_equal(drawn, DiffusersModel(str(tiny("sd")), **how).draw(["a cat"], [0]))
+    drawn = DiffusersModel(str(copy), **how, variant="fp16").generate(["a cat"], [0])
+    np.testing.assert_array_equal(drawn, DiffusersModel(str(tiny("sd")), **how).generate(["a cat"], [0]))
 
 
 def test_a_template_is_put_around_every_prompt(tiny: Tiny) -> None:
     how = PIPELINES["sd"][1]
     framed = DiffusersModel(str(tiny("sd")), **how, template="a hat, {prompt}")
     plainly = DiffusersModel(str(tiny("sd")), **how)
-    np.testing.assert_array_equal(framed.draw(["red {x}"], [3]), plainly.draw(["a hat, red {x}"], [3]))
+    np.testing.assert_array_equal(
+        framed.generate(["red {x}"], [3]), plainly.generate(["a hat, red {x}"], [3])
+    )
     assert framed.fingerprint_parts != plainly.fingerprint_parts
-    with pytest.raises(BadInput, match=r"template is 'a hat', which lacks \{prompt\}"):
+    with pytest.raises(UserError, match=r"template is 'a hat', which lacks \{prompt\}"):
         DiffusersModel(str(tiny("sd")), **how, template="a hat")
 
 
@@ -293,7 +298,7 @@ def test_channels_last_and_compiling_keep_the_picture(tiny: Tiny, capsys: pytest
 
     how = PIPELINES["sd"][1]
     one = DiffusersModel(str(tiny("sd")), **how)
-    expected, parts = one.draw(["a cat"], [0]), {str(one.fingerprint_parts)}
+    expected, parts = one.generate(["a cat"], [0]), {str(one.fingerprint_parts)}
     ways: tuple[dict[str, Any], ...] = (
         {"channels_last": True},
         {"compile": {"backend": "eager"}},
@@ -301,13 +306,13 @@ def test_channels_last_and_compiling_keep_the_picture(tiny: Tiny, capsys: pytest
     )
     for way in ways:
         model = DiffusersModel(str(tiny("sd")), **how, **way)
-        np.testing.assert_allclose(model.draw(["a cat"], [0]), expected, atol=1e-4)
+        np.testing.assert_allclose(model.generate(["a cat"], [0]), expected, atol=1e-4)
         parts.add(str(model.fingerprint_parts))
     assert len(parts) == 4, "each decides the last bits of an image"
     assert "torch.compile" not in capsys.readouterr().err
     failing = DiffusersModel(str(tiny("sd")), **how, compile={"backend": broken})
     for _ in range(2):
-        np.testing.assert_array_equal(failing.draw(["a cat"], [0]), expected)
+        np.testing.assert_array_equal(failing.generate(["a cat"], [0]), expected)
     said = capsys.readouterr().err
     assert said.count("drawing without torch.compile, which failed (") == 1
 
@@ -316,11 +321,11 @@ def test_half_precision_is_for_gpus(tiny: Tiny) -> None:
     how = PIPELINES["sd"][1]
     assert DiffusersModel("m", **how).dtype == DiffusersModel("m", **how, dtype="float32").dtype == "float32"
     assert DiffusersModel("m", **how, device="cuda").dtype == "float16"
-    with pytest.raises(BadInput, match=r"m: dtype is float16, but the device is the CPU"):
+    with pytest.raises(UserError, match=r"m: dtype is float16, but the device is the CPU"):
         DiffusersModel("m", **how, dtype="float16")
-    with pytest.raises(BadInput, match=r"m: dtype is 'half'; give auto"):
+    with pytest.raises(UserError, match=r"m: dtype is 'half'; give auto"):
         DiffusersModel("m", **how, dtype="half", device="cuda")
     kept = DiffusersModel("m", **how, device="cuda", float32=["vqvae"])
     assert str(kept.dtype_of("vqvae")) == "torch.float32" and str(kept.dtype_of("unet")) == "torch.float16"
-    with pytest.raises(BadInput, match=r"float32 names vqvae, which it lacks; its networks are"):
+    with pytest.raises(UserError, match=r"float32 names vqvae, which it lacks; its networks are"):
         DiffusersModel(str(tiny("sd")), **how, float32=["vqvae"]).load()

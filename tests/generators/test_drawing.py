@@ -11,27 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.generators import DiffusersModel
-from stages.generators.drawing import Drawn, draw_study, to_png
-from stages.records import BadInput
-from stages.store.images import ImageArea, Wanted, read_shard
+from promptroute.core.errors import UserError
+from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.run import Drawn, generate_images, to_png
+from promptroute.io.images import ImageCache, ImageRequest, read_shard
 from tests.generators.conftest import Fake
 
 ROOT = Path(__file__).parents[2]
 
 
-def wanted(prompts: int, seeds: int, per_shard: int = 3) -> list[list[Wanted]]:
-    rows = [Wanted(f"P{p}", f"prompt {p}", s) for p in range(prompts) for s in range(seeds)]
+def wanted(prompts: int, seeds: int, per_shard: int = 3) -> list[list[ImageRequest]]:
+    rows = [ImageRequest(f"P{p}", f"prompt {p}", s) for p in range(prompts) for s in range(seeds)]
     return [list(rows[i : i + per_shard * seeds]) for i in range(0, len(rows), per_shard * seeds)]
 
 
-def draw(fake: Fake, shards: list[list[Wanted]], folder: Path, **options: float) -> Drawn:
-    return draw_study(fake, "tiny", shards, ImageArea(folder), **options)
+def generate(fake: Fake, shards: list[list[ImageRequest]], folder: Path, **options: float) -> Drawn:
+    return generate_images(fake, "tiny", shards, ImageCache(folder), **options)
 
 
 def test_every_image_stands_in_its_shard_in_order(tmp_path: Path) -> None:
     fake, shards = Fake(), wanted(4, 2)
-    drawn = draw(fake, shards, tmp_path)
+    drawn = generate(fake, shards, tmp_path)
     assert (drawn.images, drawn.new, drawn.failed.total()) == (8, 8, 0)
     for path, shard in zip(drawn.shards, shards, strict=True):
         rows = read_shard(path)
@@ -53,10 +53,10 @@ def test_a_png_is_rounded_as_diffusers_rounds() -> None:
 
 
 def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
-    first = draw(Fake(), wanted(5, 2), tmp_path)
+    first = generate(Fake(), wanted(5, 2), tmp_path)
     before = [path.read_bytes() for path in first.shards]
     again = Fake()
-    second = draw(again, wanted(5, 2), tmp_path)
+    second = generate(again, wanted(5, 2), tmp_path)
     assert not again.batches and second.new == 0
     assert [path.read_bytes() for path in second.shards] == before
 
@@ -70,25 +70,25 @@ def test_nothing_is_drawn_twice(tmp_path: Path) -> None:
         (wanted(3, 1), 0),  # less of both
     ],
 )
-def test_growing_draws_only_what_is_new(tmp_path: Path, then: list[list[Wanted]], new: int) -> None:
-    draw(Fake(), wanted(5, 2), tmp_path / "grown")
+def test_growing_draws_only_what_is_new(tmp_path: Path, then: list[list[ImageRequest]], new: int) -> None:
+    generate(Fake(), wanted(5, 2), tmp_path / "grown")
     fake = Fake()
-    grown = draw(fake, then, tmp_path / "grown")
+    grown = generate(fake, then, tmp_path / "grown")
     assert len(fake.drawn) == grown.new == new
-    fresh = draw(Fake(), then, tmp_path / "fresh")
+    fresh = generate(Fake(), then, tmp_path / "fresh")
     assert [path.read_bytes() for path in grown.shards] == [path.read_bytes() for path in fresh.shards]
 
 
 def test_the_area_holds_each_image_of_the_study_once(tmp_path: Path) -> None:
-    draw(Fake(), wanted(5, 2), tmp_path, save_seconds=0)
-    draw(Fake(), wanted(5, 3), tmp_path, save_seconds=0)
+    generate(Fake(), wanted(5, 2), tmp_path, save_seconds=0)
+    generate(Fake(), wanted(5, 3), tmp_path, save_seconds=0)
     rows = [row for path in tmp_path.glob("*") for row in read_shard(path)]
     assert len(rows) == len({(row.prompt, row.seed) for row in rows}) == 15
 
 
 def test_a_text_that_stands_twice_is_drawn_once(tmp_path: Path) -> None:
     fake = Fake()
-    drawn = draw(fake, [[Wanted("A1", "a dog", 0), Wanted("B1", "a dog", 0)]], tmp_path)
+    drawn = generate(fake, [[ImageRequest("A1", "a dog", 0), ImageRequest("B1", "a dog", 0)]], tmp_path)
     assert fake.drawn == [("a dog", 0)]
     one, two = read_shard(drawn.shards[0])
     assert (one.prompt_id, two.prompt_id) == ("A1", "B1") and one.image == two.image
@@ -100,10 +100,10 @@ class Faulty(Fake):
     nan: tuple[str, ...] = ("prompt 1",)
     error: tuple[str, ...] = ("prompt 3",)
 
-    def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def generate(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
         if set(prompts) & set(self.error):
             raise ValueError("too strange a prompt\nsecond line")
-        pictures = super().draw(prompts, seeds)
+        pictures = super().generate(prompts, seeds)
         for picture, prompt in zip(pictures, prompts, strict=True):
             if prompt in self.nan:
                 picture[0, 0, 0] = np.nan
@@ -111,38 +111,40 @@ class Faulty(Fake):
 
 
 def test_an_image_that_fails_is_a_row_with_its_reason_and_is_tried_again(tmp_path: Path) -> None:
-    drawn = draw(Faulty(), wanted(5, 2), tmp_path, max_failed=0.4)
+    drawn = generate(Faulty(), wanted(5, 2), tmp_path, max_failed=0.4)
     rows = [row for path in drawn.shards for row in read_shard(path)]
     failed = {row.prompt: row.reason for row in rows if row.status == "failed"}
     assert failed["prompt 3"] == "ValueError: too strange a prompt"
     assert "not finite" in str(failed["prompt 1"]) and len(failed) == 2
     assert all((row.image is None) == (row.status == "failed") for row in rows) and len(rows) == 10
     assert drawn.failed.total() == 4 and drawn.new == 6
-    mended = draw(Fake(), wanted(5, 2), tmp_path)
-    fresh = draw(Fake(), wanted(5, 2), tmp_path / "fresh")
+    mended = generate(Fake(), wanted(5, 2), tmp_path)
+    fresh = generate(Fake(), wanted(5, 2), tmp_path / "fresh")
     assert mended.new == 4
     assert [path.read_bytes() for path in mended.shards] == [path.read_bytes() for path in fresh.shards]
 
 
 def test_too_many_failures_fail_the_stage_but_lose_nothing(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"models.tiny: 1 of 10 images failed, more than draw.max_failed=0.05"):
-        draw(Faulty(), wanted(5, 2), tmp_path, max_failed=0.05, save_seconds=0)
+    with pytest.raises(
+        UserError, match=r"models.tiny: 1 of 10 images failed, more than generation.max_failed=0.05"
+    ):
+        generate(Faulty(), wanted(5, 2), tmp_path, max_failed=0.05, save_seconds=0)
     fake = Fake()
-    draw(fake, wanted(5, 2), tmp_path)
+    generate(fake, wanted(5, 2), tmp_path)
     assert len(fake.drawn) == 8, "the two images before the failure were kept"
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     class Small(Fake):
-        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        def generate(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
             if len(prompts) > 2:
                 raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
-            return super().draw(prompts, seeds)
+            return super().generate(prompts, seeds)
 
     small = Small(batch_size=8)
-    drawn = draw(small, wanted(3, 3), tmp_path / "a")
+    drawn = generate(small, wanted(3, 3), tmp_path / "a")
     assert max(len(batch) for batch in small.batches) == 2 and drawn.failed.total() == 0
-    fresh = draw(Fake(), wanted(3, 3), tmp_path / "b")
+    fresh = generate(Fake(), wanted(3, 3), tmp_path / "b")
     assert [path.read_bytes() for path in drawn.shards] == [path.read_bytes() for path in fresh.shards]
 
 
@@ -154,8 +156,8 @@ def test_the_number_of_cores_changes_no_bit(tiny: Callable[[str], Path], tmp_pat
         for cores in (1, 2, 3):
             torch.set_num_threads(cores)
             model = DiffusersModel(str(tiny("sd")), steps=2, guidance=5.0, batch_size=4)
-            area = ImageArea(tmp_path / str(cores))
-            drawn[cores] = [path.read_bytes() for path in draw_study(model, "tiny", shards, area).shards]
+            area = ImageCache(tmp_path / str(cores))
+            drawn[cores] = [path.read_bytes() for path in generate_images(model, "tiny", shards, area).shards]
             assert torch.get_num_threads() == cores, "the setting is as it was"
     finally:
         torch.set_num_threads(before)
@@ -165,20 +167,20 @@ def test_the_number_of_cores_changes_no_bit(tiny: Callable[[str], Path], tmp_pat
 DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from stages.generators import DiffusersModel
-from stages.generators.drawing import draw_study
-from stages.store.images import ImageArea, Wanted
+from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.run import generate_images
+from promptroute.io.images import ImageCache, ImageRequest
 import diffusers, torch, transformers, PIL.Image, peft
 from diffusers import StableDiffusionPipeline  # its modules too, so that a child starts at once
 
 folder, model, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-rows = [Wanted(f"P{p}", f"a dog {p}", s) for p in range(24) for s in range(3)]
+rows = [ImageRequest(f"P{p}", f"a dog {p}", s) for p in range(24) for s in range(3)]
 shards = [rows[i : i + 24] for i in range(0, len(rows), 24)]
 
 def run():
     torch.set_num_threads(2)
     generator = DiffusersModel(model, steps=2, guidance=5.0, batch_size=4)
-    drawn = draw_study(generator, "tiny", shards, ImageArea(folder), save_seconds=0)
+    drawn = generate_images(generator, "tiny", shards, ImageCache(folder), save_seconds=0)
     (folder / "done").write_text(json.dumps([drawn.new, *(path.name for path in drawn.shards)]))
 
 def files():

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.generators import DiffusersModel
-from stages.generators.profiling import count_gflops, profile
+from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.profiling import count_gflops, profile
 from tests.generators.conftest import Fake
 from tests.generators.tiny import PIPELINES
 
@@ -17,9 +17,9 @@ def test_operations_are_counted_by_hand() -> None:
     import torch
 
     class Product(Fake):
-        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        def generate(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
             torch.zeros(50, 20) @ torch.zeros(20, 10)  # 50 · 10 · 20 multiply-adds
-            return super().draw(prompts, seeds)
+            return super().generate(prompts, seeds)
 
     assert count_gflops(Product(device="cpu")) == pytest.approx(2 * 50 * 10 * 20 / 1e9)
 
@@ -28,10 +28,10 @@ def test_fused_attention_counts() -> None:
     import torch
 
     class Attention(Fake):
-        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        def generate(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
             queries, keys = torch.zeros(1, 3, 40, 8), torch.zeros(1, 3, 50, 8)
             torch.nn.functional.scaled_dot_product_attention(queries, keys, keys)
-            return super().draw(prompts, seeds)
+            return super().generate(prompts, seeds)
 
     # 3 heads · 40 queries · 50 keys · 8 numbers, once for the weights and once for the values.
     assert count_gflops(Attention(device="cpu")) == pytest.approx(2 * 2 * 3 * 40 * 50 * 8 / 1e9)
@@ -47,11 +47,11 @@ def test_operations_of_a_true_pipeline_grow_with_its_steps(tiny: Callable[[str],
 
 def test_times_are_those_of_single_images_and_the_best_batch_is_found() -> None:
     class Slow(Fake):
-        def draw(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+        def generate(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
             if len(prompts) > 8:
                 raise RuntimeError("out of memory")
             time.sleep(0.02 if len(prompts) < 8 else 0.1)  # up to 4 at once cost as much as one
-            return super().draw(prompts, seeds)
+            return super().generate(prompts, seeds)
 
     slow = Slow(device="cpu")
     found = profile(slow, ["a", "b"], images=5)

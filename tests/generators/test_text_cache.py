@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from stages.generators.text_cache import TextCache
+from promptroute.generators.text_cache import TextCache
 
 
 class Encoder:

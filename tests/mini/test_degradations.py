@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stages.mini.captions import draw_captions
-from stages.mini.degradations import BEST, WAYS, WORST, degrade, score_distribution
-from stages.mini.scenes import draw
+from mini.captions import draw_captions
+from mini.degradations import BEST, WAYS, WORST, degrade, score_distribution
+from mini.scenes import draw
 
 PICTURES = [draw(caption.scene) for caption in draw_captions("narratives", 6, seed=3)]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.mini.captions import (
+from mini.captions import (
     LAYOUTS,
     PROMPT_SETS,
     RELATIONS,
@@ -20,8 +20,8 @@ from stages.mini.captions import (
     caption_from_plain,
     draw_captions,
 )
-from stages.mini.checker import UNKNOWN, check, read_scene, share_right
-from stages.mini.scenes import (
+from mini.checker import UNKNOWN, check, read_scene, share_right
+from mini.scenes import (
     BACKGROUNDS,
     COLOURS,
     JITTER,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stages.mini import (
+from mini import (
     draw_scenes,
     train_clip,
     train_diffusion,
@@ -23,13 +23,13 @@ from stages.mini import (
     train_vae,
     train_vq,
 )
-from stages.mini.captions import PROMPT_SETS, draw_captions
-from stages.mini.draw_scenes import read_scenes, write_scenes
-from stages.mini.inputs import TextInputs, embed_texts
-from stages.mini.pack import pack
-from stages.mini.scenes import draw
-from stages.mini.tokens import CONTEXT, encode, train_tokenizer
-from stages.mini.training import Step, checkpoint_path, fit, to_images, to_tensor
+from mini.captions import PROMPT_SETS, draw_captions
+from mini.draw_scenes import read_scenes, write_scenes
+from mini.inputs import TextInputs, embed_texts
+from mini.pack import pack
+from mini.scenes import draw
+from mini.tokens import CONTEXT, encode, train_tokenizer
+from mini.training import Step, checkpoint_path, fit, to_images, to_tensor
 
 CAPTIONS = [caption for name in PROMPT_SETS for caption in draw_captions(name, 8, seed=1)]
 TEXTS = [caption.text for caption in CAPTIONS]
@@ -129,7 +129,7 @@ class TestFit:
     def test_a_killed_training_ends_as_if_it_had_never_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         whole, loss_of = self.line()
         fit("whole", whole, loss_of, settings(60))
-        monkeypatch.setattr("stages.mini.training.SAVE_EVERY", -1)
+        monkeypatch.setattr("mini.training.SAVE_EVERY", -1)
         killed, loss_of = self.line(stop_at=37)
         with pytest.raises(KeyboardInterrupt):
             fit("killed", killed, loss_of, settings(60))
@@ -140,7 +140,7 @@ class TestFit:
         torch.testing.assert_close(again.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
     def test_other_settings_start_afresh(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("stages.mini.training.SAVE_EVERY", -1)
+        monkeypatch.setattr("mini.training.SAVE_EVERY", -1)
         model, loss_of = self.line()
         fit("line", model, loss_of, settings(20))
         assert len(fit("line", model, loss_of, settings(21))) == 21

@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from stages.mini.captions import PROMPT_SETS
-from stages.mini.write_prompts import read_prompts
+from mini.captions import PROMPT_SETS
+from mini.write_prompts import read_prompts
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "mini" / "weights"
@@ -41,7 +41,7 @@ def test_all_weights_together_are_small_and_of_half_precision() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_draws_from_its_folder(name: str) -> None:
-    from stages.mini.measure import generate, load_model
+    from mini.measure import generate, load_model
 
     torch.set_num_threads(1)
     pipe = load_model(name, "cpu", WEIGHTS)
@@ -54,7 +54,7 @@ def test_a_model_draws_from_its_folder(name: str) -> None:
 def test_clip_and_nima_load() -> None:
     import open_clip
 
-    from stages.mini.train_nima import load_nima, mean_score
+    from mini.train_nima import load_nima, mean_score
 
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS / 'clip'}")
     tokens = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'clip'}")(["a star", "a red ring"])
@@ -65,7 +65,7 @@ def test_clip_and_nima_load() -> None:
 
 
 def test_prompt_files_are_what_their_settings_give() -> None:
-    from stages.mini.captions import draw_captions
+    from mini.captions import draw_captions
 
     settings = PARAMS["prompts"]
     for name in PROMPT_SETS:

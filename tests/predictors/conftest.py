@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
 
 # One maker of tiny CLIP models serves both rooms.
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "text" / "conftest.py")
+_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "encoders" / "conftest.py")
 assert _spec and _spec.loader
 _tiny = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_tiny)

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from stages.predictors import Cems, CemsFrozen, load_predictor, save_predictor
-from stages.predictors.classifier import (
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.cems import Cems
+from promptroute.predictors.cems_frozen import CemsFrozen
+from promptroute.predictors.classifier import (
     Schedule,
     class_weights,
     decay_groups,
@@ -18,8 +21,7 @@ from stages.predictors.classifier import (
     make_head,
     train_classifier,
 )
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.predictors.folder import load_predictor, save_predictor
 
 
 def test_class_weights_by_hand() -> None:
@@ -149,7 +151,7 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
     import torch
 
     network = torch.nn.Linear(1, 2)
-    with pytest.raises(BadInput, match="loss is nan in epoch 1; lower learning_rate"):
+    with pytest.raises(UserError, match="loss is nan in epoch 1; lower learning_rate"):
         train_classifier(
             network,
             lambda i: network(torch.full((2, 1), torch.nan)),
@@ -245,9 +247,9 @@ def test_bad_settings(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"max_length": 2}, "max_length is 2"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(UserError, match=message):
             Cems(**options)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=r"absent can't be loaded.*predictor=cems-frozen"):
+    with pytest.raises(UserError, match=r"absent can't be loaded.*predictor=cems-frozen"):
         Cems(str(tmp_path / "absent")).fit(*toy(8, 0), toy(8, 1))
 
 
@@ -256,7 +258,7 @@ def test_an_encoder_without_its_tokenizers_files_is_refused(tiny_clip: Path, tmp
     import shutil
 
     shutil.copytree(tiny_clip, tmp_path / "clip", ignore=shutil.ignore_patterns("tokenizer.json"))
-    with pytest.raises(BadInput, match=r"its tokenizer has 2 tokens, the model 80.*predictor\.encoder"):
+    with pytest.raises(UserError, match=r"its tokenizer has 2 tokens, the model 80.*predictor\.encoder"):
         Cems(str(tmp_path / "clip")).fit(*toy(8, 0), toy(8, 1))
 
 
@@ -273,7 +275,7 @@ def test_missing_weights_are_refused_not_made_up(tiny_clip: Path, tmp_path: Path
         tmp_path / "clip" / "model.safetensors",
         {"format": "pt"},
     )
-    with pytest.raises(BadInput, match=r"the weights lack .*final_layer_norm"):
+    with pytest.raises(UserError, match=r"the weights lack .*final_layer_norm"):
         Cems(str(tmp_path / "clip")).fit(*toy(8, 0), toy(8, 1))
 
 
@@ -282,5 +284,5 @@ def test_a_saved_encoder_that_is_gone_is_never_looked_for_on_the_hub(tiny_clip: 
 
     save_predictor(Cems(str(tiny_clip), epochs=1).fit(*toy(16, 0), toy(8, 1)), tmp_path / "saved")
     shutil.rmtree(tmp_path / "saved" / "encoder")
-    with pytest.raises(BadInput, match=r"the folder encoder is missing.*train it again"):
+    with pytest.raises(UserError, match=r"the folder encoder is missing.*train it again"):
         load_predictor(tmp_path / "saved")

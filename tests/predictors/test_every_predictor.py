@@ -9,26 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.predictors import (
-    Cems,
-    CemsFrozen,
-    Ensemble,
-    Factorisation,
-    Features,
-    Gbm,
-    Kernel,
-    Knn,
-    Mean,
-    Mlp,
-    Predictor,
-    Ridge,
-    Svm,
-    load_predictor,
-    save_predictor,
-)
-from stages.predictors.folder import KINDS
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.base import Predictor
+from promptroute.predictors.cems import Cems
+from promptroute.predictors.cems_frozen import CemsFrozen
+from promptroute.predictors.ensemble import Ensemble
+from promptroute.predictors.factorisation import Factorisation
+from promptroute.predictors.features import Features
+from promptroute.predictors.folder import KINDS, load_predictor, save_predictor
+from promptroute.predictors.gbm import Gbm
+from promptroute.predictors.kernel import Kernel
+from promptroute.predictors.knn import Knn
+from promptroute.predictors.mean import Mean
+from promptroute.predictors.mlp import Mlp
+from promptroute.predictors.ridge import Ridge
+from promptroute.predictors.svm import Svm
 
 Fitted = tuple[Any, PromptBatch, np.ndarray]
 
@@ -127,9 +123,9 @@ def test_classifiers_predict_probabilities_and_need_validation(
     predicted = predictor.predict(prompts)
     np.testing.assert_allclose(predicted.sum(1), 1)
     assert (predicted >= 0).all()
-    with pytest.raises(BadInput, match=r"macro F1 on validation prompts, and none were given"):
+    with pytest.raises(UserError, match=r"macro F1 on validation prompts, and none were given"):
         MAKERS[kind](tiny_clip).fit(prompts, quality)
-    with pytest.raises(BadInput, match=r"model 1 is the best for every training prompt"):
+    with pytest.raises(UserError, match=r"model 1 is the best for every training prompt"):
         MAKERS[kind](tiny_clip).fit(prompts, np.tile([0.0, 1.0], (60, 1)), problem(30, seed=1, m=2))
 
 
@@ -137,25 +133,25 @@ def test_classifiers_predict_probabilities_and_need_validation(
 def test_bad_fits_are_refused(problem: Any, tiny_clip: Path, kind: str) -> None:
     prompts, quality = problem(20)
     new = lambda: MAKERS[kind](tiny_clip)  # noqa: E731
-    with pytest.raises(BadInput, match=f"{kind} predictor is not fitted yet; call fit"):
+    with pytest.raises(UserError, match=f"{kind} predictor is not fitted yet; call fit"):
         new().predict(prompts)
-    with pytest.raises(BadInput, match="nothing to save"):
+    with pytest.raises(UserError, match="nothing to save"):
         new().save("never-written")
-    with pytest.raises(BadInput, match="no prompts"):
+    with pytest.raises(UserError, match="no prompts"):
         new().fit(PromptBatch([]), np.ones((0, 3)))
-    with pytest.raises(BadInput, match=r"quality is \(19, 3\) for 20 prompts"):
+    with pytest.raises(UserError, match=r"quality is \(19, 3\) for 20 prompts"):
         new().fit(prompts, quality[1:])
-    with pytest.raises(BadInput, match=r"quality is \(20,\) for 20 prompts"):
+    with pytest.raises(UserError, match=r"quality is \(20,\) for 20 prompts"):
         new().fit(prompts, quality[:, 0])
     broken = quality.copy()
     broken[4, 2] = np.nan
     with pytest.raises(
-        BadInput, match=rf"quality of prompt 4 \('{prompts.texts[4][:10]}.*under model 2 is nan"
+        UserError, match=rf"quality of prompt 4 \('{prompts.texts[4][:10]}.*under model 2 is nan"
     ):
         new().fit(prompts, broken)
-    with pytest.raises(BadInput, match="validation quality of prompt 4"):
+    with pytest.raises(UserError, match="validation quality of prompt 4"):
         new().fit(prompts, quality, (prompts, broken))
-    with pytest.raises(BadInput, match="validation quality has 2 models, training quality 3"):
+    with pytest.raises(UserError, match="validation quality has 2 models, training quality 3"):
         new().fit(prompts, quality, (prompts, quality[:, :2]))
     assert not Path("never-written").exists()
 
@@ -163,12 +159,12 @@ def test_bad_fits_are_refused(problem: Any, tiny_clip: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", MAKERS)
 def test_bad_batches_are_refused(fitted: Any, kind: str) -> None:
     predictor, prompts, _ = fitted(kind)
-    with pytest.raises(BadInput, match="no prompts"):
+    with pytest.raises(UserError, match="no prompts"):
         predictor.predict(PromptBatch([]))
     if kind in WITH_EMBEDDINGS:
-        with pytest.raises(BadInput, match="no embeddings 'one', this batch has: two"):
+        with pytest.raises(UserError, match="no embeddings 'one', this batch has: two"):
             predictor.predict(PromptBatch(prompts.texts, {"two": prompts.embeddings["two"]}))
-        with pytest.raises(BadInput, match="'one' are 4 wide, but the predictor was fitted on 6"):
+        with pytest.raises(UserError, match="'one' are 4 wide, but the predictor was fitted on 6"):
             predictor.predict(
                 PromptBatch(prompts.texts, dict.fromkeys(("one", "two"), prompts.embeddings["two"]))
             )
@@ -193,7 +189,7 @@ def test_torn_folders_are_refused(fitted: Any, tmp_path: Path, kind: str) -> Non
                 (torn / name).unlink()
             else:
                 (torn / name).write_bytes(content[: len(content) // 2] if tear == "half" else b"")
-            with pytest.raises(BadInput, match=r"torn.*(train it again|`dvc repro`)"):
+            with pytest.raises(UserError, match=r"torn.*(train it again|`dvc repro`)"):
                 load_predictor(torn)
             shutil.rmtree(torn)
 
@@ -209,18 +205,18 @@ def test_arrays_that_do_not_fit_together_are_refused(fitted: Any, tmp_path: Path
     for name, values in whole.items():
         if values.ndim and values.size > 1:
             save_file({**whole, name: np.ascontiguousarray(values[:-1])}, folder / "arrays.safetensors")
-            with pytest.raises(BadInput, match=r"train it again"):
+            with pytest.raises(UserError, match=r"train it again"):
                 load_predictor(folder)
             refused += 1
     assert refused
 
 
 def test_foreign_folders_are_refused(fitted: Any, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no such predictor folder; `dvc repro`"):
+    with pytest.raises(UserError, match="no such predictor folder; `dvc repro`"):
         load_predictor(tmp_path / "absent")
     folder = tmp_path / "saved"
     save_predictor(fitted("mean")[0], folder)
-    with pytest.raises(BadInput, match="holds a 'mean' predictor, not 'ridge'"):
+    with pytest.raises(UserError, match="holds a 'mean' predictor, not 'ridge'"):
         Ridge.load(folder)
     facts = json.loads((folder / "predictor.json").read_text())
     for change, message in [
@@ -232,10 +228,10 @@ def test_foreign_folders_are_refused(fitted: Any, tmp_path: Path) -> None:
         ({"models": "three"}, "train it again"),
     ]:
         (folder / "predictor.json").write_text(json.dumps(facts | change))
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(UserError, match=message):
             load_predictor(folder)
     (folder / "predictor.json").write_text("[]")
-    with pytest.raises(BadInput, match="not a predictor of format 1"):
+    with pytest.raises(UserError, match="not a predictor of format 1"):
         load_predictor(folder)
 
 
@@ -245,14 +241,14 @@ def test_an_ensemble_never_leaves_its_folder(fitted: Any, tmp_path: Path) -> Non
     facts = json.loads((folder / "predictor.json").read_text())
     facts["state"]["members"][0] = "../../elsewhere"
     (folder / "predictor.json").write_text(json.dumps(facts))
-    with pytest.raises(BadInput, match="ensemble member"):
+    with pytest.raises(UserError, match="ensemble member"):
         load_predictor(folder)
 
 
 def test_saving_replaces_a_folder_whole_or_not_at_all(fitted: Any, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     save_predictor(fitted("ensemble")[0], folder)
-    with pytest.raises(BadInput, match="nothing to save"):
+    with pytest.raises(UserError, match="nothing to save"):
         save_predictor(Mean(), folder)
     assert load_predictor(folder).kind == "ensemble"
     save_predictor(fitted("mean")[0], folder)

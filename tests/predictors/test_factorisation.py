@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.predictors import Factorisation
-from stages.predictors.factorisation import pair_loss
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.factorisation import Factorisation, pair_loss
 
 
 def test_pair_loss_by_hand() -> None:
@@ -71,5 +70,5 @@ def test_one_model_and_one_text_are_no_obstacle() -> None:
     [({"penalties": [0]}, "penalties is"), ({"factors": 0}, "factors is 0"), ({"steps": 0}, "steps is 0"), ({"folds": 1}, "folds is 1")],
 )  # fmt: skip
 def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(UserError, match=says):
         Factorisation(**settings)

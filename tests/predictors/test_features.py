@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from stages.predictors import Features
-from stages.predictors.features import FittedFeatures
-from stages.predictors.statistics import STATISTICS, statistics
-from stages.predictors.tfidf import TfIdf
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.features import Features, FittedFeatures
+from promptroute.predictors.statistics import STATISTICS, statistics
+from promptroute.predictors.tfidf import TfIdf
 
 TEXTS = [
     "A red car, and a red sheep.",
@@ -217,18 +216,18 @@ def test_bad_settings_and_batches(problem) -> None:  # type: ignore[no-untyped-d
         ({"components": 0}, "features.components is 0"),
         ({"weights": {"colour": 1.0}}, "colour"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(UserError, match=message):
             Features(**options)
-    with pytest.raises(BadInput, match=r"no embeddings 'three', this batch has: one, two"):
+    with pytest.raises(UserError, match=r"no embeddings 'three', this batch has: one, two"):
         Features(embeddings=["three"]).fit(prompts)
-    with pytest.raises(BadInput, match=r"no embeddings 'one', this batch has: none \(text=tfidf\)"):
+    with pytest.raises(UserError, match=r"no embeddings 'one', this batch has: none \(text_encoder=none\)"):
         Features().fit(prompts).transform(bare)
-    with pytest.raises(BadInput, match="no feature is left"):
+    with pytest.raises(UserError, match="no feature is left"):
         Features(words=False, statistics=False).fit(bare)
-    with pytest.raises(BadInput, match="'one' are 3 wide, but the predictor was fitted on 6"):
+    with pytest.raises(UserError, match="'one' are 3 wide, but the predictor was fitted on 6"):
         narrow = {name: rows[:, :3] for name, rows in prompts.embeddings.items()}
         Features().fit(prompts).transform(PromptBatch(prompts.texts, narrow))
-    with pytest.raises(BadInput, match=r"can't take the sparse features words; set features.components"):
+    with pytest.raises(UserError, match=r"can't take the sparse features words; set features.components"):
         Features().fit(prompts).transform(prompts).matrix()
 
 
@@ -236,7 +235,7 @@ def test_words_of_which_none_is_common_are_no_feature() -> None:
     """A vocabulary that min_count leaves empty would make a predictor of nothing, without a word."""
     prompts = PromptBatch(["a dog runs", "cats sleep", "the sun"])
     with pytest.raises(
-        BadInput, match=r"no term of theirs stands in 3 prompts; .* lower features\.min_count"
+        UserError, match=r"no term of theirs stands in 3 prompts; .* lower features\.min_count"
     ):
         Features(statistics=False, min_count=3).fit(prompts)
     assert Features(statistics=False, min_count=1).fit(prompts).texts["words"].terms

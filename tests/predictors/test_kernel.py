@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.predictors import Ensemble, Kernel, load_predictor, save_predictor
-from stages.predictors.kernel import principal_axes
-from stages.predictors.targets import Targets
-from stages.predictors.tfidf import TfIdf
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.ensemble import Ensemble
+from promptroute.predictors.folder import load_predictor, save_predictor
+from promptroute.predictors.kernel import Kernel, principal_axes
+from promptroute.predictors.targets import Targets
+from promptroute.predictors.tfidf import TfIdf
 
 
 def small(**settings: Any) -> Kernel:
@@ -65,7 +66,7 @@ def test_it_is_its_formula(problem: Any, settings: dict[str, float]) -> None:
 def test_held_out_is_what_a_fit_without_the_prompt_predicts(problem: Any) -> None:
     (prompts, quality), (held, held_quality) = problem(40), problem(12, seed=1)
     model = small().fit(prompts, quality, (held, held_quality))
-    assert model.held_out is not None and model.held_out.shape == (52, 3)
+    assert model.out_of_fold is not None and model.out_of_fold.shape == (52, 3)
     both, true = prompts.joined(held), np.vstack([quality, held_quality])
     np.testing.assert_allclose(  # validation was learnt from, as if it had been training
         model.predict(held), small().fit(both, true).predict(held), atol=1e-9
@@ -77,24 +78,24 @@ def test_held_out_is_what_a_fit_without_the_prompt_predicts(problem: Any) -> Non
         rest = np.delete(np.arange(52), i)
         weights = np.linalg.solve(k[np.ix_(rest, rest)] + np.eye(51), y[rest])
         expected = model._targets.decode((k[i, rest] @ weights)[None])[0]
-        np.testing.assert_allclose(model.held_out[i], expected, atol=1e-4)
-        assert np.abs(model.held_out[i] - model.predict(both.take(np.array([i])))[0]).max() > 1e-3
+        np.testing.assert_allclose(model.out_of_fold[i], expected, atol=1e-4)
+        assert np.abs(model.out_of_fold[i] - model.predict(both.take(np.array([i])))[0]).max() > 1e-3
 
 
 def test_validation_is_left_alone_where_asked(problem: Any) -> None:
     (prompts, quality), held = problem(40), problem(12, seed=1)
     alone = small(learn_validation=False).fit(prompts, quality, held)
-    assert alone.held_out is None
+    assert alone.out_of_fold is None
     np.testing.assert_array_equal(alone.predict(held[0]), small().fit(prompts, quality).predict(held[0]))
     model = small().fit(prompts, quality, held)
-    assert model.held_out is not None
+    assert model.out_of_fold is not None
     model.fit(prompts, quality)  # a second fit leaves nothing of the first
-    assert model.held_out is None
+    assert model.out_of_fold is None
 
 
 def test_an_ensemble_refuses_a_member_that_learns_from_its_knobs_prompts(problem: Any) -> None:
     (prompts, quality), held = problem(40), problem(12, seed=1)
-    with pytest.raises(BadInput, match=r"member kernel learns from validation.*learn_validation to false"):
+    with pytest.raises(UserError, match=r"member kernel learns from validation.*learn_validation to false"):
         Ensemble({"kernel": small()}).fit(prompts, quality, held)
     Ensemble({"kernel": small(learn_validation=False)}).fit(prompts, quality, held)
 
@@ -107,13 +108,13 @@ def test_bad_settings_and_batches_are_named(problem: Any) -> None:
         ({"components": 0}, "components is 0"),
         ({"sentence_weight": -0.1}, "sentence_weight is -0.1"),
     ]:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(UserError, match=message):
             small(**settings)
-    with pytest.raises(BadInput, match=r"width is 9.*'one' are 6 wide"):
+    with pytest.raises(UserError, match=r"width is 9.*'one' are 6 wide"):
         small(width=9).fit(prompts, quality)
-    with pytest.raises(BadInput, match="no embeddings 'minilm_layers'"):
+    with pytest.raises(UserError, match="no embeddings 'minilm_layers'"):
         Kernel(encoder="minilm_layers").fit(prompts, quality)
-    with pytest.raises(BadInput, match="can't be joined"):
+    with pytest.raises(UserError, match="can't be joined"):
         small().fit(prompts, quality, (PromptBatch(prompts.texts), quality))
 
 
@@ -147,9 +148,11 @@ def test_the_one_encoder_that_there_is_is_taken_and_of_several_one_must_be_named
     one = PromptBatch(prompts.texts, {"one": prompts.embeddings["one"]})
     found = small(encoder=None).fit(one, quality)
     np.testing.assert_array_equal(found.predict(one), small().fit(prompts, quality).predict(prompts))
-    with pytest.raises(BadInput, match=r"several encoders' embeddings \(one, two\); name one with predictor"):
+    with pytest.raises(
+        UserError, match=r"several encoders' embeddings \(one, two\); name one with predictor"
+    ):
         small(encoder=None).fit(prompts, quality)
-    with pytest.raises(BadInput, match="no embeddings 'one'"):
+    with pytest.raises(UserError, match="no embeddings 'one'"):
         found.predict(PromptBatch(prompts.texts))
 
 

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as TheirRidge
 
-from stages.predictors import CemsFrozen, Ensemble, Features, Gbm, Knn, Mean, Mlp, Ridge
-from stages.predictors.knn import _neighbour_means
-from stages.predictors.ridge import Rows, ridge_path
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.cems_frozen import CemsFrozen
+from promptroute.predictors.ensemble import Ensemble
+from promptroute.predictors.features import Features
+from promptroute.predictors.gbm import Gbm
+from promptroute.predictors.knn import Knn, _neighbour_means
+from promptroute.predictors.mean import Mean
+from promptroute.predictors.mlp import Mlp
+from promptroute.predictors.ridge import Ridge, Rows, ridge_path
 
 
 def spread(quality: np.ndarray) -> np.ndarray:
@@ -198,5 +203,5 @@ def test_one_model_and_constant_quality_are_fine(problem) -> None:  # type: igno
     ],
 )
 def test_bad_settings(make, message) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         make()

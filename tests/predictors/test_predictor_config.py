@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stages.predictors.folder import KINDS
-from stages.records import BadInput
-from stages.runtime import build
+from promptroute.core.errors import UserError
+from promptroute.predictors.folder import KINDS
+from promptroute.runtime.params import build
 
 CONF = Path(__file__).parents[2] / "conf" / "predictor"
 Compose = Callable[..., dict[str, Any]]
@@ -18,7 +18,7 @@ Compose = Callable[..., dict[str, Any]]
 
 def section(compose: Compose, option: str, *overrides: str) -> dict[str, Any]:
     # The group `text` stands before `predictor`, as in conf/config.yaml: an option may bring its own encoder.
-    return compose("+text=minilm", f"+predictor={option}", "+seed=7", *overrides)["predictor"]
+    return compose("+text_encoder=minilm", f"+predictor={option}", "+seed=7", *overrides)["predictor"]
 
 
 def test_every_predictor_config_builds_with_its_defaults(compose: Compose) -> None:
@@ -47,7 +47,7 @@ def test_an_ensembles_members_are_configs_of_their_own(compose: Compose) -> None
             compose,
             "ensemble",
             "predictor.members.knn.neighbours=[3]",
-            "+predictor.members.null._target_=stages.predictors.Mean",
+            "+predictor.members.null._target_=promptroute.predictors.mean.Mean",
         ),
         "predictor",
     )
@@ -61,13 +61,13 @@ def test_an_ensembles_members_are_configs_of_their_own(compose: Compose) -> None
 
 
 def test_a_bad_setting_is_named(compose: Compose) -> None:
-    with pytest.raises(BadInput, match="alphas is"):
+    with pytest.raises(UserError, match="alphas is"):
         build(section(compose, "ridge", "predictor.alphas=[-1]"), "predictor")
-    with pytest.raises(BadInput, match=r"features\.scale is 'row'"):
+    with pytest.raises(UserError, match=r"features\.scale is 'row'"):
         build(section(compose, "knn", "+predictor.features.scale=row"), "predictor")
 
 
 def test_the_kernel_brings_its_encoder(compose: Compose) -> None:
     brought = compose("predictor=kernel", config="config")
-    assert list(brought["text"]["encoders"]) == ["minilm_layers"]
-    assert list(compose("predictor=ridge", config="config")["text"]["encoders"]) == ["minilm"]
+    assert list(brought["text_encoder"]) == ["minilm_layers"]
+    assert list(compose("predictor=ridge", config="config")["text_encoder"]) == ["minilm"]

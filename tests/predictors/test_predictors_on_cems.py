@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.predictors import Mean, Ridge
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.predictors.mean import Mean
+from promptroute.predictors.ridge import Ridge
 
 MODELS = ("SDXL-Turbo", "SD-Turbo", "amused", "TAESD")
 

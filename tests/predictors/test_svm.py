@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.svm import SVR
 
-from stages.predictors import Svm
-from stages.predictors.targets import Targets
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.svm import Svm
+from promptroute.predictors.targets import Targets
 
 
 def test_it_is_libsvms_regression_with_a_gaussian_kernel(problem: Any) -> None:
@@ -61,5 +61,5 @@ def test_equal_prompts_and_one_prompt_are_no_obstacle() -> None:
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(UserError, match=says):
         Svm(**settings)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.predictors.targets import Targets, split_level, text_folds
+from promptroute.predictors.targets import Targets, split_level, text_folds
 
 
 def test_split_by_hand() -> None:

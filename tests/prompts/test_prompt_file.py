@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.prompts import PromptFile, describe, sample
-from stages.records import BadInput, Prompt, check
-from stages.runtime import build
-from stages.store import Source
+from promptroute.core.errors import UserError
+from promptroute.core.rows import Prompt, check
+from promptroute.io.sources import Source
+from promptroute.prompts.prompt_file import PromptFile
+from promptroute.prompts.sampling import sample
+from promptroute.prompts.statistics import describe
+from promptroute.runtime.params import build
 
 TRICKY = ["None", "null", 'say "hi", twice', "two\nlines", "naïve 猫 \u2028 🐱", " spaces "]
 
@@ -70,7 +73,7 @@ def test_filters(tmp_path: Path) -> None:
     assert rows["prompt"].to_list() == ["one", "now three words", "four words at last"]
     assert rows["prompt_id"].to_list() == ["OWN0000001", "OWN0000002", "OWN0000003"]
     assert file.rows == 4
-    with pytest.raises(BadInput, match=r"own\.csv: the filters leave none of its 4 prompts; loosen them"):
+    with pytest.raises(UserError, match=r"own\.csv: the filters leave none of its 4 prompts; loosen them"):
         PromptFile(str(path), "OWN", min_words=9).read()
 
 
@@ -141,7 +144,7 @@ def test_what_is_wrong_is_named(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         PromptFile(str(path), "OWN", **options).read()
     assert str(caught.value).startswith(f"{path}: {message}")
 
@@ -149,12 +152,12 @@ def test_what_is_wrong_is_named(
 def test_a_gap_in_a_parquet_file_is_named_by_its_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"prompt": ["x", None], "key": [1, 2]}).to_parquet(path)
-    with pytest.raises(BadInput, match=r"a\.parquet: row 2: prompt None is no text"):
+    with pytest.raises(UserError, match=r"a\.parquet: row 2: prompt None is no text"):
         PromptFile(str(path), "OWN").read()
     pd.DataFrame({"prompt": [], "key": []}).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(BadInput, match=r"b\.parquet: no rows; fetch the file again"):
+    with pytest.raises(UserError, match=r"b\.parquet: no rows; fetch the file again"):
         PromptFile(str(tmp_path / "b.parquet"), "OWN").read()
-    with pytest.raises(BadInput, match=r"a\.parquet: no column text, the file has prompt, key; name"):
+    with pytest.raises(UserError, match=r"a\.parquet: no column text, the file has prompt, key; name"):
         PromptFile(str(path), "OWN", text="text").read()
 
 
@@ -166,7 +169,7 @@ def test_ids_may_be_numbers(tmp_path: Path) -> None:
 
 def test_a_missing_own_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("x")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         PromptFile(f"{tmp_path}/prompt.txt", "OWN").read()
     assert str(caught.value) == (
         f"{tmp_path}/prompt.txt: no such file ({tmp_path} holds prompts.txt); check the name"

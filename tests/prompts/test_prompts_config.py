@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.prompts import sample
-from stages.runtime import build
+from promptroute.prompts.sampling import sample
+from promptroute.runtime.params import build
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.records import Prompt
-from stages.store import read_table
+from promptroute.core.rows import Prompt
+from promptroute.io.tables import read_table
 from tests.stages.small import run
 
 Sample = Callable[..., pd.DataFrame]

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.prompts import describe, sample, statistics
-from stages.records import BadInput
-from stages.store import FileRead
+from promptroute.core.errors import UserError
+from promptroute.io.sources import FileRead
+from promptroute.prompts.sampling import sample
+from promptroute.prompts.statistics import describe, statistics
 
 
 @dataclass
@@ -138,7 +139,7 @@ def test_ids_are_made_for_all_where_one_source_has_none() -> None:
     ],
 )
 def test_what_is_wrong_is_named(sources: list[Listed], n: int | None, seed: int | None, message: str) -> None:
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         sample(sources, n, seed)
     assert str(caught.value) == message
 

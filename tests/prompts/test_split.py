@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.prompts.split import by_row, by_text
-from stages.records import BadInput
+from promptroute.core.errors import UserError
+from promptroute.prompts.split import by_row, by_text
 
 SHARES = [0.8, 0.1, 0.1]
 
@@ -77,12 +77,12 @@ def test_the_papers_split_is_the_two_scikit_learn_draws() -> None:
 
 @pytest.mark.parametrize("shares", [[0.8, 0.2], [0.9, 0.2, 0.1], [1.0, 0.0, 0.0], [-0.2, 0.6, 0.6]])
 def test_bad_shares_are_refused(shares: list[float]) -> None:
-    with pytest.raises(BadInput, match=r"split.shares: .* expected three positive shares adding up to 1"):
+    with pytest.raises(UserError, match=r"split.shares: .* expected three positive shares adding up to 1"):
         by_text(prompts(["a", "b", "c", "d"], ["A"] * 4), shares, 0)
 
 
 def test_too_few_prompts_are_refused() -> None:
-    with pytest.raises(BadInput, match=r"2 unique prompt\(s\) can't be split"):
+    with pytest.raises(UserError, match=r"2 unique prompt\(s\) can't be split"):
         by_text(prompts(["a", "b", "b"], ["A"] * 3), SHARES, 0)
-    with pytest.raises(BadInput, match="split=by_text"):
+    with pytest.raises(UserError, match="split=by_text"):
         by_row(prompts(list(map(str, np.arange(20))), ["A"] * 19 + ["B"]), 42)

@@ -12,15 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.predictors import Mean, Ridge, save_predictor
-from stages.records import BadInput
-from stages.records.batch import PromptBatch
-from stages.router import KNOBS, POLICIES, TARGETS, Decision, ModelInfo, Router, Settings, check_policy
-from stages.routing import policies
-from stages.routing.calibrate import Calibration, choose
-from stages.routing.fallback import Fallback
-from stages.routing.guarantees import Guarantee
-from stages.routing.quality import Quality
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.predictors.folder import save_predictor
+from promptroute.predictors.mean import Mean
+from promptroute.predictors.ridge import Ridge
+from promptroute.router.router import Decision, ModelInfo, Router
+from promptroute.router.settings import KNOBS, POLICIES, TARGETS, Settings, check_policy
+from promptroute.routing import policies
+from promptroute.routing.calibrate import Calibration, choose
+from promptroute.routing.fallback import Fallback
+from promptroute.routing.guarantees import Guarantee
+from promptroute.routing.quality import Quality
 
 DEAR, MIDDLE, CHEAP = 1.0e-3, 4.0e-4, 1.0e-4
 MODELS = (
@@ -257,16 +260,16 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def test_missing_and_foreign_folders_are_refused(saved: tuple[Router, Path], tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="absent: no such router folder; `dvc repro` trains one"):
+    with pytest.raises(UserError, match="absent: no such router folder; `dvc repro` trains one"):
         Router.load(tmp_path / "absent")
-    with pytest.raises(BadInput, match=r"router\.json: no such file; `dvc repro` makes it"):
+    with pytest.raises(UserError, match=r"router\.json: no such file; `dvc repro` makes it"):
         Router.load(tmp_path / "predictor")
     folder = saved[1]
     change(folder, lambda facts: facts.update(format=99))
-    with pytest.raises(BadInput, match="not a router of format 1; train it again"):
+    with pytest.raises(UserError, match="not a router of format 1; train it again"):
         Router.load(folder)
     (folder / "router.json").write_text("[1]")
-    with pytest.raises(BadInput, match="not a router of format 1"):
+    with pytest.raises(UserError, match="not a router of format 1"):
         Router.load(folder)
 
 
@@ -279,7 +282,7 @@ def test_torn_folders_are_refused(saved: tuple[Router, Path], name: str, tear: s
         file.unlink()
     else:
         file.write_bytes(content[: len(content) // 2] if tear == "half" else b"")
-    with pytest.raises(BadInput, match=r"router.*(train it again|`dvc repro`)"):
+    with pytest.raises(UserError, match=r"router.*(train it again|`dvc repro`)"):
         Router.load(saved[1])
 
 
@@ -317,7 +320,7 @@ def test_a_router_whose_parts_do_not_fit_together_is_refused(
     saved: tuple[Router, Path], edit: Callable[[dict[str, Any]], Any]
 ) -> None:
     change(saved[1], edit)
-    with pytest.raises(BadInput, match=r"router\.json: not a whole router \(.*train it again"):
+    with pytest.raises(UserError, match=r"router\.json: not a whole router \(.*train it again"):
         Router.load(saved[1])
 
 
@@ -325,22 +328,22 @@ def test_a_router_whose_parts_do_not_fit_together_is_refused(
 def test_unknown_policies_are_refused(saved: tuple[Router, Path], policy: Any) -> None:
     change(saved[1], lambda facts: facts.update(policy=policy))
     with pytest.raises(
-        BadInput, match="is unknown; expected one of cost_aware, cheapest_within, best_predicted, guaranteed"
+        UserError, match="is unknown; expected one of cost_aware, cheapest_within, best_predicted, guaranteed"
     ):
         Router.load(saved[1])
 
 
 def test_unknown_targets_are_refused() -> None:
     check_policy("cost_aware", "cost", "here")
-    with pytest.raises(BadInput, match=r"here: target 'speed' is unknown; expected one of quality, cost"):
+    with pytest.raises(UserError, match=r"here: target 'speed' is unknown; expected one of quality, cost"):
         check_policy("cost_aware", "speed", "here")
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "stages.store.Source", None])
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "promptroute.io.Source", None])
 def test_a_folder_can_have_nothing_but_encoders_built(saved: tuple[Router, Path], target: Any) -> None:
     change(saved[1], lambda facts: facts.update(encoders={"one": {"_target_": target, "command": "true"}}))
     with pytest.raises(
-        BadInput, match=r"router\.json: encoder one is .*; nothing but .*SentenceEncoder, .* may be built"
+        UserError, match=r"router\.json: encoder one is .*; nothing but .*SentenceEncoder, .* may be built"
     ):
         Router.load(saved[1])
 
@@ -351,18 +354,23 @@ def test_a_folder_can_have_nothing_but_encoders_built(saved: tuple[Router, Path]
 def test_encoders_are_loaded_when_a_prompt_comes_not_before(
     saved: tuple[Router, Path], tmp_path: Path
 ) -> None:
-    absent = {"_target_": "stages.text.ClipTextEncoder", "model": str(tmp_path / "no-model")}
+    absent = {
+        "_target_": "promptroute.encoders.clip_text.ClipTextEncoder",
+        "model": str(tmp_path / "no-model"),
+    }
     change(saved[1], lambda facts: facts.update(encoders={"clip": absent}))
     loaded = Router.load(saved[1])
-    with pytest.raises(BadInput, match=r"the CLIP text encoder .*no-model can't be loaded on cpu"):
+    with pytest.raises(UserError, match=r"the CLIP text encoder .*no-model can't be loaded on cpu"):
         loaded.route(["a robot"])
 
 
 def test_embeddings_reach_the_predictor_row_for_row(tmp_path: Path) -> None:
-    from tests.text.conftest import make_tiny_clip
+    from tests.encoders.conftest import make_tiny_clip
 
     clip = make_tiny_clip(tmp_path / "clip")
-    one = router(encoders={"clip": {"_target_": "stages.text.ClipTextEncoder", "model": str(clip)}})
+    one = router(
+        encoders={"clip": {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "model": str(clip)}}
+    )
     one.route(["hard", "odd", "hard"])
     batch = one.predictor.asked[-1]  # type: ignore[attr-defined]
     assert batch.texts == ["hard", "odd", "hard"] and batch.embeddings["clip"].shape == (3, 32)
@@ -376,7 +384,7 @@ def test_a_router_without_its_encoder_says_so(tmp_path: Path) -> None:
     fitted = Ridge(alphas=[10.0]).fit(PromptBatch(prompts.texts, {"minilm": rows}), quality)
     save_predictor(fitted, tmp_path / "predictor")
     router(predictor=fitted).save(tmp_path / "router", predictor=tmp_path / "predictor")
-    with pytest.raises(BadInput, match="there are no embeddings 'minilm'"):
+    with pytest.raises(UserError, match="there are no embeddings 'minilm'"):
         Router.load(tmp_path / "router").route(["a robot"])
 
 
@@ -397,7 +405,7 @@ def test_a_router_without_its_encoder_says_so(tmp_path: Path) -> None:
 )
 def test_prompts_that_cannot_be_drawn_are_refused(prompts: Any, message: str) -> None:
     asked = router()
-    with pytest.raises(BadInput, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         asked.route(prompts)
     assert "\x00" not in str(caught.value) and len(str(caught.value)) < 200
     assert asked.predictor.asked == []  # type: ignore[attr-defined]
@@ -494,34 +502,33 @@ def test_without_the_best_single_model_the_next_best_takes_its_place() -> None:
     ],
 )
 def test_bad_knobs_and_models_are_refused(asked: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         router().route(["odd"], **asked)
 
 
 def test_another_encoder_than_the_one_trained_with_is_refused(trained: Any, tmp_path: Path) -> None:
     """Its vectors would be noise to the predictor, without a word."""
     from safetensors.numpy import load_file, save_file
-
-    from tests.text.conftest import make_tiny_clip
+    from tests.encoders.conftest import make_tiny_clip
 
     clip = make_tiny_clip(tmp_path / "clip")
     save_predictor(trained[0], tmp_path / "predictor")
-    config = {"_target_": "stages.text.ClipTextEncoder", "model": str(clip)}
+    config = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "model": str(clip)}
     router(predictor=trained[0], encoders={"clip": config}).save(tmp_path / "router", tmp_path / "predictor")
     Router.load(tmp_path / "router").warm()
     weights = load_file(clip / "model.safetensors")
     name = next(name for name in weights if name.endswith("final_layer_norm.weight"))
     save_file({**weights, name: weights[name] * 1.01}, clip / "model.safetensors", {"format": "pt"})
-    with pytest.raises(BadInput, match=r"encoder clip: the weights or settings of .*clip on this machine"):
+    with pytest.raises(UserError, match=r"encoder clip: the weights or settings of .*clip on this machine"):
         Router.load(tmp_path / "router").warm()
 
 
 def test_an_encoder_with_unknown_arguments_is_refused(saved: tuple[Router, Path]) -> None:
-    strange = {"_target_": "stages.text.ClipTextEncoder", "colour": "red"}
+    strange = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "colour": "red"}
     change(saved[1], lambda facts: facts.update(encoders={"clip": strange}))
-    with pytest.raises(BadInput, match=r"encoder clip can't be built .*colour"):
+    with pytest.raises(UserError, match=r"encoder clip can't be built .*colour"):
         Router.load(saved[1]).route(["a robot"])
-    with pytest.raises(BadInput, match=r"encoder one is 'os.system'"):
+    with pytest.raises(UserError, match=r"encoder one is 'os.system'"):
         router(encoders={"one": {"_target_": "os.system"}}).route(["odd"])
 
 
@@ -602,7 +609,7 @@ def test_a_guarantee_that_does_not_fit_is_refused(
 ) -> None:
     folder = packed(saved, policy="guaranteed", guarantee=promise())
     change(folder, edit)
-    with pytest.raises(BadInput, match=r"router\.json: not a whole router \(.*train it again"):
+    with pytest.raises(UserError, match=r"router\.json: not a whole router \(.*train it again"):
         Router.load(folder)
 
 
@@ -649,7 +656,7 @@ def axes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(Router, "_build_all", lambda self: {"axes": Axes()})
     fallback = Fallback(UNIT[:1], neighbours=1, threshold=0.5, safest=0, share=0.05, encoder="axes")
     return {
-        "encoders": {"axes": {"_target_": "stages.text.SentenceEncoder", "model": "axes"}},
+        "encoders": {"axes": {"_target_": "promptroute.encoders.sentence.SentenceEncoder", "model": "axes"}},
         "fallback": fallback,
     }
 
@@ -715,7 +722,7 @@ def test_a_fallback_that_does_not_fit_is_refused(
 ) -> None:
     folder = packed(saved, **axes)
     change(folder, edit)
-    with pytest.raises(BadInput, match=r"router\.json: not a whole router \(.*train it again"):
+    with pytest.raises(UserError, match=r"router\.json: not a whole router \(.*train it again"):
         Router.load(folder)
 
 
@@ -724,7 +731,7 @@ def test_a_torn_fallback_is_refused(saved: tuple[Router, Path], axes: dict[str, 
     file = packed(saved, **axes) / "fallback.safetensors"
     content = file.read_bytes()
     file.unlink() if tear == "missing" else file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(BadInput, match=r"not a whole router \(ValueError: fallback\.safetensors"):
+    with pytest.raises(UserError, match=r"not a whole router \(ValueError: fallback\.safetensors"):
         Router.load(file.parent)
 
 
@@ -757,7 +764,7 @@ def test_settings_are_what_the_section_says() -> None:
     ],
 )
 def test_bad_settings_are_refused(section: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         Settings.read(section, "here: policy")
 
 
@@ -765,11 +772,15 @@ def test_bad_settings_are_refused(section: dict[str, Any], message: str) -> None
 
 
 def test_static_token_vectors_come_along(trained: Any, tmp_path: Path) -> None:
-    from tests.text.test_static_encoder import table
+    from tests.encoders.test_static_encoder import table
 
     table().save(tmp_path / "static")
     save_predictor(trained[0], tmp_path / "predictor")
-    config = {"_target_": "stages.text.StaticEncoder", "model": "teacher", "folder": str(tmp_path / "static")}
+    config = {
+        "_target_": "promptroute.encoders.static.StaticEncoder",
+        "model": "teacher",
+        "folder": str(tmp_path / "static"),
+    }
     one = router(predictor=trained[0], encoders={"static": config})
     one.save(tmp_path / "router", predictor=tmp_path / "predictor")
     (tmp_path / "static").rename(tmp_path / "gone")
@@ -782,5 +793,5 @@ def test_static_token_vectors_come_along(trained: Any, tmp_path: Path) -> None:
     assert "in `encoders/`" in (moved / "README.md").read_text()
     vectors = moved / "encoders" / "static" / "tokens.safetensors"
     vectors.write_bytes(vectors.read_bytes()[:-4])
-    with pytest.raises(BadInput, match="not a whole static encoder"):
+    with pytest.raises(UserError, match="not a whole static encoder"):
         Router.load(moved).route(["a robot"])

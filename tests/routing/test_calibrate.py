@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stages.records import BadInput
-from stages.routing import metrics, policies
-from stages.routing.calibrate import choose, favouring
-from stages.routing.frontier import trace
+from promptroute.core.errors import UserError
+from promptroute.evaluation import metrics
+from promptroute.routing import policies
+from promptroute.routing.calibrate import choose, favouring
+from promptroute.routing.frontier import trace
 
 from .instances import problems, simulated
 
@@ -141,7 +142,7 @@ def test_margin_makes_the_quality_target_safer_on_new_prompts():
     ],
 )
 def test_bad_settings_are_named(kind, target, margin, says):
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(UserError, match=says):
         choose(kind, [[1.0, 2.0]], [[1.0, 2.0]], [1.0, 2.0], target, margin=margin)
 
 
@@ -172,5 +173,5 @@ def test_a_margin_by_hand():
     # The first gains 0.3 and the price's λ, which is 0.1 above the margin; the second gains 0.1 below it.
     assert got.decide(predicted, [2.0, 1.0]).tolist() == [1, 0, 0]
     assert (got.quality, got.cost) == (pytest.approx(4 / 3), pytest.approx(5 / 3))
-    with pytest.raises(BadInput, match="margin is -1"):
+    with pytest.raises(UserError, match="margin is -1"):
         favouring(plain, predicted, true, [2.0, 1.0], -1)

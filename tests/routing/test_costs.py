@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stages.records import BadInput
-from stages.routing.costs import Flops, PricePerImage, Serverless, serverless_cost
+from promptroute.core.errors import UserError
+from promptroute.routing.costs import Flops, PricePerImage, Serverless, serverless_cost
 
 # Table 2 of CEMS: seconds per image and memory in GB.
 FACTS = {
@@ -77,7 +77,7 @@ def test_rules_are_frozen():
     ],
 )
 def test_bad_facts_are_named(facts, rule, says):
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(UserError, match=says):
         rule(facts)
 
 
@@ -93,7 +93,7 @@ def test_bad_facts_are_named(facts, rule, says):
     ],
 )
 def test_bad_rules_are_refused_when_built(build, says):
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(UserError, match=says):
         build()
 
 
@@ -106,7 +106,7 @@ def test_serverless_cost_refuses_what_is_not_above_zero(bad):
 def test_flops_cost_by_hand():
     # 2,000 GFLOPs are 0.002 PFLOPs, at 5 dollars each.
     assert Flops(5.0)({"a": {"gflops": 2000.0}, "b": {"gflops": 1}}).tolist() == pytest.approx([0.01, 5e-6])
-    with pytest.raises(BadInput, match="model a has no gflops, which its flops cost needs"):
+    with pytest.raises(UserError, match="model a has no gflops, which its flops cost needs"):
         Flops(5.0)({"a": {}})
-    with pytest.raises(BadInput, match="price_per_petaflop is 0"):
+    with pytest.raises(UserError, match="price_per_petaflop is 0"):
         Flops(0)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.records import BadInput
-from stages.routing.fallback import Fallback, novelty
+from promptroute.core.errors import UserError
+from promptroute.routing.fallback import Fallback, novelty
 
 AXES = np.array([[1.0, 0, 0], [0, 2.0, 0], [3.0, 0, 0]])
 
@@ -49,7 +49,7 @@ def test_bad_arguments_are_named():
         novelty([[1, 2]], AXES)
     with pytest.raises(ValueError, match="one row or more"):
         novelty([[1.0, 2, 3]], np.zeros((0, 3)))
-    with pytest.raises(BadInput, match="neighbours is 0"):
+    with pytest.raises(UserError, match="neighbours is 0"):
         novelty(AXES, AXES, neighbours=0)
     with pytest.raises(ValueError, match=r"train\[0, 1\] is nan"):
         novelty(AXES, [[1, np.nan, 0]])

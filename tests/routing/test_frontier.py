@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from stages.routing import policies
-from stages.routing.frontier import Hull, area, cost_at, hull, quality_at, trace
-from stages.routing.metrics import strategy
-from stages.routing.steps import steps_of
+from promptroute.evaluation.metrics import strategy
+from promptroute.routing import policies
+from promptroute.routing.frontier import Hull, area, cost_at, hull, quality_at, trace
+from promptroute.routing.steps import steps_of
 
 from .instances import problems, simulated
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from stages.records import BadInput
-from stages.routing import policies
-from stages.routing.guarantees import abstain, calibrate, coverage, monotone_risk, novelty_threshold
+from promptroute.core.errors import UserError
+from promptroute.routing import policies
+from promptroute.routing.guarantees import abstain, calibrate, coverage, monotone_risk, novelty_threshold
 
 from .instances import problems, simulated
 
@@ -192,7 +192,7 @@ def test_abstaining_limits_the_harm_of_a_shift():
     ],
 )
 def test_bad_settings_are_bad_input(call, says):
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(UserError, match=says):
         call()
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.records import BadInput
-from stages.routing import policies
+from promptroute.core.errors import UserError
+from promptroute.routing import policies
 
 from .instances import problems, simulated
 
@@ -328,7 +328,7 @@ def test_bad_knobs_are_named(call, says):
 
 
 def test_knobs_come_from_people_so_their_errors_are_bad_input():
-    with pytest.raises(BadInput):
+    with pytest.raises(UserError):
         policies.cost_aware(QUALITY, COST, tradeoff=-1.0)
 
 
@@ -385,7 +385,7 @@ def test_favoured_by_hand():
         policies.favoured(quality, model=0, margin=0.6), cost, slack=0.25
     ).tolist() == [0]
     for margin in (-0.1, float("nan"), float("inf"), "much"):
-        with pytest.raises(BadInput, match="margin is"):
+        with pytest.raises(UserError, match="margin is"):
             policies.favoured(quality, model=0, margin=margin)
     with pytest.raises(ValueError, match="model is 3"):
         policies.favoured(quality, model=3, margin=0.1)

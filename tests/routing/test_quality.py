@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.records import BadInput
-from stages.routing.quality import Quality, fit_quality
+from promptroute.core.errors import UserError
+from promptroute.routing.quality import Quality, fit_quality
 
 NIMA = np.array([[5.0, 6.0], [4.0, 8.0]])
 LPIPS = np.array([[0.1, 0.3], [0.5, 0.2]])  # lower is better
@@ -62,16 +62,16 @@ def test_what_was_saved_is_equal() -> None:
     ],
 )
 def test_bad_settings_are_refused(weights: dict[str, Any], scale: str, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         fit_quality(RAW, weights, UP, scale)
 
 
 def test_a_score_that_never_varies_cannot_be_scaled() -> None:
-    with pytest.raises(BadInput, match=r"'nima' is 5\.0 for every training prompt and model"):
+    with pytest.raises(UserError, match=r"'nima' is 5\.0 for every training prompt and model"):
         fit_quality({"nima": np.full((3, 2), 5.0)}, {"nima": 1.0}, UP, "minmax")
 
 
 def test_a_score_that_is_not_there_is_named() -> None:
     quality = fit_quality(RAW, {"nima": 1.0, "lpips": 1.0}, UP, "none")
-    with pytest.raises(BadInput, match="there is no lpips, only nima; add it"):
+    with pytest.raises(UserError, match="there is no lpips, only nima; add it"):
         quality.of({"nima": NIMA})

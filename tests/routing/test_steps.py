@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.routing import policies
-from stages.routing.steps import steps_of
+from promptroute.routing import policies
+from promptroute.routing.steps import steps_of
 
 
 def collinear(scale):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.records import BadInput
-from stages.runtime.batching import Failure, in_batches
+from promptroute.core.errors import UserError
+from promptroute.runtime.batching import Failure, in_batches
 
 
 @given(st.lists(st.integers()), st.integers(1, 7), st.integers(1, 9), st.integers(1, 3))
@@ -23,7 +23,9 @@ def test_every_item_gets_its_own_result_in_order_whatever_fits(
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return [item * 2 for item in batch]
 
-    with mock.patch("stages.runtime.batching.free_memory"):  # collecting garbage is slow, hundreds of times
+    with mock.patch(
+        "promptroute.runtime.batching.free_memory"
+    ):  # collecting garbage is slow, hundreds of times
         assert list(in_batches(items, process, size, lanes)) == [(item, item * 2) for item in items]
     tries = 1 if lanes == 1 else lanes + 1  # side by side, and then once more alone
     assert sizes.count(size) <= tries or size <= room, "a size that did not fit is not tried again"
@@ -72,18 +74,18 @@ def test_an_item_that_never_fits_fails_with_its_reason() -> None:
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_what_a_person_did_wrong_stops_everything(lanes: int) -> None:
     def process(batch: list[int]) -> list[int]:
-        raise BadInput("no such model")
+        raise UserError("no such model")
 
-    with pytest.raises(BadInput, match="no such model"):
+    with pytest.raises(UserError, match="no such model"):
         list(in_batches([1, 2], process, 2, lanes))
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_what_a_person_did_wrong_is_no_full_memory_whatever_it_says(lanes: int) -> None:
     def process(batch: list[int]) -> list[int]:
-        raise BadInput("the model can't be loaded (CUDA out of memory)")
+        raise UserError("the model can't be loaded (CUDA out of memory)")
 
-    with pytest.raises(BadInput, match="can't be loaded"):
+    with pytest.raises(UserError, match="can't be loaded"):
         list(in_batches([1, 2], process, 2, lanes))
 
 
@@ -102,9 +104,9 @@ def test_an_item_that_fails_alone_is_tried_once(lanes: int) -> None:
 
 
 def test_a_size_that_is_none_is_refused() -> None:
-    with pytest.raises(BadInput, match="batch_size is 0"):
+    with pytest.raises(UserError, match="batch_size is 0"):
         list(in_batches([1], lambda batch: batch, 0))
-    with pytest.raises(BadInput, match="lanes is 0"):
+    with pytest.raises(UserError, match="lanes is 0"):
         list(in_batches([1], lambda batch: batch, 1, lanes=0))
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.records import BadInput
-from stages.runtime import build, load_params, pick_device, run_stage, study_models, study_scorers
-from stages.runtime.compose import compose
+from promptroute.core.errors import UserError
+from promptroute.runtime.compose import compose
+from promptroute.runtime.device import pick_device
+from promptroute.runtime.params import build, load_params, study_models, study_scorers
+from promptroute.runtime.stage import run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +21,7 @@ def test_params_yaml_is_the_composition_of_conf(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"(?s)score/nope.*clip.*mixed.*nima"):
+    with pytest.raises(UserError, match=r"(?s)score/nope.*clip.*mixed.*nima"):
         compose(tmp_path / "params.yaml", ["score=nope"])
     assert not (tmp_path / "params.yaml").exists()
 
@@ -36,7 +38,7 @@ def write(tmp_path: Path, text: str) -> Path:
         ("models: {sd2.1: {}}", r"model 'sd2.1' can't be used: a name must match"),
         ("models: {}\npublished: {models: {Up: {}}}", "model 'Up' can't be used"),
         ("published: {scorers: {my-score: {}}}", "scorer 'my-score' can't be used"),
-        ("text: {encoders: {a-b: {}}}", "text encoder 'a-b' can't be used"),
+        ("text_encoder: {a-b: {}}", "text encoder 'a-b' can't be used"),
         (
             "prompts: {sources: {file: {path: '???'}}}",
             r"no value for prompts.sources.file.path; give each with -S",
@@ -53,7 +55,7 @@ def write(tmp_path: Path, text: str) -> Path:
     ],
 )
 def test_bad_parameters_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         load_params(write(tmp_path, text))
 
 
@@ -75,18 +77,24 @@ def test_a_key_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) ->
         ),
         (lambda: params["list"][0]["y"], r"list\[0\] has no 'y', only x"),
     ):
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(UserError, match=message):
             look()
 
 
 def test_absent_parameters_say_where_to_run(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="run this from the project's top folder"):
+    with pytest.raises(UserError, match="run this from the project's top folder"):
         load_params(tmp_path / "params.yaml")
 
 
 def test_build_makes_the_object_with_plain_arguments() -> None:
     scorer = build(
-        {"_target_": "stages.records.Scorer", "name": "a", "label": "A", "higher_is_better": True, "low": 0},
+        {
+            "_target_": "promptroute.core.rows.Scorer",
+            "name": "a",
+            "label": "A",
+            "higher_is_better": True,
+            "low": 0,
+        },
         "scorer",
         high=2,
     )
@@ -94,7 +102,7 @@ def test_build_makes_the_object_with_plain_arguments() -> None:
 
 
 def test_build_takes_sections_of_the_parameters(tmp_path: Path) -> None:
-    text = "split: {_target_: stages.records.Scorer, name: {a: [{b: 1}]}, label: L, low: 0, high: 1}"
+    text = "split: {_target_: promptroute.core.rows.Scorer, name: {a: [{b: 1}]}, label: L, low: 0, high: 1}"
     built = build(load_params(write(tmp_path, text))["split"], "split", higher_is_better=True)
     assert built.name == {"a": [{"b": 1}]} and type(built.name) is dict
 
@@ -104,16 +112,19 @@ def test_build_takes_sections_of_the_parameters(tmp_path: Path) -> None:
     [
         ({"alpha": 1}, "predictor has no _target_, .*; see conf/predictor/"),
         (None, "predictor has no _target_"),
-        ({"_target_": "stages.records.Nope"}, "predictor can't be built as stages.records.Nope"),
-        ({"_target_": "stages.records.SplitRow", "color": 1}, "predictor can't be built .*color"),
         (
-            {"_target_": "stages.routing.costs.Serverless", "seconds": "guess"},
+            {"_target_": "promptroute.core.rows.Nope"},
+            "predictor can't be built as promptroute.core.rows.Nope",
+        ),
+        ({"_target_": "promptroute.core.rows.SplitRow", "color": 1}, "predictor can't be built .*color"),
+        (
+            {"_target_": "promptroute.routing.costs.Serverless", "seconds": "guess"},
             "expected 'profile' or 'measured'",
         ),
     ],
 )
 def test_build_says_what_is_wrong(config: dict[str, object], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         build(config, "predictor")
 
 
@@ -127,18 +138,20 @@ def test_device_auto_is_a_device_that_is_there() -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True])
 def test_threads_that_are_none_are_refused(threads: object) -> None:
-    with pytest.raises(BadInput, match=r"compute.threads: .*; expected a whole number of 1 or more, or null"):
+    with pytest.raises(
+        UserError, match=r"compute.threads: .*; expected a whole number of 1 or more, or null"
+    ):
         pick_device("cpu", threads)  # type: ignore[arg-type]
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"compute.device=cuda:77: can't be used"):
+    with pytest.raises(UserError, match=r"compute.device=cuda:77: can't be used"):
         pick_device("cuda:77")
 
 
 def test_a_mistake_is_one_line_and_a_defect_is_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     def mistaken() -> str:
-        raise BadInput("prompts.csv: line 3: empty")
+        raise UserError("prompts.csv: line 3: empty")
 
     with pytest.raises(SystemExit) as stop:
         run_stage(mistaken)
@@ -148,7 +161,7 @@ def test_a_mistake_is_one_line_and_a_defect_is_a_traceback(capsys: pytest.Captur
         run_stage(lambda: str(1 / 0))
 
     def quoting() -> str:
-        raise BadInput("model: can't be loaded (a report\n  of several\r\nlines); fetch it")
+        raise UserError("model: can't be loaded (a report\n  of several\r\nlines); fetch it")
 
     with pytest.raises(SystemExit):
         run_stage(quoting)
@@ -167,9 +180,9 @@ def test_a_study_s_models_and_scores_are_the_published_and_the_drawn() -> None:
     }
     assert list(study_models(params)) == ["a", "b"]
     assert study_scorers(params) == {"nima": nima}, "what we score with says what the score is"
-    with pytest.raises(BadInput, match=r"b is both in models and in published.models"):
+    with pytest.raises(UserError, match=r"b is both in models and in published.models"):
         study_models({**params, "published": {"models": {"b": {}}, "scorers": {}}})
-    with pytest.raises(BadInput, match=r"scorers has no clip, so b would have no such score"):
+    with pytest.raises(UserError, match=r"scorers has no clip, so b would have no such score"):
         study_scorers({**params, "published": {"models": {}, "scorers": {"clip": {}}}})
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.scorers import ClipScore, Consistency, EmbeddingScorer
-from stages.scorers.clip_score import clip_score
-from stages.scorers.consistency import semantic_consistency
+from promptroute.scorers.base import EmbeddingScorer
+from promptroute.scorers.clip_score import ClipScore, clip_score
+from promptroute.scorers.consistency import Consistency, semantic_consistency
 
 
 def test_the_clip_score_by_hand() -> None:
@@ -46,7 +46,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).normal(size=(60, 4))
     groups = np.repeat(np.arange(20), 3)
     whole = semantic_consistency(images, groups, 20)
-    monkeypatch.setattr("stages.scorers.consistency._BLOCK", 20)
+    monkeypatch.setattr("promptroute.scorers.consistency._BLOCK", 20)
     np.testing.assert_allclose(semantic_consistency(images, groups, 20), whole)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.records import BadInput
-from stages.scorers import Nima, PixelScorer
-from stages.scorers.nima import SIDE, to_pixels
+from promptroute.core.errors import UserError
+from promptroute.scorers.base import PixelScorer
+from promptroute.scorers.nima import SIDE, Nima, to_pixels
 
 NAMES = ("img_a.png", "img_b.jpg", "img_c.png", "img_d.png")
 
@@ -86,18 +86,18 @@ def test_wrong_weights_are_one_clear_error(golden: Path, tmp_path: Path) -> None
     from torch import zeros
 
     picture = [Image.new("RGB", (8, 8))]
-    with pytest.raises(BadInput, match=r"nowhere: NIMA's weights are not there.*github.com/idealo"):
+    with pytest.raises(UserError, match=r"nowhere: NIMA's weights are not there.*github.com/idealo"):
         Nima(str(tmp_path / "nowhere")).score(picture)
-    with pytest.raises(BadInput, match=r"SHA-256 is 08f5.*, expected 0000"):
+    with pytest.raises(UserError, match=r"SHA-256 is 08f5.*, expected 0000"):
         Nima(weights(golden), sha256="0000").score(picture)
-    with pytest.raises(BadInput, match="padding is 'both'"):
+    with pytest.raises(UserError, match="padding is 'both'"):
         Nima(weights(golden), padding="both")  # type: ignore[arg-type]
     (tmp_path / "torn.hdf5").write_bytes(Path(weights(golden)).read_bytes()[:5000])
-    with pytest.raises(BadInput, match=r"torn\.hdf5: not a readable file of Keras weights"):
+    with pytest.raises(UserError, match=r"torn\.hdf5: not a readable file of Keras weights"):
         Nima(str(tmp_path / "torn.hdf5")).score(picture)
     save_file({"classifier.weight": zeros(10, 1024), "more": zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(BadInput, match=r"lacks \['blocks.0.0.bn1.bias'.*has \['more'\] \(1\) too much"):
+    with pytest.raises(UserError, match=r"lacks \['blocks.0.0.bn1.bias'.*has \['more'\] \(1\) too much"):
         Nima(str(tmp_path / "other.safetensors")).score(picture)
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
-    with pytest.raises(BadInput, match="not a readable safetensors file"):
+    with pytest.raises(UserError, match="not a readable safetensors file"):
         Nima(str(tmp_path / "torn.safetensors")).score(picture)

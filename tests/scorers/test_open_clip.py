@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.records import BadInput
-from stages.scorers import OpenClip
+from promptroute.core.errors import UserError
+from promptroute.encoders.open_clip import OpenClip
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 PICTURES = [
@@ -40,7 +40,7 @@ def test_a_named_architecture_takes_a_local_file(tiny_clip: Path, tmp_path: Path
     from safetensors.torch import load_file
 
     torch.save(load_file(tiny_clip / "open_clip_model.safetensors"), tmp_path / "weights.pt")
-    with pytest.raises(BadInput, match=r"weights.pt: give a \.safetensors file"):
+    with pytest.raises(UserError, match=r"weights.pt: give a \.safetensors file"):
         OpenClip("ViT-B-32", str(tmp_path / "weights.pt")).encode_texts(["a"])
 
 
@@ -69,7 +69,7 @@ def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) ->
 def test_a_wrong_name_is_one_clear_error(
     model: str, pretrained: str | None, revision: str | None, message: str
 ) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         OpenClip(model, pretrained, revision).encode_texts(["a"])
 
 
@@ -114,7 +114,7 @@ def test_a_tags_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
 
     torch.save(load_file(tiny_clip / "open_clip_model.safetensors"), hub / "open_clip_pytorch_model.bin")
     with pytest.raises(
-        BadInput, match=r"the CLIP model Tiny \(tag\) can't be loaded on cpu .*hub can't be reached"
+        UserError, match=r"the CLIP model Tiny \(tag\) can't be loaded on cpu .*hub can't be reached"
     ):
         OpenClip("Tiny", "tag", COMMIT).encode_images(PICTURES)
 
@@ -124,7 +124,7 @@ def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> N
     import open_clip
     import yaml
 
-    config = yaml.safe_load((Path(__file__).parents[2] / "conf" / "encoders" / "paper.yaml").read_text())
+    config = yaml.safe_load((Path(__file__).parents[2] / "conf" / "image_encoder" / "paper.yaml").read_text())
     known = {
         name: open_clip.get_pretrained_cfg(part["model"], part["pretrained"]) for name, part in config.items()
     }
@@ -135,5 +135,5 @@ def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> N
 
 def test_a_folder_without_safetensors_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / "open_clip_config.json", tmp_path)
-    with pytest.raises(BadInput, match=r"holds no \.safetensors file"):
+    with pytest.raises(UserError, match=r"holds no \.safetensors file"):
         OpenClip(str(tmp_path)).encode_texts(["a"])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.records import BadInput
-from stages.scorers import PyiqaNima
+from promptroute.core.errors import UserError
+from promptroute.scorers.pyiqa_nima import PyiqaNima
 
 
 def test_it_is_a_scorer_of_pixels_and_an_extra() -> None:
@@ -23,7 +23,7 @@ def test_it_is_a_scorer_of_pixels_and_an_extra() -> None:
 def test_where_it_is_absent_that_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(
-        BadInput, match=r"pyiqa is not installed; install it with `pip install promptroute\[pyiqa\]`"
+        UserError, match=r"pyiqa is not installed; install it with `pip install promptroute\[pyiqa\]`"
     ):
         PyiqaNima().score([Image.new("RGB", (32, 32))])
 
@@ -33,7 +33,7 @@ def test_where_its_package_is_absent_the_fingerprint_says_so() -> None:
 
     if find_spec("pyiqa"):
         pytest.skip("pyiqa is installed here")
-    with pytest.raises(BadInput, match="pyiqa is not installed"):
+    with pytest.raises(UserError, match="pyiqa is not installed"):
         _ = PyiqaNima().fingerprint_parts
 
 
@@ -75,5 +75,5 @@ def test_the_score_is_the_mean_of_its_distribution(metric: str) -> None:
 
 @pytest.mark.usefixtures("untrained")
 def test_an_unknown_metric_lists_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=r"no metric 'nimaa'; choose one of nima, .*nima-vgg16-ava"):
+    with pytest.raises(UserError, match=r"no metric 'nimaa'; choose one of nima, .*nima-vgg16-ava"):
         PyiqaNima("nimaa").score([Image.new("RGB", (32, 32))])

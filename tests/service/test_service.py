@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.router import Router
+from promptroute.router.router import Router
 from tests.service.conftest import MODELS, Service, Start
 
 

@@ -1,6 +1,6 @@
 """A study that runs in seconds: the published layout, filled with made-up prompts and scores.
 
-Its files are named as CEMS's are, so the committed conf/ reads them: only `text=tfidf` spares the encoder.
+Its files are named as CEMS's are, so the committed conf/ reads them: only `text_encoder=none` spares the encoder.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.runtime import run_stage
-from stages.runtime.compose import compose
+from promptroute.runtime.compose import compose
+from promptroute.runtime.stage import run_stage
 
 STEMS = {"sdxl-turbo": "SDXL-Turbo", "sd-turbo": "SD-Turbo", "amused": "amused", "taesd-sd21": "TAESD"}
 SCORERS = {"nima": (5.0, 0.4), "clip": (33.0, 3.0)}
@@ -23,7 +23,13 @@ SCORERS = {"nima": (5.0, 0.4), "clip": (33.0, 3.0)}
 TOPICS = ("portrait", "logo", "landscape", "robot")
 """Model i draws topic i best: what there is to learn."""
 SETS = ("DRAW", "PP", "DIFF")
-BASE = ("experiment=published", "text=tfidf", "predictor=ridge", "compute=cpu", "evaluate.resamples=20")
+BASE = (
+    "experiment=published",
+    "text_encoder=none",
+    "predictor=ridge",
+    "compute=cpu",
+    "evaluate.resamples=20",
+)
 """Overrides of the default study: no encoder, a predictor that leaves validation alone, and few resamples."""
 
 
@@ -84,7 +90,9 @@ class Ran:
 
 def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environment: str) -> Ran:
     """Run a stage's `main` in this process, as `python -m stages.STAGE ARGUMENTS` does in `folder`."""
-    module = importlib.import_module(f"stages.{stage}")
+    module = importlib.import_module(
+        f"promptroute.cli.{stage}" if stage in ("route", "serve") else f"stages.{stage}"
+    )
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,

@@ -12,13 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.predictors import load_predictor
-from stages.records import BadInput, Performance, Prompt, Score
-from stages.records.batch import PromptBatch
-from stages.router import Router
-from stages.runtime.compose import compose
-from stages.store import read_embeddings, read_table, write_json, write_table
-from stages.table import performance
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.core.performance import performance
+from promptroute.core.rows import Performance, Prompt, Score
+from promptroute.io.embeddings import read_embeddings
+from promptroute.io.files import write_json
+from promptroute.io.tables import read_table, write_table
+from promptroute.predictors.folder import load_predictor
+from promptroute.router.router import Router
+from promptroute.runtime.compose import compose
 from tests.stages.small import BASE, SCORERS, STEMS, path_of, run, run_chain, table, write_published
 
 ROOT = Path(__file__).parents[2]
@@ -323,12 +326,13 @@ def test_every_score_and_predictor_goes_through(study: Path) -> None:
 
 
 def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
-    from stages.text import ClipTextEncoder
-    from tests.text.conftest import make_tiny_clip
+    from tests.encoders.conftest import make_tiny_clip
+
+    from promptroute.encoders.clip_text import ClipTextEncoder
 
     clip, folder = make_tiny_clip(tmp_path / "clip"), tmp_path / "study"
     folder.mkdir()
-    overrides = ["text=clip", f"text.encoders.clip.model={clip}"]
+    overrides = ["text_encoder=clip", f"text_encoder.clip.model={clip}"]
     printed = run_chain(folder, *overrides, rows=table(60))
     assert printed["encode"] == "encode: 60 prompts with clip on cpu\n"
     rows = read_embeddings(folder / "data/text/clip.parquet").set_index("prompt_id")["embedding"]
@@ -338,9 +342,9 @@ def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
     assert Router.load(folder / "data/router").route(["a robot at night"])[0].model in MODELS
     clip.rename(tmp_path / "gone")
     before = (folder / "data/text/clip.parquet").read_bytes()
-    rerun(folder, "encode")  # from scratch/, without the model
+    rerun(folder, "encode")  # from cache/, without the model
     assert (folder / "data/text/clip.parquet").read_bytes() == before
-    params(folder, *overrides, "text.encoders.clip.max_length=5")
+    params(folder, *overrides, "text_encoder.clip.max_length=5")
     assert "can't be loaded" in run(folder, "encode").err  # another setting is other work
     assert (folder / "data/text/clip.parquet").read_bytes() == before  # a failure leaves what was there
 
@@ -349,19 +353,18 @@ def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(t
     import shutil
 
     from safetensors.numpy import load_file, save_file
-
-    from tests.text.conftest import make_tiny_clip
+    from tests.encoders.conftest import make_tiny_clip
 
     clip, folder = make_tiny_clip(tmp_path / "clip"), tmp_path / "study"
     folder.mkdir()
-    run_chain(folder, "text=clip", f"text.encoders.clip.model={clip}", rows=table(60))
+    run_chain(folder, "text_encoder=clip", f"text_encoder.clip.model={clip}", rows=table(60))
     weights = load_file(clip / "model.safetensors")
     name = next(name for name in weights if name.endswith("final_layer_norm.weight"))
     save_file({**weights, name: weights[name] * 1.5}, clip / "model.safetensors", {"format": "pt"})
     said = run(folder, "calibrate").err
     assert "error: data/text/clip.parquet: not the vectors that encoder clip gives on this machine" in said
-    assert "delete scratch/text" in said
-    shutil.rmtree(folder / "scratch" / "text")
+    assert "delete cache/text" in said
+    shutil.rmtree(folder / "cache" / "text")
     rerun(folder, "encode", "train", "calibrate", "evaluate")
 
 
@@ -487,7 +490,7 @@ def test_compose_writes_the_projects_parameters(
 ) -> None:
     import shutil
 
-    from stages.runtime import compose as module
+    from promptroute.runtime import compose as module
 
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     monkeypatch.setattr(module, "ROOT", tmp_path)
@@ -499,7 +502,7 @@ def test_compose_writes_the_projects_parameters(
     assert "clip: 1.0" in (tmp_path / "params.yaml").read_text()
     before = (tmp_path / "params.yaml").read_bytes()
     monkeypatch.setattr(sys, "argv", ["compose", "predictor=null"])
-    with pytest.raises(BadInput, match=r"predictor=null: .*; conf/ holds every group and its options"):
+    with pytest.raises(UserError, match=r"predictor=null: .*; conf/ holds every group and its options"):
         module.main()
     assert (tmp_path / "params.yaml").read_bytes() == before
 
@@ -507,14 +510,14 @@ def test_compose_writes_the_projects_parameters(
 def test_a_predictor_that_learns_from_validation_has_its_knob_set_on_held_out_predictions(
     tmp_path: Path,
 ) -> None:
-    printed = run_chain(tmp_path, "predictor=kernel", "text=tfidf")
+    printed = run_chain(tmp_path, "predictor=kernel", "text_encoder=none")
     assert printed["train"].startswith("train: Kernel on 120 prompts in ")
     side, rows = sides(tmp_path), table().set_index("prompt_id")
-    held = pd.read_parquet(tmp_path / "data/predictor/held_out.parquet").set_index("prompt_id")
+    held = pd.read_parquet(tmp_path / "data/predictor/out_of_fold.parquet").set_index("prompt_id")
     assert set(held.index) == set(side.index[side != "test"])
     router = Router.load(tmp_path / "data/router")
     assert router.about["calibrated_on"] == 135
-    assert not (tmp_path / "data/router/predictor/held_out.parquet").exists()
+    assert not (tmp_path / "data/router/predictor/out_of_fold.parquet").exists()
     # Not what the fitted predictor says of them: it has seen them, and would flatter its knob.
     true = rows.loc[held.index, [f"nima {model}" for model in MODELS]].to_numpy()
     seen = router.predict(list(rows.loc[held.index, "prompt"]))
@@ -523,7 +526,7 @@ def test_a_predictor_that_learns_from_validation_has_its_knob_set_on_held_out_pr
 
 
 def test_held_out_predictions_are_validations_where_it_taught_nothing(study: Path) -> None:
-    held = pd.read_parquet(study / "data/predictor/held_out.parquet").set_index("prompt_id")
+    held = pd.read_parquet(study / "data/predictor/out_of_fold.parquet").set_index("prompt_id")
     side = sides(study)
     assert set(held.index) == set(side.index[side == "validation"])
     prompts = table().set_index("prompt_id").loc[held.index, "prompt"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.router import Router
+from promptroute.router.router import Router
 from tests.stages.small import STEMS, run, table, write_published
 from tests.stages.test_chain import content, matrix, params, sides
 

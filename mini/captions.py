@@ -1,0 +1,325 @@
+"""Captions of scenes: what a caption states, the grammar that words it, and the five prompt sets.
+
+A prompt set draws a scene first and then states some of it, so everything that a caption says holds in its
+scene. What it says is kept beside the words, as a `Statement`; nothing ever has to be read out of the words.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mini.scenes import JITTER, SHAPES, Scene, Thing, place_of, random_background, random_things, relation_of
+
+Random = np.random.Generator
+
+WORDS = {
+    "red": ["red", "red", "crimson"], "orange": ["orange"], "yellow": ["yellow", "yellow", "golden"],
+    "green": ["green", "green", "emerald"], "teal": ["teal", "turquoise"], "blue": ["blue", "blue", "cobalt"],
+    "purple": ["purple", "violet"], "pink": ["pink", "pink", "rosy"],
+    "white": ["white"], "black": ["black"], "grey": ["grey", "gray"], "sand": ["sand", "beige"],
+    "sky": ["sky blue", "pale blue"],
+    "circle": ["circle", "circle", "disc"], "ring": ["ring", "hoop"], "square": ["square", "square", "box"],
+    "diamond": ["diamond", "rhombus"], "triangle": ["triangle"], "star": ["star"], "cross": ["cross", "plus"],
+    "heart": ["heart"],
+    "small": ["small", "small", "little", "tiny"], "medium": ["medium", "medium sized"],
+    "large": ["large", "big", "huge"],
+    "solid": ["solid", "filled"], "striped": ["striped", "stripy"], "checked": ["checked", "chequered"],
+    "plain": ["plain", "even"], "dotted": ["dotted", "spotted"], "gradient": ["shaded", "fading"],
+    "left of": ["left of", "to the left of"], "right of": ["right of", "to the right of"],
+    "above": ["above", "over"], "below": ["below", "under", "beneath"],
+    "centre": ["centre", "middle"],
+}  # fmt: skip
+NUMBERS = {1: ["one"], 2: ["two", "2", "a pair of"], 3: ["three", "3"], 4: ["four", "4"]}
+PLURALS = {"box": "boxes", "cross": "crosses", "plus": "pluses", "rhombus": "rhombuses"}
+# Where the things of a tidy scene stand, by their number and by the relation of the first to the second.
+LAYOUTS = {
+    1: ("centre",),
+    2: ("left", "right"),
+    3: ("top", "bottom left", "bottom right"),
+    4: ("top left", "top right", "bottom left", "bottom right"),
+}
+RELATIONS = {
+    "left of": ("left", "right"),
+    "right of": ("right", "left"),
+    "above": ("top", "bottom"),
+    "below": ("bottom", "top"),
+}
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a caption says of one thing, or of several alike; None: it doesn't say.
+
+    Attributes:
+        count: how many, 1 to 4.
+        shape, colour, size, texture: keys as in `Thing`.
+        place: key of `PLACES`; for one thing alone.
+    """
+
+    count: int = 1
+    shape: str | None = None
+    colour: str | None = None
+    size: str | None = None
+    texture: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """All that a caption says of its scene.
+
+    Attributes:
+        groups: the things, in the order in which they are named.
+        relation: how the first group's thing stands to the second's, as `relation_of` has it.
+        background, pattern: of the background, or None.
+    """
+
+    groups: tuple[Group, ...]
+    relation: str | None = None
+    background: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption: its words, what they say, and a scene in which all of that holds."""
+
+    text: str
+    statement: Statement
+    scene: Scene
+
+
+def statement_from_plain(plain: Mapping[str, Any]) -> Statement:
+    """The inverse of `dataclasses.asdict` of a statement."""
+    return Statement(**{**plain, "groups": tuple(Group(**group) for group in plain["groups"])})
+
+
+def caption_from_plain(plain: Mapping[str, Any]) -> Caption:
+    """The inverse of `dataclasses.asdict` of a caption."""
+    scene = {**plain["scene"], "things": tuple(Thing(**thing) for thing in plain["scene"]["things"])}
+    return Caption(plain["text"], statement_from_plain(plain["statement"]), Scene(**scene))
+
+
+def _one(options: Sequence[str], rng: Random) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _word(key: str, rng: Random) -> str:
+    return _one(WORDS[key], rng)
+
+
+def _article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _noun(group: Group, rng: Random) -> str:
+    """Adjectives and noun of a group, without article or number, as "small red striped stars"."""
+    parts = [_word(key, rng) for key in (group.size, group.colour, group.texture) if key]
+    if rng.random() < 0.3:
+        parts = parts[::-1]
+    noun = _word(group.shape, rng) if group.shape else "shape"
+    if group.count > 1:
+        noun = PLURALS.get(noun, noun + "s")
+    return " ".join([*parts, noun])
+
+
+def _phrase(group: Group, rng: Random) -> str:
+    """A group with its article or number, as "a small red star" or "three stars"."""
+    if group.count > 1:
+        return f"{_one(NUMBERS[group.count], rng)} {_noun(group, rng)}"
+    return _article(_noun(group, rng))
+
+
+def _place(place: str, rng: Random) -> str:
+    words = place.replace("centre", _word("centre", rng))
+    return f"{words} corner" if " " in place and rng.random() < 0.5 else words
+
+
+def _ground(background: str | None, pattern: str | None, rng: Random) -> str:
+    """A background in words, as "striped grey"."""
+    return " ".join(_word(key, rng) for key in (pattern, background) if key)
+
+
+def _say(thing: Thing, rng: Random, **chances: float) -> Group:
+    """State each attribute of a thing with its chance: shape, colour, size, texture, place; unnamed: never."""
+    found = {
+        "shape": thing.shape,
+        "colour": thing.colour,
+        "size": thing.size,
+        "texture": thing.texture,
+        "place": place_of(thing.x, thing.y),
+    }
+    return Group(**{name: found[name] for name, chance in chances.items() if rng.random() < chance})  # type: ignore[arg-type]
+
+
+def _things(count: int, rng: Random, tidy: bool, places: Sequence[str] | None = None) -> list[Thing]:
+    return random_things(count, rng, places) if tidy else random_things(count, rng, jitter=JITTER)
+
+
+def _scene(things: Sequence[Thing], rng: Random) -> Scene:
+    return Scene(tuple(things), *random_background(rng))
+
+
+def labels(rng: Random, tidy: bool = True) -> Caption:
+    """One thing, in one to five words: "star", "a small red star"."""
+    scene = _scene(_things(1, rng, tidy, LAYOUTS[1]), rng)
+    group = _say(scene.things[0], rng, shape=0.93, colour=0.75, size=0.25, texture=0.12)
+    if group.shape is None:
+        group = Group(colour=scene.things[0].colour)
+    if group.shape is None and rng.random() < 0.5:
+        text = _word(scene.things[0].colour, rng)
+    else:
+        text = _noun(group, rng) if rng.random() < 0.6 else _phrase(group, rng)
+    return Caption(text, Statement((group,)), scene)
+
+
+def relations(rng: Random, tidy: bool = True) -> Caption:
+    """Two things and how they stand to each other: "a red ring left of a blue star"."""
+    while True:
+        scene = _scene(_things(2, rng, tidy, RELATIONS[_one(list(RELATIONS), rng)]), rng)
+        relation = relation_of(scene.things[0], scene.things[1], margin=6)
+        if relation:
+            break
+    said = {"shape": 1.0, "colour": 0.85, "size": 0.15, "texture": 0.1}
+    one, other = (_say(thing, rng, **said) for thing in scene.things)
+    how, back = _word(relation, rng), _word(OPPOSITE[relation], rng)
+    first, second = _phrase(one, rng), _phrase(other, rng)
+    text = _one(
+        [
+            f"{first} {how} {second}",
+            f"{first} {how} {second}",
+            f"there is {first} {how} {second}",
+            f"{how} {second} there is {first}",
+            f"{first} and {second}, the first {how} the second",
+            f"{first} with {second} {back} it",
+        ],
+        rng,
+    )
+    return Caption(text, Statement((one, other), relation=relation), scene)
+
+
+def counts(rng: Random, tidy: bool = True) -> Caption:
+    """One to four things, alike or in two groups: "three small stars", "two red rings and a star"."""
+    number = int(rng.integers(1, 5))
+    things = _things(number, rng, tidy, LAYOUTS[number])
+    split = int(rng.integers(1, number)) if number > 1 and rng.random() < 0.4 else number
+    models = [things[0], replace(things[-1], size=things[0].size)]
+    if split < number and models[0].shape == models[1].shape:  # two groups differ in shape
+        models[1] = replace(models[1], shape=_one([key for key in SHAPES if key != models[0].shape], rng))
+    things = [
+        replace(
+            models[int(index >= split)], size="small" if number > 2 else models[0].size, x=thing.x, y=thing.y
+        )
+        for index, thing in enumerate(things)
+    ]
+    if number == 2 and np.hypot(things[0].x - things[1].x, things[0].y - things[1].y) < 36:
+        things = [replace(thing, size="small") for thing in things]
+    scene = _scene(things, rng)
+    parts = [(things[0], split)] + ([(things[-1], number - split)] if split < number else [])
+    groups = tuple(
+        replace(_say(thing, rng, shape=1, colour=0.7, size=0.1, texture=0.15), count=count)
+        for thing, count in parts
+    )
+    background = scene.background if rng.random() < 0.4 else None
+    text = " and ".join(_phrase(group, rng) for group in groups)
+    if background:
+        text += f" on {_article(_word(background, rng))} {_one(['background', 'ground'], rng)}"
+    text = _one([text, text, f"a picture of {text}", f"exactly {text}"], rng)
+    return Caption(text, Statement(groups, background=background), scene)
+
+
+def narratives(rng: Random, tidy: bool = True) -> Caption:
+    """One to three things with all that is to be said of them, in two to five sentences."""
+    scene = _scene(_things(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng, tidy), rng)
+    said = {"shape": 1.0, "colour": 1.0, "size": 0.8, "texture": 0.6, "place": 1.0}
+    groups = tuple(_say(thing, rng, **said) for thing in scene.things)
+    pattern = scene.pattern if rng.random() < 0.8 else None
+    ground = _ground(scene.background, pattern, rng)
+    opening = _one(
+        [
+            f"This picture has {_article(ground)} background.",
+            f"The background is {ground}.",
+            f"In this image we can see {_article(ground)} background.",
+        ],
+        rng,
+    )
+    sentences = []
+    for group in groups:
+        place, noun = _place(group.place or "", rng), _phrase(group, rng)
+        sentences.append(
+            _one(
+                [
+                    f"At the {place} there is {noun}.",
+                    f"There is {noun} at the {place}.",
+                    f"{noun[0].upper()}{noun[1:]} is drawn at the {place} of the picture.",
+                    f"At the {place} we see {noun}.",
+                ],
+                rng,
+            )
+        )
+    order = [opening, *sentences] if rng.random() < 0.7 else [*sentences, opening]
+    return Caption(" ".join(order), Statement(groups, None, scene.background, pattern), scene)
+
+
+PRAISE = ["flat design", "vector art", "sharp edges", "minimal", "high quality", "clean lines", "4k", "trending",
+          "simple shapes", "digital art", "masterpiece"]  # fmt: skip
+
+
+def tags(rng: Random, tidy: bool = True) -> Caption:
+    """One thing in keywords, with words that ask for nothing: "star, purple, striped, 4k, minimal"."""
+    told = rng.random() < 0.4
+    scene = _scene(_things(1, rng, tidy, None if told else LAYOUTS[1]), rng)
+    group = _say(scene.things[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=float(told))
+    background = scene.background if rng.random() < 0.8 else None
+    pattern = scene.pattern if rng.random() < 0.6 else None
+    first = [key for key in (group.colour, group.shape) if key]
+    rest = [_word(key, rng) for key in (group.size, group.texture) if key]
+    if group.place:
+        rest.append(_place(group.place, rng))
+    if background or pattern:
+        rest.append(f"{_ground(background, pattern, rng)} background")
+    praise = [str(word) for word in rng.choice(PRAISE, int(rng.integers(1, 4)), replace=False)]
+    rest = [str(word) for word in rng.permutation(rest + praise)]
+    text = ", ".join([" ".join(_word(key, rng) for key in first), *rest])
+    return Caption(text, Statement((group,), background=background, pattern=pattern), scene)
+
+
+# name of a prompt set → what draws one of its captions; as the study's five sets, they differ in kind
+PROMPT_SETS: dict[str, Callable[[Random, bool], Caption]] = {
+    "labels": labels,
+    "relations": relations,
+    "counts": counts,
+    "narratives": narratives,
+    "tags": tags,
+}
+
+
+def draw_captions(
+    prompt_set: str, n: int, seed: int, distinct: bool = False, tidy: bool = True
+) -> list[Caption]:
+    """Draw captions of one prompt set.
+
+    A draw of n is the beginning of the draw of n + k with the same seed.
+
+    Args:
+        prompt_set: key of `PROMPT_SETS`.
+        n: how many.
+        seed: of the draw.
+        distinct: no text twice.
+        tidy: things stand on the grid, and where the caption doesn't say where, in the middle or in a fixed
+            arrangement; else anywhere, a little off the grid.
+    """
+    make = PROMPT_SETS[prompt_set]
+    rng = np.random.default_rng([seed, list(PROMPT_SETS).index(prompt_set)])
+    captions: list[Caption] = []
+    texts: set[str] = set()
+    while len(captions) < n:
+        caption = make(rng, tidy)
+        if distinct and caption.text in texts:
+            continue
+        texts.add(caption.text)
+        captions.append(caption)
+    return captions

@@ -1,0 +1,201 @@
+"""The typed rows that travel between stages, and the Arrow schema of each file.
+
+A record is a frozen dataclass; `schema(Record)` gives the Arrow schema of a file that holds such rows,
+and `check(frame, Record)` says what is wrong with one that doesn't. Nothing here reads or writes.
+"""
+
+import dataclasses
+import re
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from promptroute.core.errors import UserError
+
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+SCORER_NAME = re.compile(r"[a-z0-9_]+")
+SPLITS = ("train", "validation", "test")
+
+
+def column(
+    *, unit: str = "", low: float | None = None, high: float | None = None, values: tuple[str, ...] = ()
+) -> Any:
+    """Declare a record's field with its unit and range (ends included), or the values it may take."""
+    return dataclasses.field(metadata={"unit": unit, "low": low, "high": high, "values": values})
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of data/prompts.parquet. The order of rows is the order of the source."""
+
+    prompt_id: str = column()
+    prompt: str = column()
+    set: str = column()
+    """Short name of the prompt set that it was taken from, as `DRAW` or `PP`."""
+    count: int = column(unit="rows", low=1)
+    """Rows of its source with this text."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of data/scores/SCORER/MODEL.parquet: the waist between drawing (or reading) and routing."""
+
+    prompt_id: str = column()
+    seed: int | None = column(low=0)
+    """Null for a score over a prompt's whole group of images, and for a published mean."""
+    score: float = column()
+    """In the scorer's own unit and direction (see `Scorer`)."""
+    images: int = column(unit="images behind the score", low=1)
+    seconds: float | None = column(unit="s per image", low=0)
+    """Mean time that it took to draw, where that was recorded."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """One row of data/performance.parquet: how well one model drew one prompt, by one score."""
+
+    prompt_id: str = column()
+    model: str = column()
+    score: str = column()
+    mean: float = column()
+    """Mean over the images, in the scorer's own unit and direction."""
+    std: float | None = column(low=0)
+    """Sample standard deviation over the images (n - 1); null where single images are not known."""
+    n: int = column(unit="images", low=1)
+    seconds: float | None = column(unit="s per image", low=0)
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One row of data/split.parquet."""
+
+    prompt_id: str = column()
+    split: str = column(values=SPLITS)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What a score declares about itself.
+
+    Attributes:
+        name: key, path and column name, `[a-z0-9_]+`.
+        label: how people write it.
+        higher_is_better: direction; quality is the score, or minus the score.
+        low, high: range that a value must lie in, ends included.
+        weights: what computes it (architecture and weights), for people.
+    """
+
+    name: str
+    label: str
+    higher_is_better: bool
+    low: float
+    high: float
+    weights: str = ""
+
+    @classmethod
+    def declared(cls, name: str, settings: typing.Mapping[str, Any]) -> "Scorer":
+        """The scorer that the parameters declare under `name`.
+
+        Raises:
+            UserError: naming what is missing, unknown or of the wrong kind.
+        """
+        where = f"params.yaml: the scorer {name}"
+        known = {field.name: field for field in dataclasses.fields(cls) if field.name != "name"}
+        if unknown := [key for key in settings if key not in known]:
+            raise UserError(f"{where} has unknown settings {unknown}; a scorer declares {list(known)}")
+        for key in ("label", "higher_is_better", "low", "high"):
+            value = settings.get(key)
+            kind = {"label": str, "higher_is_better": bool}.get(key, int | float)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                wanted = {"label": "a name", "higher_is_better": "true or false"}.get(key, "a number")
+                raise UserError(f"{where}: {key} is {value!r}; give {wanted}, as in conf/scorer/nima.yaml")
+        if settings["low"] >= settings["high"]:
+            raise UserError(
+                f"{where}: low is {settings['low']} and high {settings['high']}; low must lie below high"
+            )
+        return cls(name, **settings)
+
+
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def _plain(annotation: Any) -> tuple[type, bool]:
+    """The type behind an annotation, and whether null is allowed."""
+    if isinstance(annotation, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        return kinds[0], True
+    return annotation, False
+
+
+def schema(record: type) -> pa.Schema:
+    """Arrow schema of a file of `record` rows; each field's unit stands in its metadata."""
+    hints = typing.get_type_hints(record)
+    fields = []
+    for field in dataclasses.fields(record):
+        kind, nullable = _plain(hints[field.name])
+        unit = field.metadata.get("unit")
+        fields.append(pa.field(field.name, _ARROW[kind], nullable, {"unit": unit} if unit else None))
+    return pa.schema(fields)
+
+
+def check(frame: pd.DataFrame, record: type, where: str, key: tuple[str, ...] = ("prompt_id",)) -> None:
+    """Refuse a table that is not one of `record` rows.
+
+    Args:
+        frame: the rows, any order.
+        record: the dataclass that each row should be.
+        where: file name for the message.
+        key: columns that together name a row; they must be unique.
+
+    Raises:
+        UserError: naming `where`, the column and the first offending row: a missing column, a null
+            where none may stand, a value out of range, or a key that stands twice.
+    """
+    hints = typing.get_type_hints(record)
+    names = [field.name for field in dataclasses.fields(record)]
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise UserError(f"{where}: columns {missing} are missing; a {record.__name__} row has {names}")
+    for field in dataclasses.fields(record):
+        values = frame[field.name]
+        kind, nullable = _plain(hints[field.name])
+        _refuse(values.isna() & (not nullable), frame, where, key, field.name, "is empty")
+        if kind in (int, float):
+            numbers = pd.to_numeric(values, errors="coerce")
+            _refuse(numbers.isna() & values.notna(), frame, where, key, field.name, "is not a number")
+            low, high = field.metadata.get("low"), field.metadata.get("high")
+            if low is not None:
+                _refuse(numbers < low, frame, where, key, field.name, f"is below {low}")
+            if high is not None:
+                _refuse(numbers > high, frame, where, key, field.name, f"is above {high}")
+            infinite = numbers.isin([float("inf"), float("-inf")])
+            _refuse(infinite, frame, where, key, field.name, "is not finite")
+        if allowed := field.metadata.get("values"):
+            _refuse(~values.isin(allowed), frame, where, key, field.name, f"is not one of {allowed}")
+    _refuse(frame.duplicated(list(key)), frame, where, key, " + ".join(key), "stands twice")
+
+
+def _refuse(
+    bad: "pd.Series[bool]", frame: pd.DataFrame, where: str, key: tuple[str, ...], name: str, what: str
+) -> None:
+    if not bad.any():
+        return
+    row = frame[bad.to_numpy()].iloc[0]
+    at = ", ".join(f"{part} {row[part]!r}" for part in key)
+    value = f" ({row[name]!r})" if name in row.index else ""
+    raise UserError(f"{where}: {name}{value} {what} in the row of {at}; {int(bad.sum())} such row(s)")
+
+
+def check_names(names: typing.Iterable[str], pattern: re.Pattern[str], what: str) -> None:
+    """Refuse names that can't be keys, paths and stage names at once.
+
+    Raises:
+        UserError: naming the first bad name and the pattern it must match.
+    """
+    for name in names:
+        if not isinstance(name, str) or not pattern.fullmatch(name):
+            raise UserError(f"{what} {name!r} can't be used: a name must match {pattern.pattern}; rename it")

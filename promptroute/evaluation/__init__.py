@@ -1,0 +1,1 @@
+"""Figures of a router and of its models: metrics, intervals, comparisons."""

@@ -1,0 +1,172 @@
+"""Percentile bootstrap over prompts, for figures that are functions of means.
+
+A resample draws n prompts with replacement, so it is a vector of counts, and all means of all resamples
+are one product of matrices: counts [resamples, n] times columns [n, k].
+Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from promptroute.core.errors import UserError
+from promptroute.evaluation import metrics
+from promptroute.routing import checks
+from promptroute.routing.checks import FloatArray, IntArray
+from promptroute.routing.frontier import hull, quality_at, visits
+from promptroute.routing.steps import Policy, steps_of
+
+Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
+
+# Counts of so many resamples are held at once.
+_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure on all prompts (`estimate`) and its percentile interval over the resamples, in its own unit.
+
+    `undefined` is the share of resamples where the figure is NaN (a quality never reached, say). They rank
+    above all others, so that an end of the interval is NaN where it falls among them. Without resamples
+    all but the estimate is NaN.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    undefined: float
+
+
+def intervals(
+    columns: npt.ArrayLike, statistic: Statistic, *, seed: int, resamples: int = 1000, level: float = 0.95
+) -> dict[str, Interval]:
+    """Return the interval of every figure of `statistic`, at `level` (0 to 1, both tails alike).
+
+    `columns` [n, k], n >= 1: one row per prompt. `statistic` takes means of the columns [b, k] and returns
+    each figure's values [b] by name. The generator is numpy's default with `seed`. With 0 resamples only
+    the figures' values are computed.
+    """
+    table = checks.quality_matrix(columns, "columns")
+    n = len(table)
+    if n == 0 or resamples < 0 or not 0 < level < 1:
+        raise UserError(
+            f"{n} prompts, {resamples} resamples, level {level}: "
+            "expected one prompt or more, 0 resamples or more, and a level above 0 and below 1"
+        )
+    on_all = statistic(table.mean(axis=0, keepdims=True))
+    if resamples == 0:
+        return {name: Interval(float(value[0]), np.nan, np.nan, np.nan) for name, value in on_all.items()}
+    parts = [statistic(counts @ table / n) for counts in _counts(n, resamples, seed)]
+    tail = (1 - level) / 2
+    found = {}
+    for name, value in on_all.items():
+        values = np.concatenate([part[name] for part in parts])
+        undefined = np.isnan(values)
+        with np.errstate(invalid="ignore"):
+            ends = np.quantile(np.where(undefined, np.inf, values), [tail, 1 - tail])
+        low, high = np.where(np.isfinite(ends), ends, np.nan).tolist()
+        found[name] = Interval(float(value[0]), low, high, float(undefined.mean()))
+    return found
+
+
+def headline(
+    predicted: npt.ArrayLike,
+    true: npt.ArrayLike,
+    cost: npt.ArrayLike,
+    *,
+    seed: int,
+    single: int | None = None,
+    policy: Policy = "cost_aware",
+    points: int | None = 200,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the intervals of `iso_quality_cost`, `oracle_gap_closed` and `frontier_area` (module `metrics`).
+
+    The knobs stay those of the frontier on all prompts, `points` of them (None: every one, slower); its
+    hull is taken anew in each resample. So is the best single model, unless `single` names it: then the
+    figures carry the doubt about which model that is. The estimate is the metric's value at these `points`.
+    """
+    guess, truth, price = checks.evaluation(predicted, true, cost)
+    steps = steps_of(policy, guess, price)
+    taken = visits(steps)[1]
+    if points is not None:
+        taken = taken[np.unique(np.linspace(0, len(taken) - 1, points).round().astype(np.int64))]
+    choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
+    k = len(taken)
+    table = np.concatenate(
+        [price[choices], np.take_along_axis(truth, choices, axis=1), truth, truth.max(axis=1, keepdims=True)],
+        axis=1,
+    )
+
+    def statistic(means: FloatArray) -> dict[str, FloatArray]:
+        spent, gained, each, oracle = np.split(means, [k, 2 * k, -1], axis=1)
+        models = _singles(each, single)
+        alone, alone_cost = each[np.arange(len(each)), models], price[models]
+        iso, share, area = np.empty(len(means)), np.empty(len(means)), np.empty(len(means))
+        for b in range(len(means)):
+            curve = hull(spent[b], gained[b])
+            own, own_cost = float(alone[b]), float(alone_cost[b])
+            iso[b] = metrics.iso_cost_on(curve, own, own_cost)
+            share[b] = metrics.share_of(quality_at(curve, own_cost), own, float(oracle[b, 0]))
+            area[b] = metrics.area_on(curve, price)
+        return {"iso_quality_cost": iso, "oracle_gap_closed": share, "frontier_area": area}
+
+    return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
+
+
+def choice_intervals(
+    true: npt.ArrayLike,
+    cost: npt.ArrayLike,
+    choice: npt.ArrayLike,
+    *,
+    seed: int,
+    single: int | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the intervals of one choice's figures on these prompts, as with a knob set on validation.
+
+    `quality` and `cost` (dollars per image) are means; `quality_gain` is quality less the best single
+    model's, `cost_change` cost relative to that model's less 1, `oracle_gap_closed` the gain as a share of
+    the oracle's (whatever the choice costs). The best single model is found anew in each resample unless
+    `single` names it.
+    """
+    truth = checks.some_prompts(true)
+    price = checks.cost_vector(cost, truth.shape[1])
+    chosen = checks.choice_vector(choice, truth.shape)
+    own = truth[np.arange(len(truth)), chosen]
+    table = np.column_stack([own, price[chosen], truth.max(axis=1), truth])
+
+    def statistic(means: FloatArray) -> dict[str, FloatArray]:
+        quality, spent, oracle, each = means[:, 0], means[:, 1], means[:, 2], means[:, 3:]
+        models = _singles(each, single)
+        alone = each[np.arange(len(means)), models]
+        way = oracle - alone
+        share = np.where(way > 0, (quality - alone) / np.where(way > 0, way, 1.0), np.nan)
+        return {
+            "quality": quality,
+            "cost": spent,
+            "quality_gain": quality - alone,
+            "cost_change": spent / price[models] - 1,
+            "oracle_gap_closed": share,
+        }
+
+    return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
+
+
+def _singles(means: FloatArray, single: int | None) -> IntArray:
+    """Return the best single model's column in each resample [b], from the models' means [b, m]."""
+    if single is None:
+        return np.asarray(means.argmax(axis=1), dtype=np.int64)
+    return np.full(len(means), checks.column(single, means.shape[1], "single"), dtype=np.int64)
+
+
+def _counts(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+    generator = np.random.default_rng(seed)
+    even = np.full(n, 1 / n)
+    for start in range(0, resamples, _AT_ONCE):
+        size = min(_AT_ONCE, resamples - start)
+        yield generator.multinomial(n, even, size=size).astype(np.float64)

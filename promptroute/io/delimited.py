@@ -1,0 +1,141 @@
+"""Text tables of people we don't know: csv and tsv read as plain text, with the line of every row.
+
+Nothing is guessed: each cell stays the text that stands in the file, so a prompt `None` or `null` stays a
+prompt, and every row knows its line, so that an error can name it.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from promptroute.core.errors import UserError
+
+_NO_TABLE = {
+    "<!doctype": "an HTML page",
+    "<html": "an HTML page",
+    "<?xml": "an XML page",
+    "version https://git-lfs": "a Git LFS pointer",
+    "PK\x03\x04": "a zip or Excel file",
+}
+
+
+def decode(content: bytes, where: str) -> str:
+    """UTF-8 text of a file, without its byte order mark.
+
+    Args:
+        content: the file's bytes.
+        where: its name, for the message.
+
+    Raises:
+        UserError: it is empty, not UTF-8, or a web page, a Git LFS pointer or a spreadsheet instead of text.
+    """
+    if not content.strip():
+        raise UserError(f"{where}: the file is empty; fetch it again")
+    start = content[:64].decode("utf-8-sig", errors="replace").lstrip()
+    for mark, what in _NO_TABLE.items():
+        if start.lower().startswith(mark.lower()):
+            raise UserError(
+                f"{where}: holds {what} ({start[:40]!r}), not the data; check the address, and fetch it again"
+            )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{content[error.start]:02x}"
+        raise UserError(f"{where}: line {line} is not UTF-8 ({byte}); save the file as UTF-8") from error
+    if "\x00" in text:
+        line = text.count("\n", 0, text.index("\x00")) + 1
+        raise UserError(f"{where}: line {line} holds a NUL character; save the file as UTF-8 text")
+    return text
+
+
+def read_delimited(
+    content: bytes, where: str, columns: Sequence[str], delimiter: str = ",", closed: bool = False
+) -> pd.DataFrame:
+    """Rows of a csv or tsv file with a header, as text.
+
+    Quoted cells may hold delimiters, line ends and doubled quotes; blank lines are passed over; a byte order
+    mark is dropped. A quote that closes too early is read as pandas reads it (PartiPrompts has one).
+
+    Args:
+        content: the file's bytes.
+        where: its name, for the message.
+        columns: names that the header must have; further columns are kept.
+        delimiter: one character between cells.
+        closed: whether the last line must end with a line end. Without one, a number cut in the middle
+            would still be read as a number.
+
+    Returns:
+        One row per record, every cell a string, in the file's order; the index `line` is the line number
+        (from 1, the header's) on which a row starts.
+
+    Raises:
+        UserError: naming the file, the line and the fix, for whatever is not such a table.
+    """
+    text = decode(content, where)
+    records = _records(text, where, delimiter)
+    _, header = next(records)
+    _check_header(header, where, columns, delimiter)
+    if closed and not text.endswith(("\n", "\r")):
+        last = text.rstrip("\n").count("\n") + 1
+        raise UserError(
+            f"{where}: line {last}, the last, has no line end, so the file may be cut off; fetch it again "
+            "(or add the line end, if the row is whole)"
+        )
+    lines, rows = [], []
+    for line, row in records:
+        if len(row) != len(header):
+            raise UserError(
+                f"{where}: line {line} has {len(row)} cells, the header has {len(header)}; "
+                "fetch the file again if it was cut off, or put quotes around a cell that holds "
+                f"{delimiter!r} or a line end"
+            )
+        lines.append(line)
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{where}: a header and no rows; fetch the file again")
+    return pd.DataFrame(rows, columns=header, index=pd.Index(lines, name="line"), dtype=object)
+
+
+def _records(text: str, where: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line that it starts on; blank lines are passed over."""
+    # Where a quote is never closed, the csv module takes the rest of the file as one cell without a word.
+    # A last record of our own, which then doesn't come out, shows it.
+    end = ["\x00"]
+    reader = csv.reader(io.StringIO(f"{text}\n{end[0]}\n", newline=""), delimiter=delimiter)
+    line, row = 1, []
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except (csv.Error, StopIteration) as error:
+            raise UserError(
+                f"{where}: the row that starts on line {line} can't be read ({error}); close its quote"
+            ) from error
+        if row == end:
+            return
+        if row and row[-1].endswith(f"\n{end[0]}\n"):
+            raise UserError(
+                f"{where}: a quote that opens in the row on line {line} is never closed; close it, or fetch "
+                "the file again if it was cut off"
+            )
+        if row:
+            yield line, row
+
+
+def _check_header(header: list[str], where: str, columns: Sequence[str], delimiter: str) -> None:
+    for other, name in {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.items():
+        if len(header) == 1 and len(columns) and header[0] not in columns and other in header[0]:
+            raise UserError(
+                f"{where}: cells stand between {name} ({header[0][:60]!r}), expected {delimiter!r}; "
+                f"save it with {delimiter!r} between cells"
+            )
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{where}: columns {twice} stand twice in the header; rename or remove one")
+    if missing := [name for name in columns if name not in header]:
+        raise UserError(
+            f"{where}: no column {', '.join(missing)}, the file has {', '.join(header)}; "
+            "rename the column that holds it, or fetch the file again"
+        )

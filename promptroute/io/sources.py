@@ -1,0 +1,120 @@
+"""Published files, wherever they lie: under a local folder or an https address."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptroute.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class FileRead:
+    """What was read: enough to know the same file again, wherever it lay.
+
+    Attributes:
+        path: relative to its source, so the same for a folder and an address.
+        sha256: of the file's bytes, in hex.
+        rows: records that it held.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The root of a data set, decided when a stage runs.
+
+    Attributes:
+        address: where the public reads it, an https address without the last slash; or a local folder.
+        variable: environment variable that may name a local folder with the same layout instead.
+
+    The folder wins where the variable is set. Which of the two it was never enters a result: what is
+    recorded is each file's checksum.
+    """
+
+    address: str
+    variable: str | None = None
+
+    @property
+    def root(self) -> str:
+        """The folder or address in force now.
+
+        Raises:
+            UserError: the variable names no folder.
+        """
+        folder = os.environ.get(self.variable) if self.variable else None
+        if not folder:
+            return self.address
+        if not Path(folder).is_dir():
+            raise UserError(
+                f"{self.variable}={folder}: no such folder; set it to a copy of {self.address}, or unset it"
+            )
+        return folder
+
+    def has(self, path: str) -> bool:
+        """Whether the file is there.
+
+        Raises:
+            UserError: nobody can tell, because the address can't be reached.
+        """
+        filesystem, name = self._open(path)
+        try:
+            # Without `strict`, http answers False for a broken connection too, and a study would shrink.
+            strict = {"strict": True} if "http" in filesystem.protocol else {}
+            return bool(filesystem.exists(name, **strict))
+        except Exception as error:
+            raise self._unreadable(path, error) from error
+
+    def read(self, path: str) -> tuple[bytes, str]:
+        """The bytes of the file `path` (relative, with forward slashes) and their SHA-256 in hex.
+
+        Raises:
+            UserError: the file is absent or can't be reached; names the places it could come from, and what
+                else the folder holds.
+        """
+        try:
+            filesystem, name = self._open(path)
+            content: bytes = filesystem.cat_file(name)
+        except FileNotFoundError as error:
+            beside = self._beside(path)
+            raise UserError(f"{self.root}/{path}: no such file{beside}; {self._remedy()}") from error
+        except UserError:
+            raise
+        except Exception as error:  # fsspec passes on whatever its protocol's library raises
+            raise self._unreadable(path, error) from error
+        return content, hashlib.sha256(content).hexdigest()
+
+    def _open(self, path: str) -> tuple[Any, str]:
+        import fsspec
+
+        root = self.root
+        # Let aiohttp honour HTTPS_PROXY and NO_PROXY, as pip and git do.
+        options = {"client_kwargs": {"trust_env": True}} if root.startswith(("http:", "https:")) else {}
+        filesystem, name = fsspec.core.url_to_fs(f"{root}/{path}", **options)
+        return filesystem, str(name)
+
+    def _unreadable(self, path: str, error: Exception) -> UserError:
+        reason = f"{type(error).__name__}: {error}".strip(": ")
+        return UserError(f"{self.root}/{path}: can't be read ({reason}); {self._remedy()}")
+
+    def _beside(self, path: str) -> str:
+        """What a local folder does hold, for the message: the nearest folder above `path` that exists."""
+        folder = Path(self.root, path).parent
+        if "://" in self.root:
+            return ""
+        while not folder.is_dir() and folder != folder.parent:
+            folder = folder.parent
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        return f" ({folder} holds {', '.join(names[:20]) or 'nothing'}{more})"
+
+    def _remedy(self) -> str:
+        if not self.variable:
+            return "check the name"
+        if self.root == self.address:
+            return f"check the address and the network, or set {self.variable} to a folder that has it"
+        return f"set {self.variable} to a folder that has it, or unset it to read {self.address}"

@@ -1,0 +1,96 @@
+"""The pipeline's tables joined by key into the arrays that routing works on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.core.rows import Performance, Prompt, SplitRow
+from promptroute.core.study import StudyData
+from promptroute.io.embeddings import read_embeddings
+from promptroute.io.tables import read_table
+
+
+def join(
+    prompts: pd.DataFrame,
+    performance: pd.DataFrame,
+    embeddings: Mapping[str, pd.DataFrame],
+    models: Sequence[str],
+    scores: Sequence[str],
+) -> StudyData:
+    """Join prompts, performance rows and embeddings by prompt_id.
+
+    Args:
+        prompts: `Prompt` rows; their order is kept.
+        performance: `Performance` rows of at least these models and scores.
+        embeddings: encoder → frame of prompt_id and embedding (float32 lists of one length).
+        models, scores: what to keep, in this order.
+
+    Raises:
+        UserError: a (prompt, model, score) without a value, or a prompt without an embedding; names the
+            first one.
+    """
+    ids = prompts["prompt_id"].to_numpy()
+
+    def matrix(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+        return rows.pivot(index="prompt_id", columns="model", values=value).reindex(
+            index=ids, columns=list(models)
+        )
+
+    raw = {}
+    seconds = np.full((len(ids), len(models)), np.nan)
+    for score in scores:
+        rows = performance[performance["score"] == score]
+        table = matrix(rows, "mean")
+        if table.isna().any(axis=None):
+            row, col = np.argwhere(table.isna().to_numpy())[0]
+            raise UserError(
+                f"data/performance.parquet: no {score} score of model {models[col]} for prompt {ids[row]} "
+                f"({int(table.isna().sum().sum())} missing in all); run `dvc repro table`"
+            )
+        raw[score] = table.to_numpy(dtype=np.float64)
+        seconds = np.where(np.isnan(seconds), matrix(rows, "seconds").to_numpy(dtype=np.float64), seconds)
+    return StudyData(
+        prompt_ids=ids,
+        sets=prompts["set"].to_numpy(),
+        batch=PromptBatch(
+            list(prompts["prompt"]), {name: _rows(frame, ids, name) for name, frame in embeddings.items()}
+        ),
+        models=tuple(models),
+        raw=raw,
+        seconds=seconds,
+    )
+
+
+def _rows(frame: pd.DataFrame, ids: np.ndarray, name: str) -> np.ndarray:
+    """Embeddings as float32 [n, d], in the order of `ids`."""
+    position = pd.Series(np.arange(len(frame)), index=frame["prompt_id"])
+    index = position.reindex(ids)
+    if index.isna().any():
+        lost = ids[index.isna().to_numpy()][0]
+        raise UserError(
+            f"data/text/{name}.parquet: no embedding of prompt {lost}; run `dvc repro encode@{name}`"
+        )
+    return np.stack(list(frame["embedding"])).astype(np.float32)[index.to_numpy().astype(int)]
+
+
+def load_study(
+    data: Path | str, models: Sequence[str], scores: Sequence[str], encoders: Sequence[str]
+) -> tuple[StudyData, np.ndarray]:
+    """Read the study below `data`, and on which side of the split each of its prompts stands ([n] str)."""
+    data = Path(data)
+    prompts = read_table(data / "prompts.parquet", Prompt)
+    performance = read_table(data / "performance.parquet", Performance, key=("prompt_id", "model", "score"))
+    split = read_table(data / "split.parquet", SplitRow).set_index("prompt_id")["split"]
+    embeddings = {name: read_embeddings(data / "text" / f"{name}.parquet") for name in encoders}
+    # A prompt of which some model drew nothing is not in the table, so not in the study.
+    prompts = prompts[prompts["prompt_id"].isin(performance["prompt_id"])].reset_index(drop=True)
+    sides = split.reindex(prompts["prompt_id"])
+    if sides.isna().any():
+        raise UserError(
+            f"{data / 'split.parquet'}: prompt {sides.index[sides.isna()][0]} is on no side; run `dvc repro split`"
+        )
+    return join(prompts, performance, embeddings, models, scores), sides.to_numpy(dtype=str)

@@ -1,0 +1,1 @@
+"""Prompt sources, sampling, and what a prompt set is like."""

@@ -1,0 +1,1 @@
+"""Pictures and pages of a result: nothing here computes what `evaluate` measured."""

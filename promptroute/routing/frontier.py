@@ -1,0 +1,153 @@
+"""The cost-quality frontier of a router, its hull, and what is read off it.
+
+Cost is in dollars per image, quality is true quality (higher is better), both means over the prompts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from promptroute.routing import checks
+from promptroute.routing.checks import FloatArray, IntArray
+from promptroute.routing.steps import Policy, Steps, steps_of
+
+# Means are sums in different orders: points this close (relative) count as equal when read off a hull.
+_ROUNDING = 1e-12
+# Knobs closer than this (relative) are one: predictions with ties give keys that differ by rounding only.
+_SAME_KEY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Mean cost [k] and mean true quality [k] of a policy at each of its `knobs` [k].
+
+    Knobs fall and costs rise (or stay) along the arrays; true quality may go either way, since the policy
+    only sees predictions.
+    """
+
+    policy: Policy
+    knobs: FloatArray
+    cost: FloatArray
+    quality: FloatArray
+
+
+def trace(
+    predicted: npt.ArrayLike,
+    true: npt.ArrayLike,
+    cost: npt.ArrayLike,
+    knobs: npt.ArrayLike | None = None,
+    *,
+    policy: Policy = "cost_aware",
+    points: int | None = None,
+) -> Frontier:
+    """Return mean cost and mean true quality of `policy` over its knob, in O(n m log(n m)).
+
+    `predicted` decides and `true` is what is gained, both [n, m], n >= 1; `cost` [m]. The knob is the
+    tradeoff of `cost_aware` or the slack of `cheapest_within`.
+
+    Without `knobs` every distinct choice is visited: knobs are infinity, the midpoints between successive
+    breakpoints, and 0, so that the policy at a knob makes exactly the choice measured here. `points` (2 or
+    more) thins them to so many, evenly by rank, both ends kept. Given `knobs` (0 or more) are sorted
+    downward.
+    """
+    guess, truth, price = checks.evaluation(predicted, true, cost)
+    steps = steps_of(policy, guess, price)
+    if knobs is None:
+        values, taken = visits(steps)
+        if points is not None:
+            if points < 2:
+                raise ValueError(f"points is {points}, expected 2 or more")
+            keep = np.unique(np.linspace(0, len(values) - 1, points).round().astype(np.int64))
+            values, taken = values[keep], taken[keep]
+    else:
+        given = np.asarray(knobs, dtype=np.float64)
+        if given.ndim != 1 or len(given) == 0 or not (given >= 0).all():
+            raise ValueError("knobs must be a non-empty list of numbers of 0 or more")
+        values = np.sort(given)[::-1]
+        taken = steps.taken(values)
+    every = np.broadcast_to(price, truth.shape)
+    return Frontier(policy, values, steps.means(every, taken), steps.means(truth, taken))
+
+
+def visits(steps: Steps) -> tuple[FloatArray, IntArray]:
+    """Return a knob for each distinct choice, falling from infinity to 0, and the steps taken there."""
+    key = steps.key
+    # A visit follows the last step of each run of equal keys.
+    last = np.flatnonzero(key[1:] < key[:-1] * (1 - _SAME_KEY))
+    between = (key[last] + key[last + 1]) / 2
+    if len(key) == 0:
+        return np.array([0.0]), np.array([0])
+    return np.concatenate([[np.inf], between, [0.0]]), np.concatenate([[0], last + 1, [len(key)]])
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """Vertices of a non-decreasing concave curve: `cost` [h] and `quality` [h], both strictly rising."""
+
+    cost: FloatArray
+    quality: FloatArray
+
+
+def hull(cost: npt.ArrayLike, quality: npt.ArrayLike) -> Hull:
+    """Return the non-decreasing convex hull of points (cost [k], quality [k]), k >= 1.
+
+    RouterBench (arXiv 2403.12031), section 3: choosing between two routers by the toss of a coin reaches
+    every point on the line between them, so the upper hull from the cheapest point to the best one is
+    attainable. To the right of the best point it goes on flat: more money needn't be spent. To the left of
+    the cheapest point it is undefined here (NaN): RouterBench puts a null router of no cost and no quality
+    at the origin, but 0 is not on the scale of our scores and an image must be drawn.
+    """
+    x, y = np.asarray(cost, dtype=np.float64), np.asarray(quality, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or len(x) == 0:
+        raise ValueError(f"cost has shape {x.shape} and quality {y.shape}, expected two lists of one length")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("cost and quality must be finite")
+    order = np.lexsort((-y, x))
+    xs: list[float] = []
+    ys: list[float] = []
+    for u, v in zip(x[order].tolist(), y[order].tolist(), strict=True):
+        # Sorted by cost, a point that isn't better than the last vertex can't rise above the curve.
+        if ys and v <= ys[-1]:
+            continue
+        # The last vertex goes where it lies on or below the line from the one before it to the new point.
+        while len(xs) > 1 and (ys[-1] - ys[-2]) * (u - xs[-2]) <= (v - ys[-2]) * (xs[-1] - xs[-2]):
+            xs.pop()
+            ys.pop()
+        xs.append(u)
+        ys.append(v)
+    return Hull(np.array(xs), np.array(ys))
+
+
+def quality_at(hull: Hull, cost: float) -> float:
+    """Return the hull's quality at a mean cost in dollars: flat to the right, NaN left of all points."""
+    if not cost >= hull.cost[0] * (1 - _ROUNDING):
+        return float("nan")
+    return float(np.interp(cost, hull.cost, hull.quality))
+
+
+def cost_at(hull: Hull, quality: float) -> float:
+    """Return the least mean cost in dollars at which the hull reaches `quality`; NaN where it never does.
+
+    A quality below the cheapest point's costs what that point costs.
+    """
+    if not quality <= hull.quality[-1] + _ROUNDING * max(1.0, abs(quality)):
+        return float("nan")
+    return float(np.interp(quality, hull.quality, hull.cost))
+
+
+def area(hull: Hull, low: float, high: float) -> float:
+    """Return the hull's mean quality over mean costs from `low` to `high` dollars (low < high).
+
+    integral of quality_at over [low, high] / (high - low): RouterBench's AIQ. NaN where `low` is left of
+    the hull's cheapest point. To compare routers use one range for all, such as the cheapest to the
+    dearest model's cost.
+    """
+    if not low < high:
+        raise ValueError(f"the cost range is [{low}, {high}], expected low below high")
+    if not low >= hull.cost[0] * (1 - _ROUNDING):
+        return float("nan")
+    inner: Iterable[float] = hull.cost[(hull.cost > low) & (hull.cost < high)]
+    x = np.array([low, *inner, high])
+    return float(np.trapezoid(np.interp(x, hull.cost, hull.quality), x) / (high - low))

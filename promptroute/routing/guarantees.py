@@ -1,0 +1,214 @@
+"""A guarantee on quality by conformal risk control, and a fallback for prompts unlike the training prompts.
+
+The statement: "the cheapest model whose quality is within epsilon of the best single model's, with
+probability at least 1 - alpha". Conformal risk control (Angelopoulos et al., arXiv 2208.02814) makes it
+true for any predictor, on average over draws of the calibration prompts and of the new prompt, as long as
+these are exchangeable. It doesn't hold prompt by prompt, set by set, or for prompts of another kind.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from promptroute.core.errors import UserError
+from promptroute.routing import checks, policies
+from promptroute.routing.checks import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """A calibrated guarantee: `decide` applies it to new prompts. All fields are plain and finite.
+
+    `epsilon` in units of quality, `alpha` a probability, `single` the column of the best single model.
+    `threshold` in units of predicted quality goes to `policies.cheapest_guaranteed`. None means that no
+    cheaper model may be chosen: then `given` is False and every prompt goes to the best single model.
+    On the calibration `prompts`: `risk` is the (monotone) share of prompts that fall short, `bound` what
+    the method guarantees from it, at most `alpha` where given; `cheaper_share` is the share of them that
+    goes to a cheaper model. `statement` puts it in words.
+    """
+
+    epsilon: float
+    alpha: float
+    single: int
+    threshold: float | None
+    given: bool
+    risk: float
+    bound: float
+    cheaper_share: float
+    prompts: int
+    statement: str
+
+    def decide(self, quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
+        """Return the choice [n] for predicted quality [n, m] and cost [m]."""
+        return policies.cheapest_guaranteed(quality, cost, single=self.single, threshold=self.threshold)
+
+
+def calibrate(
+    predicted: npt.ArrayLike,
+    true: npt.ArrayLike,
+    cost: npt.ArrayLike,
+    *,
+    epsilon: float,
+    alpha: float,
+    single: int | None = None,
+) -> Guarantee:
+    """Set the threshold of `policies.cheapest_guaranteed` on validation prompts by conformal risk control.
+
+    `predicted` and `true` quality [n, m], n >= 1; `cost` [m]. `epsilon` (0 or more, units of quality) and
+    `alpha` (above 0, below 1) must be fixed beforehand, and so should be `single`, the best single model's
+    column: by default it is found on these prompts, which the theorem doesn't strictly cover.
+
+    The choice at threshold t is the cheapest of `single` and the cheaper models whose predicted quality
+    exceeds that of `single` by more than t. Its loss on prompt i,
+
+        l_i(t) = 1[true quality of the choice < true quality of single - epsilon],
+
+    is 0 at t = infinity but not monotone: a lower t may swap a bad model for a better and cheaper one. So
+    it is replaced by its running maximum L_i(t) = max over t' >= t of l_i(t'), which is at least l_i,
+    never rises with t, is right-continuous (the margin must exceed t strictly) and is 0 at infinity: what
+    Theorem 1 of the paper asks for. With R(t) the mean of L_i over the n prompts, the threshold is
+
+        inf { t : n / (n + 1) * R(t) + 1 / (n + 1) <= alpha },
+
+    and then E[l(t)] <= E[L(t)] <= alpha on a new exchangeable prompt.
+
+    Where not even R = 0 would do (n + 1 < 1 / alpha), where a threshold that holds lets no cheaper model
+    through, or where none is cheaper than `single`, the result is not `given`.
+    """
+    guess, truth, price = checks.evaluation(predicted, true, cost)
+    epsilon = checks.knob(epsilon, "epsilon")
+    if not 0 < alpha < 1:
+        raise UserError(f"alpha is {alpha!r}, expected a probability above 0 and below 1, such as 0.1")
+    model = checks.best_single(truth, single)
+    n = len(truth)
+    critical, margin = _critical_margins(guess, _short(truth, model, epsilon), price, model)
+    allowed = int(np.floor(alpha * (n + 1) - 1 + 1e-9))
+    target = f"within {epsilon:g} of the best single model's quality with probability {1 - alpha:g}"
+
+    def refused(why: str) -> Guarantee:
+        statement = f"{target}: not given by any cheaper model ({why}), so every prompt goes to that model"
+        return Guarantee(epsilon, alpha, model, None, False, 0.0, 0.0, 0.0, n, statement)
+
+    if margin.shape[1] == 0:
+        return refused("no model is cheaper than it")
+    if allowed < 0:
+        need = int(np.ceil(1 / alpha - 1e-9)) - 1
+        return refused(f"{n} calibration prompts are too few, at least {need} are needed")
+    # L_i(t) = 1[t < critical_i], so the infimum is the critical margin that `allowed` others exceed.
+    threshold = float(-np.sort(-critical)[allowed]) if allowed < n else -np.inf
+    if np.isneginf(threshold):
+        # Any threshold holds; below the margins seen there is nothing to go by, so stop there.
+        threshold = float(np.nextafter(margin.min(), -np.inf))
+    cheaper = float((margin > threshold).any(axis=1).mean())
+    if cheaper == 0:
+        return refused("the predictions don't tell well enough where a cheaper model will do")
+    risk = float((critical > threshold).mean())
+    bound = (n * risk + 1) / (n + 1)
+    statement = f"{target}: given, calibrated on {n} prompts, of which {cheaper:.1%} go to a cheaper model"
+    return Guarantee(epsilon, alpha, model, threshold, True, risk, bound, cheaper, n, statement)
+
+
+def monotone_risk(
+    predicted: npt.ArrayLike,
+    true: npt.ArrayLike,
+    cost: npt.ArrayLike,
+    thresholds: npt.ArrayLike,
+    *,
+    epsilon: float,
+    single: int,
+) -> FloatArray:
+    """Return R(t) of `calibrate`, the mean of the running maximum of the loss, at `thresholds` [k]."""
+    guess, truth, price = checks.evaluation(predicted, true, cost)
+    short = _short(truth, checks.column(single, len(price), "single"), checks.knob(epsilon, "epsilon"))
+    critical, _ = _critical_margins(guess, short, price, single)
+    return np.asarray((critical[None] > np.asarray(thresholds, dtype=np.float64)[:, None]).mean(axis=1))
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The share of test prompts within epsilon of the best single model, and its 95 % Wilson interval."""
+
+    share: float
+    low: float
+    high: float
+    prompts: int
+
+
+def coverage(true: npt.ArrayLike, choice: npt.ArrayLike, *, single: int, epsilon: float) -> Coverage:
+    """Measure a guarantee on test prompts: the share with true[choice] >= true[single] - epsilon.
+
+    `true` [n, m], n >= 1; `choice` [n]. The guarantee holds on average over calibration sets: one set's
+    share scatters about its mean by about sqrt(alpha (1 - alpha) / n calibration prompts) besides the
+    test prompts' own scatter, which the interval shows.
+    """
+    truth = checks.some_prompts(true)
+    chosen = checks.choice_vector(choice, truth.shape)
+    model = checks.column(single, truth.shape[1], "single")
+    short = _short(truth, model, checks.knob(epsilon, "epsilon"))
+    n = len(truth)
+    share = float(1 - short[np.arange(n), chosen].mean())
+    z = 1.959963984540054
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
+    return Coverage(share, max(centre - half, 0.0), min(centre + half, 1.0), n)
+
+
+def abstain(
+    choice: npt.ArrayLike, unfamiliar: npt.ArrayLike, *, safest: int, threshold: float | None = None
+) -> IntArray:
+    """Replace the choice by column `safest` for prompts unlike the training prompts.
+
+    `unfamiliar` [n] is a boolean per prompt, or with `threshold` a score (higher is less familiar), which
+    must be above the threshold. The threshold belongs to train or validation, as `novelty_threshold` sets it.
+    """
+    choice, unfamiliar = np.asarray(choice), np.asarray(unfamiliar)
+    if unfamiliar.shape != choice.shape or choice.ndim != 1:
+        raise ValueError(
+            f"unfamiliar has shape {unfamiliar.shape} and choice {choice.shape}, expected one per prompt"
+        )
+    if threshold is not None:
+        if unfamiliar.dtype.kind not in "iuf" or np.isnan(unfamiliar).any():
+            raise ValueError("unfamiliar must hold numbers without NaN where a threshold is given")
+        unfamiliar = unfamiliar > threshold
+    elif unfamiliar.dtype != np.bool_:
+        raise ValueError(f"unfamiliar has dtype {unfamiliar.dtype}: expected booleans, or give a threshold")
+    return np.where(unfamiliar, safest, choice).astype(np.int64)
+
+
+def novelty_threshold(scores: npt.ArrayLike, share: float) -> float:
+    """Return the least of `scores` [n] (of train or validation) with at most a `share` (0 to 1) above it."""
+    scores = np.sort(np.asarray(scores, dtype=np.float64))
+    if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():
+        raise ValueError("scores must be a non-empty list of numbers without NaN")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share}, expected 0 to 1")
+    above = int(np.floor(share * len(scores) + 1e-9))
+    return float(scores[max(len(scores) - 1 - above, 0)]) if above < len(scores) else float("-inf")
+
+
+def _short(true: FloatArray, single: int, epsilon: float) -> BoolArray:
+    """Return bool [n, m]: whether a model's true quality is below the single model's less epsilon."""
+    return np.asarray(true < true[:, [single]] - epsilon)
+
+
+def _critical_margins(
+    predicted: FloatArray, short: BoolArray, cost: FloatArray, single: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the margin [n] below which the running maximum of the loss is 1 (-inf: never), and all margins.
+
+    The margins [n, j] are predicted quality less that of `single`, of the j models that are cheaper.
+    """
+    cheaper = np.flatnonzero(cost < cost[single])
+    margin = predicted[:, cheaper] - predicted[:, [single]]
+    if len(cheaper) == 0:
+        return np.full(len(predicted), -np.inf), margin
+    price = np.broadcast_to(cost[cheaper], margin.shape)
+    # As the threshold falls, models come in by falling margin; the choice moves to each that is cheaper
+    # than all before it. The first such one that falls short sets the running maximum to 1 for good.
+    order = np.lexsort((price, -margin))
+    price, falling = np.take_along_axis(price, order, axis=1), np.take_along_axis(margin, order, axis=1)
+    before = np.minimum.accumulate(price, axis=1)
+    chosen = np.concatenate([np.ones((len(price), 1), bool), price[:, 1:] < before[:, :-1]], axis=1)
+    bad = chosen & np.take_along_axis(short[:, cheaper], order, axis=1)
+    return np.where(bad, falling, -np.inf).max(axis=1), margin

@@ -1,0 +1,108 @@
+"""What quality means in a study: one number a (prompt, model), higher is better, from one score or several."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from promptroute.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A weighted sum of scores, each turned so that higher is better, and scaled as fitted.
+
+    Attributes:
+        weights: score name → weight, > 0.
+        higher_is_better: score name → its direction.
+        offset, spread: score name → fitted scaling; a score s counts as (±s - offset) / spread.
+    """
+
+    weights: Mapping[str, float]
+    higher_is_better: Mapping[str, bool]
+    offset: Mapping[str, float]
+    spread: Mapping[str, float]
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores that it is made of."""
+        return tuple(self.weights)
+
+    def of(self, raw: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Quality [n, m] float64 of raw scores (score name → [n, m], in the score's own unit and direction).
+
+        Raises:
+            UserError: a score that it is made of is not among them.
+        """
+        if lost := [name for name in self.weights if name not in raw]:
+            raise UserError(
+                f"quality is made of the scores {list(self.weights)}, but there is no {', '.join(lost)}, only "
+                f"{', '.join(raw) or 'nothing'}; add it under published.scorers, or train for another score"
+            )
+        parts = [
+            weight * (_turned(raw[name], self.higher_is_better[name]) - self.offset[name]) / self.spread[name]
+            for name, weight in self.weights.items()
+        ]
+        return np.sum(parts, axis=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `Quality(**values)` is equal to self."""
+        return {
+            "weights": dict(self.weights),
+            "higher_is_better": dict(self.higher_is_better),
+            "offset": dict(self.offset),
+            "spread": dict(self.spread),
+        }
+
+
+def _turned(score: np.ndarray, higher_is_better: bool) -> np.ndarray:
+    return score if higher_is_better else -score
+
+
+def fit_quality(
+    raw: Mapping[str, np.ndarray],
+    weights: Mapping[str, float],
+    higher_is_better: Mapping[str, bool],
+    scale: str,
+) -> Quality:
+    """Fit the scaling of a weighted sum of scores.
+
+    Args:
+        raw: score name → [n, m] of the TRAINING prompts.
+        weights: score name → weight.
+        higher_is_better: score name → its direction.
+        scale: "none" leaves each score in its own unit; "minmax" maps each to 0..1 with one minimum and
+            one maximum over all models and training prompts (CEMS, section 3).
+
+    Raises:
+        UserError: no scores, an unknown score or scale, a weight that is not a positive number, or a score
+            that is the same everywhere.
+    """
+    if not weights:
+        raise UserError(f"score.weights: no scores; choose from {sorted(raw)}")
+    offset, spread = {}, {}
+    for name, weight in weights.items():
+        if name not in raw:
+            raise UserError(f"score.weights: unknown score {name!r}; choose from {sorted(raw)}")
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
+            raise UserError(
+                f"score.weights.{name}: {weight!r}; expected a positive number (leave a score out to ignore it)"
+            )
+        values = _turned(raw[name], higher_is_better[name])
+        if scale == "minmax":
+            offset[name], spread[name] = float(values.min()), float(values.max() - values.min())
+            if spread[name] == 0:
+                raise UserError(
+                    f"score {name!r} is {values.min()} for every training prompt and model; it can't be scaled"
+                )
+        elif scale == "none":
+            offset[name], spread[name] = 0.0, 1.0
+        else:
+            raise UserError(f"score.scale: {scale!r}; expected 'none' or 'minmax'")
+    return Quality(
+        {name: float(weight) for name, weight in weights.items()},
+        {name: higher_is_better[name] for name in weights},
+        offset,
+        spread,
+    )

@@ -1,0 +1,67 @@
+"""Where computing happens: decided once in a stage, then passed."""
+
+from promptroute.core.errors import UserError
+
+
+def pick_device(device: str, threads: int | None = None) -> str:
+    """Decide the device of a stage, and how many threads torch may use on the CPU.
+
+    Args:
+        device: "auto" (a GPU where there is one, else the CPU), or a torch device, as "cpu" or "cuda:1".
+        threads: torch's CPU threads; None leaves torch's own choice. The number decides how a sum is
+            cut, and so the last bits of a result.
+
+    Returns:
+        A torch device's name.
+
+    Raises:
+        UserError: the device isn't there, or `threads` is no number of threads.
+    """
+    import torch
+
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"compute.device={device}: can't be used ({reason}); use compute=auto or compute=cpu"
+        ) from error
+    return device
+
+
+def pick_dtype(dtype: str, device: str, what: str) -> str:
+    """Decide the precision of a network.
+
+    Args:
+        dtype: "auto" (float16 on a GPU, float32 on the CPU), or "float32", "float16", "bfloat16".
+        device: the torch device that it is for.
+        what: the network's name, for the message.
+
+    Returns:
+        A torch dtype's name.
+
+    Raises:
+        UserError: no such precision, or not on this device.
+    """
+    on_cpu = device.startswith("cpu")
+    if dtype == "auto":
+        return "float32" if on_cpu else "float16"
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise UserError(f"{what}: dtype is {dtype!r}; give auto, float32, float16 or bfloat16")
+    if on_cpu and dtype != "float32":
+        raise UserError(
+            f"{what}: dtype is {dtype}, but the device is the CPU, where half precision is slow or lacking; "
+            f"set dtype to auto or float32, or compute to a GPU"
+        )
+    if dtype == "bfloat16":
+        import torch
+
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise UserError(f"{what}: dtype is bfloat16, which {device} lacks; set dtype to auto or float16")
+    return dtype

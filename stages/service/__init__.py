@@ -1,8 +1,0 @@
-"""The trained router behind HTTP: POST /route, GET /healthz, GET /metrics, and a page to try prompts on.
-
-Needs the extra `serve` (FastAPI and uvicorn). Nothing is loaded when this room is imported.
-"""
-
-from stages.service.limits import Limits
-
-__all__ = ["Limits"]

@@ -1,0 +1,91 @@
+"""Strict reading of text tables."""
+
+import csv
+import io
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptroute.core.errors import UserError
+from promptroute.io.delimited import read_delimited
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r"), max_size=12)
+
+
+def read(text: str | bytes, columns: tuple[str, ...] = ("a",), **options: object) -> pd.DataFrame:
+    content = text.encode() if isinstance(text, str) else text
+    return read_delimited(content, "t.csv", columns, **options)  # type: ignore[arg-type]
+
+
+def test_words_that_look_like_gaps_stay_text() -> None:
+    words = ["None", "null", "NA", "nan", "", "true", "007", "1e5"]
+    rows = read("a,b\n" + "".join(f"{word},x\n" for word in words))
+    assert rows["a"].to_list() == words
+
+
+def test_a_row_knows_the_line_on_which_it_starts() -> None:
+    rows = read('a,b\r\n1,"two\r\nlines, ""quoted"""\r\n\r\n2,x')
+    assert rows.index.to_list() == [2, 5]
+    assert rows["b"].to_list() == ['two\r\nlines, "quoted"', "x"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column() -> None:
+    assert read(b"\xef\xbb\xbfa,b\n1,2\n").columns.to_list() == ["a", "b"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6), st.sampled_from([",", "\t"]))
+def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]], delimiter: str) -> None:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writerow(["a", "b"])
+    writer.writerows(rows)
+    again = read(file.getvalue(), ("a", "b"), delimiter=delimiter, closed=True)
+    assert list(again.itertuples(index=False, name=None)) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "t.csv: the file is empty; fetch it again"),
+        (b" \n\n", "t.csv: the file is empty; fetch it again"),
+        (b"a,b\n", "t.csv: a header and no rows; fetch the file again"),
+        (b"a,b\n1,2\n3,\xe9\n", "t.csv: line 3 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "t.csv: line 1 is not UTF-8 (byte 0xff); save the file as UTF-8"),
+        (
+            "a,b\n1,2\n".encode("utf-16-le"),
+            "t.csv: line 1 holds a NUL character; save the file as UTF-8 text",
+        ),
+        (b"\n<!DOCTYPE html><p>404", "t.csv: holds an HTML page ('<!DOCTYPE html><p>404'), not the data"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "t.csv: holds a Git LFS pointer"),
+        (b"PK\x03\x04\x00", "t.csv: holds a zip or Excel file"),
+        (b"a;b\n1;2\n", "t.csv: cells stand between semicolons ('a;b'), expected ','; save it with ','"),
+        (b"a\tb\n1\t2\n", "t.csv: cells stand between tabs"),
+        (b"b,c\n1,2\n", "t.csv: no column a, the file has b, c; rename"),
+        (b"a,a\n1,2\n", "t.csv: columns ['a'] stand twice in the header; rename or remove one"),
+        (
+            b'a,b\n1,"2\n3"\n4\n',
+            "t.csv: line 4 has 1 cells, the header has 2; fetch the file again if it was",
+        ),
+        (b"a,b\n1,2,3\n", "t.csv: line 2 has 3 cells, the header has 2"),
+        (b'a,b\n1,2\n3,"4\n5,6\n', "t.csv: a quote that opens in the row on line 3 is never closed"),
+        (
+            b'a,b\n3,"' + b"x" * 200_000 + b"\n",
+            "t.csv: the row that starts on line 2 can't be read (field larger",
+        ),
+        (
+            b"a,b\n1,2\n3,4",
+            "t.csv: line 3, the last, has no line end, so the file may be cut off; fetch it again",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(content: bytes, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(content, closed=True)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_last_line_without_an_end_is_fine_where_it_can_be_told_to_be_whole() -> None:
+    assert read("a,b\n1,2")["b"].to_list() == ["2"]

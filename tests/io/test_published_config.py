@@ -1,0 +1,62 @@
+"""conf/published composes, builds, and says what the paper says."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptroute.core.rows import MODEL_NAME, SCORER_NAME, Scorer
+from promptroute.io.published import PublishedTable
+from promptroute.runtime.params import build
+
+CONF = Path(__file__).parents[2] / "conf"
+Compose = Callable[..., dict[str, Any]]
+
+
+def test_every_published_study_composes(compose: Compose) -> None:
+    options = sorted(path.stem for path in (CONF / "published").glob("*.yaml"))
+    assert options == ["cems", "none"]
+    for option in options:
+        published = compose(f"+published={option}")["published"]
+        assert set(published) == {"table", "models", "scorers"}
+        assert all(MODEL_NAME.fullmatch(name) for name in published["models"])
+        assert all(SCORER_NAME.fullmatch(name) for name in published["scorers"])
+        for name, section in published["scorers"].items():
+            assert Scorer(name=name, **section).higher_is_better
+
+
+def test_cems_lists_its_models_in_the_papers_order_with_its_costs(compose: Compose) -> None:
+    models = compose("+published=cems")["published"]["models"]
+    assert list(models) == ["sdxl-turbo", "sd-turbo", "amused", "taesd-sd21"]
+    price = 0.0000166667  # dollars per GB and second: CEMS, equation (4)
+    dollars = [
+        one["profile"]["seconds"] * -(-one["profile"]["memory_gb"] // 1) * price for one in models.values()
+    ]
+    assert dollars[0] == pytest.approx(1.02667e-4, rel=1e-4)
+    # 5,000 requests, as in CEMS's Table 3.
+    assert [5000 * one for one in dollars] == pytest.approx([0.5133, 0.0733, 0.1630, 0.5293], abs=5e-5)
+
+
+def test_the_table_that_cems_describes_is_the_real_one(
+    compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
+    published = compose("+published=cems")["published"]
+    table = build(published["table"], "published.table")
+    assert isinstance(table, PublishedTable)
+    for name, section in published["scorers"].items():
+        assert [one["stem"] for one in published["models"].values()] == table.files[name]
+        for model in published["models"].values():
+            assert len(table.read(Scorer(name=name, **section), model["stem"]).rows) == 8000
+
+
+def test_no_folder_of_this_machine_enters_the_parameters(
+    compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
+    composed = compose("+published=cems", "+prompts=paper")
+    assert str(cems_root) not in str(composed)
+    assert composed["published"]["table"]["source"]["address"].startswith(
+        "https://raw.githubusercontent.com/"
+    )

@@ -1,0 +1,109 @@
+"""Tables are joined by key: no order of rows matters, and a missing value is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.core.rows import Performance, Prompt, SplitRow
+from promptroute.io.embeddings import read_embeddings, write_embeddings
+from promptroute.io.study import join, load_study
+from promptroute.io.tables import write_table
+
+IDS = ["A1", "A2", "A3"]
+PROMPTS = pd.DataFrame({"prompt_id": IDS, "prompt": ["a", "b", "c"], "set": ["A", "A", "B"], "count": 1})
+CELLS = [
+    (prompt_id, model, score, 10 * i + j + (100 if score == "clip" else 0))
+    for i, prompt_id in enumerate(IDS)
+    for j, model in enumerate(["x", "y"])
+    for score in ("nima", "clip")
+]
+PERFORMANCE = pd.DataFrame(CELLS, columns=["prompt_id", "model", "score", "mean"]).assign(
+    std=np.nan, n=3, seconds=lambda rows: np.where(rows["model"] == "x", 0.5, np.nan)
+)
+EMBEDDINGS = pd.DataFrame({"prompt_id": IDS, "embedding": [np.full(2, i, np.float32) for i in range(3)]})
+
+
+def shuffled(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    return frame.sample(frac=1, random_state=seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_rows_does_not_matter(seed: int) -> None:
+    study = join(
+        PROMPTS, shuffled(PERFORMANCE, seed), {"e": shuffled(EMBEDDINGS, seed)}, ["y", "x"], ["nima", "clip"]
+    )
+    np.testing.assert_array_equal(study.raw["nima"], [[1, 0], [11, 10], [21, 20]])
+    np.testing.assert_array_equal(study.raw["clip"], [[101, 100], [111, 110], [121, 120]])
+    np.testing.assert_array_equal(study.batch.embeddings["e"], [[0, 0], [1, 1], [2, 2]])
+    assert study.batch.texts == ["a", "b", "c"]
+    assert study.measured_seconds() == {"x": 0.5}
+
+
+def test_take_keeps_rows_together() -> None:
+    study = join(PROMPTS, PERFORMANCE, {"e": EMBEDDINGS}, ["x", "y"], ["nima"]).take(np.array([2, 0]))
+    assert list(study.prompt_ids) == ["A3", "A1"]
+    assert list(study.sets) == ["B", "A"]
+    np.testing.assert_array_equal(study.raw["nima"], [[20, 21], [0, 1]])
+    np.testing.assert_array_equal(study.batch.embeddings["e"], [[2, 2], [0, 0]])
+
+
+def test_a_missing_score_is_named() -> None:
+    rows = PERFORMANCE[
+        ~(
+            (PERFORMANCE["prompt_id"] == "A2")
+            & (PERFORMANCE["model"] == "y")
+            & (PERFORMANCE["score"] == "clip")
+        )
+    ]
+    with pytest.raises(UserError, match=r"no clip score of model y for prompt A2 \(1 missing in all\)"):
+        join(PROMPTS, rows, {}, ["x", "y"], ["nima", "clip"])
+
+
+def test_a_missing_embedding_is_named() -> None:
+    with pytest.raises(UserError, match=r"data/text/e.parquet: no embedding of prompt A3"):
+        join(PROMPTS, PERFORMANCE, {"e": EMBEDDINGS.iloc[:2]}, ["x"], ["nima"])
+
+
+def test_embeddings_come_back_bit_equal(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    write_embeddings(tmp_path / "e.parquet", IDS, rows)
+    back = read_embeddings(tmp_path / "e.parquet")
+    assert list(back["prompt_id"]) == IDS
+    np.testing.assert_array_equal(np.stack(back["embedding"]), rows)
+
+
+def test_torn_embeddings_say_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "e.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(UserError, match=r"e.parquet: not a readable table .*dvc repro"):
+        read_embeddings(tmp_path / "e.parquet")
+    with pytest.raises(UserError, match="no such file"):
+        read_embeddings(tmp_path / "absent.parquet")
+
+
+def write_study(folder: Path, split: pd.DataFrame) -> None:
+    write_table(folder / "prompts.parquet", PROMPTS, Prompt)
+    write_table(folder / "performance.parquet", PERFORMANCE, Performance, ("prompt_id", "model", "score"))
+    write_table(folder / "split.parquet", split, SplitRow)
+    write_embeddings(folder / "text" / "e.parquet", IDS, np.eye(3, dtype=np.float32))
+
+
+def test_a_study_is_loaded_with_its_split(tmp_path: Path) -> None:
+    write_study(tmp_path, pd.DataFrame({"prompt_id": IDS[::-1], "split": ["test", "validation", "train"]}))
+    study, side = load_study(tmp_path, ["x", "y"], ["nima"], ["e"])
+    assert list(side) == ["train", "validation", "test"]
+    assert len(study) == 3
+
+
+def test_a_prompt_on_no_side_is_named(tmp_path: Path) -> None:
+    write_study(tmp_path, pd.DataFrame({"prompt_id": IDS[:2], "split": ["test", "train"]}))
+    with pytest.raises(UserError, match="prompt A3 is on no side"):
+        load_study(tmp_path, ["x"], ["nima"], ["e"])
+
+
+def test_a_batch_refuses_embeddings_of_other_prompts() -> None:
+    with pytest.raises(UserError, match=r"embeddings 'e' are \(3, 2\); expected \[2, d\]"):
+        PromptBatch(["a", "b"], {"e": np.zeros((3, 2), np.float32)})

@@ -1,0 +1,160 @@
+"""A result on disk as `evaluate` writes it, for any number of models and prompt sets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from promptroute.core.image import Image
+from promptroute.core.rows import Performance, Prompt, Score
+from promptroute.evaluation.evaluation import evaluate
+from promptroute.io.files import write_json
+from promptroute.io.images import write_shard
+from promptroute.io.tables import write_table
+from promptroute.routing import calibrate
+from stages.evaluate import write_plots
+
+
+@dataclass(frozen=True)
+class Toy:
+    """What `write_plots` asks of a router: quality is the one raw score."""
+
+    labels: list[str]
+    cost: np.ndarray
+
+    @property
+    def models(self) -> list[Any]:
+        return [SimpleNamespace(label=label) for label in self.labels]
+
+    @property
+    def quality(self) -> Any:
+        return SimpleNamespace(of=lambda raw: raw["nima"])
+
+
+def write_result(
+    folder: Path,
+    *,
+    labels: list[str] | None = None,
+    models: int = 4,
+    sets: tuple[str, ...] = ("A", "B"),
+    n: int = 120,
+    noise: float = 0.3,
+    texts: list[str] | None = None,
+    predictions: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Path:
+    """Write metrics/ and data/prompts.parquet below `folder`; returns the folder of the metrics.
+
+    True quality is around 5, rising with the model's price; `noise` (in quality) spoils the prediction.
+    """
+    rng = np.random.default_rng(7)
+    labels = labels or [f"Model {k}" for k in range(models)]
+    names = [f"m{k}" for k in range(len(labels))]
+    cost = 1e-5 * np.linspace(1, 10, len(labels))
+    true = 5 + rng.normal(0, 0.5, (n, len(labels))) + np.linspace(0, 0.5, len(labels))
+    predicted = predictions(true) if predictions else true + rng.normal(0, noise, true.shape)
+    tune = slice(0, n // 2)
+    found: dict[Any, Any] = {
+        policy: {
+            target: calibrate.choose(policy, predicted[tune], true[tune], cost, target)
+            for target in ("quality", "cost")
+        }
+        for policy in ("cost_aware", "cheapest_within")
+    }
+    chosen = found["cost_aware"]["quality"].decide(predicted, cost)
+    side = np.array([sets[i % len(sets)] for i in range(n)])
+    ids = np.array([f"{name}{i}" for i, name in enumerate(side)])
+
+    def measured(rows: np.ndarray) -> dict[str, Any]:
+        return evaluate(
+            predicted[rows], true[rows], {"nima": true[rows]}, cost, names, chosen[rows], found,
+            resamples=60, seed=0,
+        )  # fmt: skip
+
+    metrics = folder / "metrics"
+    write_json(
+        metrics / "evaluate.json",
+        {
+            "labels": dict(zip(names, labels, strict=True)),
+            "score": "nima",
+            **measured(np.arange(n)),
+            "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
+        },
+    )
+    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids)
+    write_plots(metrics / "plots", Toy(labels, cost), study, predicted, chosen)  # type: ignore[arg-type]
+    prompts = pd.DataFrame(
+        {
+            "prompt_id": ids,
+            "prompt": texts or [f"prompt number {i}" for i in range(n)],
+            "set": side,
+            "count": 1,
+        }
+    )
+    write_table(folder / "data" / "prompts.parquet", prompts, Prompt)
+    rows = pd.DataFrame(
+        {
+            "prompt_id": np.repeat(ids, len(names)),
+            "model": names * n,
+            "score": "nima",
+            "mean": true.reshape(-1),
+        }
+    ).assign(std=0.1, n=3, seconds=np.nan)
+    write_table(folder / "data" / "performance.parquet", rows, Performance, ("prompt_id", "model", "score"))
+    return metrics
+
+
+FAILED = 1
+"""The seed whose image failed, in `write_images`."""
+
+
+def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"), side: int = 16) -> None:
+    """Write three images of every prompt and model below `folder`, the second one failed, and NIMA scores of them."""
+    import io
+
+    from PIL import Image as Picture
+
+    prompts = pd.read_parquet(folder / "data" / "prompts.parquet")
+    for number, model in enumerate(models):
+        rows = []
+        for place, (prompt_id, prompt) in enumerate(
+            zip(prompts["prompt_id"], prompts["prompt"], strict=True)
+        ):
+            for seed in range(3):
+                out = io.BytesIO()
+                Picture.new("RGB", (side, side), (60 * number, 80 * seed, place)).save(out, "PNG")
+                fine = seed != FAILED
+                rows.append(
+                    Image(
+                        prompt_id, prompt, model, seed, "ok" if fine else "failed", None if fine else "<b>too hot</b>",
+                        side if fine else None, side if fine else None, out.getvalue() if fine else None,
+                    )
+                )  # fmt: skip
+        images = folder / "data" / "images" / model
+        images.mkdir(parents=True)
+        half = 3 * (len(prompts) // 2)
+        write_shard(images / "part-00000.parquet", rows[:half])
+        write_shard(images / "part-00001.parquet", rows[half:])
+        fine_rows = [row for row in rows if row.status == "ok"]
+        scores = pd.DataFrame(
+            {
+                "prompt_id": [row.prompt_id for row in fine_rows],
+                "seed": pd.array([row.seed for row in fine_rows], "Int64"),
+                "score": [5 + number + row.seed / 10 for row in fine_rows],
+                "images": 1,
+                "seconds": pd.array([None] * len(fine_rows), "Float64"),
+            }
+        )
+        write_table(
+            folder / "data" / "scores" / "nima" / f"{model}.parquet", scores, Score, ("prompt_id", "seed")
+        )
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A result of four models and two prompt sets; its folder of metrics."""
+    return write_result(tmp_path)

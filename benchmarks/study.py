@@ -162,7 +162,7 @@ def positions(cell: Cell) -> dict[str, np.ndarray]:
 def _decides(predictor: str) -> tuple[Any, ...]:
     """What decides a fit but for score, seed and data. The code is read once a run."""
     params = settings(*overrides_of(predictor))
-    return params["predictor"], params["text"], params["split"], code_of(params["predictor"])
+    return params["predictor"], params["text_encoder"], params["split"], code_of(params["predictor"])
 
 
 def kept_at(cell: Cell) -> Path:

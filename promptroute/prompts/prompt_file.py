@@ -3,31 +3,32 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
 
 import pandas as pd
+from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.io.delimited import decode, read_delimited
 from promptroute.io.sources import FileRead, Source
+from promptroute.prompts.source import PromptSource
+from promptroute.runtime.component import build
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt")
-DUPLICATES = ("merge", "keep")
 ID_WIDTH = 7
 
 
-@dataclass(frozen=True)
-class PromptFile:
-    """One file of prompts as a prompt source: `read()` gives its `Prompt` rows in the file's order.
+class PromptFile(PromptSource):
+    """One file of prompts.
 
-    Attributes:
+    Settings:
         path: below `source`, with forward slashes; without a source, a local path.
-        set: short name of the prompt set, as `DRAW`; stands in every row.
-        text: column of the prompts. Of no meaning for txt, which has one prompt a line.
-        id: column of the file's own ids, which then stay the prompts' ids; null: numbers are made.
-        source: where the published file lies; null: on this machine.
-        format: one of `FORMATS`; null: what the path's ending says.
+        set: short name of the prompt set, as `DRAW`; it is part of every row.
+        text: column of the prompts. Without meaning for txt, which has one prompt a line.
+        id: column of the file's own ids, which then stay the prompts' ids; null: ids are numbered.
+        source: where a published file lies; null: on this machine.
+        format: null: what the path's ending says.
         min_words, max_words: keep prompts of so many words, ends included; words are counted by white space.
         below: column → threshold; keep rows whose number lies below it. DiffusionDB rates how unsafe an
             image and its prompt are in `image_nsfw` and `prompt_nsfw`, 0 (safe) to 1; 2 is a blurred image.
@@ -36,42 +37,46 @@ class PromptFile:
     """
 
     path: str
-    set: str
+    set: str = "OWN"
     text: str = "prompt"
     id: str | None = None
     source: Source | None = None
-    format: str | None = None
-    min_words: int | None = None
-    max_words: int | None = None
-    below: Mapping[str, float] = field(default_factory=dict)
-    duplicates: str = "merge"
+    format: Literal["csv", "tsv", "jsonl", "parquet", "txt"] | None = None
+    min_words: int | None = Field(None, ge=0)
+    max_words: int | None = Field(None, ge=0)
+    below: Mapping[str, float] = {}
+    duplicates: Literal["merge", "keep"] = "merge"
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
         if self._format not in FORMATS:
             raise UserError(
-                f"{self.path}: format {self._format!r} is none that can be read; "
-                f"set format to one of {', '.join(FORMATS)}"
+                f"{self.path}: format {self._format!r} can't be read; set format to one of {', '.join(FORMATS)}"
             )
-        if self.duplicates not in DUPLICATES:
-            allowed = " or ".join(DUPLICATES)
-            raise UserError(f"{self.path}: duplicates is {self.duplicates!r}; set it to {allowed}")
         if self._format == "txt" and (self.id or self.below):
-            raise UserError(f"{self.path}: a txt file has no columns; take away id and below, or use csv")
+            raise UserError(f"{self.path}: a txt file has no columns; leave out id and below, or use csv")
+        return self
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the file, or its address."""
+        path, source = section.get("path"), section.get("source")
+        return build(source, "source", Source).place(str(path)) if source else path
 
     @property
     def has_own_ids(self) -> bool:
-        """Whether ids come from the file rather than being made here."""
+        """Tell whether ids come from the file rather than being numbered here."""
         return self.id is not None
 
     def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
-        """`Prompt` rows in the file's order, and the file that they were read from.
+        """Read `Prompt` rows in the file's order.
 
         Ids that are made here are `set` and the number of the row among those that are left, in a fixed
         width of `ID_WIDTH` digits.
 
         Raises:
             UserError: naming file, line and fix: a file or column that is absent, text that is not UTF-8, an
-                empty prompt or id, an id that stands twice, a filter column that is no number, or filters
+                empty prompt or id, an id that is a duplicate, a filter column that is no number, or filters
                 that leave nothing.
         """
         content, sha256 = self._content()
@@ -107,14 +112,14 @@ class PromptFile:
         if self.source is not None:
             return self.source.read(self.path)
         folder, slash, name = self.path.rpartition("/")
-        return Source(folder or slash or ".").read(name)
+        return Source(address=folder or slash or ".").read(name)
 
     @property
     def _columns(self) -> list[str]:
         return [self.text, *([self.id] if self.id else []), *self.below]
 
     def _rows(self, content: bytes) -> pd.DataFrame:
-        """The file's records; the index is the line (for parquet, the row) of each."""
+        """Read the file's records; the index is the line (for parquet, the row) of each."""
         match self._format:
             case "csv":
                 return read_delimited(content, self.path, self._columns)
@@ -125,7 +130,7 @@ class PromptFile:
             case "parquet":
                 return self._parquet_rows(content)
         lines = decode(content, self.path).split("\n")
-        # Splitting at anything but line ends would tear prompts that hold, say, a line separator sign.
+        # Splitting at anything but line ends would cut prompts that hold, say, a line separator character.
         texts = ((number, line.removesuffix("\r")) for number, line in enumerate(lines, 1))
         return _table(((number, {self.text: line}) for number, line in texts if line.strip()), self.path)
 
@@ -140,12 +145,12 @@ class PromptFile:
                     f"{self.path}: line {number} is not JSON ({error}); write one object a line"
                 ) from error
             if not isinstance(row, dict):
-                raise UserError(f"{self.path}: line {number} is no JSON object; write one object a line")
+                raise UserError(f"{self.path}: line {number} is not a JSON object; write one object a line")
             if missing := [name for name in self._columns if name not in row]:
                 have = ", ".join(map(str, row)) or "nothing"
                 raise UserError(
                     f"{self.path}: line {number} has no {', '.join(missing)}, only {have}; "
-                    f"give every line the same keys, or name the right one in prompts.sources"
+                    f"give every line the same keys, or set text (or id, below) to the right one"
                 )
             yield number, {name: row[name] for name in self._columns}
 
@@ -159,7 +164,7 @@ class PromptFile:
             if missing := [name for name in self._columns if name not in have]:
                 raise UserError(
                     f"{self.path}: no column {', '.join(missing)}, the file has {', '.join(have)}; "
-                    f"name the right one in prompts.sources"
+                    f"set text (or id, below) to the right one"
                 )
             columns = file.read(columns=self._columns).to_pydict()
         except (pa.ArrowException, OSError) as error:
@@ -177,7 +182,7 @@ class PromptFile:
             for line, value in raw[name].items():
                 where = f"{self.path}: {self._unit} {line}: {name}"
                 if not isinstance(value, str):
-                    raise UserError(f"{where} {value!r} is no text; make it text, or remove the row")
+                    raise UserError(f"{where} {value!r} is not text; make it text, or remove the row")
                 if not value.strip():
                     raise UserError(f"{where} is empty; fill it in, or remove the row")
                 if "\x00" in value or not _encodable(value):
@@ -187,7 +192,7 @@ class PromptFile:
             value = raw.loc[line, self.id]
             first = raw.index[raw[self.id] == value][0]
             raise UserError(
-                f"{self.path}: {self._unit} {line}: {self.id} {value!r} stands already in {self._unit} "
+                f"{self.path}: {self._unit} {line}: {self.id} {value!r} duplicates that in {self._unit} "
                 f"{first}; make ids unique, or set id to null to have them numbered"
             )
 
@@ -208,6 +213,38 @@ class PromptFile:
                 )
             keep &= numbers < threshold
         return keep
+
+
+class PromptFolder(PromptSource):
+    """A folder of prompt files, each a set of its own that is named as the file: `tags.csv` is the set `TAGS`.
+
+    Settings:
+        path: the folder. Its csv, tsv, jsonl, parquet and txt files are read, in the order of their names.
+        text: column of the prompts in each of them.
+    """
+
+    path: str
+    text: str = "prompt"
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the folder."""
+        return section.get("path")
+
+    def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
+        """Read every file; see `PromptSource.read` and `PromptFile.read`."""
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise UserError(f"{self.path}: no such folder; name one that holds files of prompts")
+        files = sorted(path for path in folder.iterdir() if path.suffix.removeprefix(".").lower() in FORMATS)
+        if not files:
+            raise UserError(f"{self.path}: holds no file of prompts; put one there ({', '.join(FORMATS)})")
+        read = [
+            PromptFile(path=path.as_posix(), set=path.stem.upper(), text=self.text).read() for path in files
+        ]
+        return pd.concat([rows for rows, _ in read], ignore_index=True), [
+            file for _, found in read for file in found
+        ]
 
 
 def _table(rows: Iterator[tuple[int, dict[str, object]]], where: str) -> pd.DataFrame:

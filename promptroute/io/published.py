@@ -188,7 +188,9 @@ class CemsTable(PublishedTable):
     """CEMS's published table: four models and two scores; see `PublishedTable`."""
 
     source: Source = Cems()
-    files: Mapping[str, Sequence[str]] = dict.fromkeys(("nima", "clip"), ("SDXL-Turbo", "SD-Turbo", "amused", "TAESD"))
+    files: Mapping[str, Sequence[str]] = dict.fromkeys(
+        ("nima", "clip"), ("SDXL-Turbo", "SD-Turbo", "amused", "TAESD")
+    )
 
 
 def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = False) -> None:

@@ -178,7 +178,10 @@ def build(
     except UserError as error:
         cause = error.__cause__
         if isinstance(cause, ValidationError):
-            raise UserError(f"{where}.{_fault(cause, cast(type[Component], found))}") from error
+            fault = _fault(cause, cast(type[Component], found))
+            raise UserError(
+                f"{where}.{fault}" if cause.errors()[0]["loc"] else f"{where}: {fault}"
+            ) from error
         raise
 
 

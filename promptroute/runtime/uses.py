@@ -6,7 +6,8 @@ dvc.yaml take them from the section `uses` of the parameters:
 
     uses:
       models:    {NAME: {code, weights, parts}}    # a module, and at most two places of weights
-      scorers, image_encoder, text_encoder: likewise
+      scorers:   {NAME: {code, weights, images}}   # images: what it looks at, pixels or embeddings
+      image_encoder, text_encoder: {NAME: {code, weights}}
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
 """
@@ -72,6 +73,11 @@ def make_absolute(section: MutableMapping[str, Any], root: Path) -> None:
 
 def _component(section: Mapping[str, Any], root: Path, parts: bool = True) -> dict[str, str]:
     return {"code": _code(section.get(TARGET), root), **_weights(section, root, parts)}
+
+
+def _scorer(section: Mapping[str, Any], root: Path) -> dict[str, str]:
+    kind = locate(section.get(TARGET), Component, "scorers")
+    return {**_component(section, root, parts=False), "images": kind.reads(section) or "data/images"}
 
 
 def _code(target: object, root: Path) -> str:

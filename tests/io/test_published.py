@@ -155,7 +155,7 @@ def test_a_base_part_of_some_models_only_is_refused(table: PublishedTable, has: 
 
 def test_a_base_part_of_one_scorer_only_is_refused(table: PublishedTable) -> None:
     with_base(table, "A", "B")
-    both = dataclasses.replace(table, files={"nima": ("A", "B"), "clip": ("A", "B")})
+    both = table.model_copy(update={"files": {"nima": ("A", "B"), "clip": ("A", "B")}})
     with pytest.raises(UserError, match=f"{base('A', 'clip')}: no such file, although {base('A')} is there"):
         both.read(CLIP, "A")
 

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Scorer
+from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import read_delimited
 from promptroute.io.sources import Cems, FileRead, Source
 from promptroute.runtime.component import Component, build
@@ -241,7 +242,7 @@ def _short(text: str) -> str:
 
 
 def _refuse_empty(cells: "pd.Series[str]", path: str, column: str) -> None:
-    empty = cells.str.strip() == ""
+    empty = cells.map(is_blank)
     if empty.any():
         line = cells.index[empty.to_numpy()][0]
         raise UserError(
@@ -254,21 +255,18 @@ def _numbers(raw: pd.DataFrame, column: str, path: str, low: float, high: float,
     """A column's finite numbers within [low, high]; `what` they are, for the message."""
     numbers = []
     for line, text in raw[column].items():
-        try:
-            number = float(text) if "_" not in text else math.nan  # float() would take 1_0 for 10
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        value = number(text)
+        if value is None:
             raise UserError(
                 f"{path}: line {line}: {column} {_short(text)} is not a finite number; fetch the file again"
             )
-        if not low <= number <= high:
-            between = f"below {low:g}" if number < low else f"above {high:g}"
+        if not low <= value <= high:
+            between = f"below {low:g}" if value < low else f"above {high:g}"
             raise UserError(
                 f"{path}: line {line}: {column} {_short(text)} is {between}, but expected are {low:g} to "
                 f"{high:g}, {what}; check that the file holds this column's values"
             )
-        numbers.append(number)
+        numbers.append(value)
     return numbers
 
 

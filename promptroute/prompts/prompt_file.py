@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
 from promptroute.io.sources import FileRead, Source
 from promptroute.prompts.source import PromptSource
@@ -135,24 +136,24 @@ class PromptFile(PromptSource):
         return _table(((number, {self.text: line}) for number, line in texts if line.strip()), self.path)
 
     def _json_rows(self, content: bytes) -> Iterator[tuple[int, dict[str, object]]]:
-        for number, line in enumerate(decode(content, self.path).split("\n"), 1):
+        for place, line in enumerate(decode(content, self.path).split("\n"), 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except ValueError as error:
                 raise UserError(
-                    f"{self.path}: line {number} is not JSON ({error}); write one object a line"
+                    f"{self.path}: line {place} is not JSON ({error}); write one object a line"
                 ) from error
             if not isinstance(row, dict):
-                raise UserError(f"{self.path}: line {number} is not a JSON object; write one object a line")
+                raise UserError(f"{self.path}: line {place} is not a JSON object; write one object a line")
             if missing := [name for name in self._columns if name not in row]:
                 have = ", ".join(map(str, row)) or "nothing"
                 raise UserError(
-                    f"{self.path}: line {number} has no {', '.join(missing)}, only {have}; "
+                    f"{self.path}: line {place} has no {', '.join(missing)}, only {have}; "
                     f"give every line the same keys, or set text (or id, below) to the right one"
                 )
-            yield number, {name: row[name] for name in self._columns}
+            yield place, {name: row[name] for name in self._columns}
 
     def _parquet_rows(self, content: bytes) -> pd.DataFrame:
         import pyarrow as pa
@@ -161,6 +162,10 @@ class PromptFile(PromptSource):
         try:
             file = pq.ParquetFile(io.BytesIO(content))
             have = file.schema_arrow.names
+            if again := sorted({name for name in self._columns if have.count(name) > 1}):
+                raise UserError(
+                    f"{self.path}: {len(have)} columns, of which {again} are duplicates; rename or remove one"
+                )
             if missing := [name for name in self._columns if name not in have]:
                 raise UserError(
                     f"{self.path}: no column {', '.join(missing)}, the file has {', '.join(have)}; "
@@ -183,8 +188,8 @@ class PromptFile(PromptSource):
                 where = f"{self.path}: {self._unit} {line}: {name}"
                 if not isinstance(value, str):
                     raise UserError(f"{where} {value!r} is not text; make it text, or remove the row")
-                if not value.strip():
-                    raise UserError(f"{where} is empty; fill it in, or remove the row")
+                if is_blank(value):
+                    raise UserError(f"{where} is empty, or shows nothing; fill it in, or remove the row")
                 if "\x00" in value or not _encodable(value):
                     raise UserError(f"{where} {value[:60]!r} is not valid Unicode text; rewrite it")
         if self.id is not None and raw[self.id].duplicated().any():
@@ -204,7 +209,7 @@ class PromptFile(PromptSource):
         if self.max_words is not None:
             keep &= words <= self.max_words
         for name, threshold in self.below.items():
-            numbers = pd.to_numeric(raw[name], errors="coerce")
+            numbers = pd.to_numeric(raw[name].map(lambda cell: number(str(cell))))
             if numbers.isna().any():
                 line = numbers.index[numbers.isna()][0]
                 raise UserError(

@@ -253,8 +253,8 @@ def test_a_folder_may_hold_the_base_part_beside_aug_10k(table: PublishedTable, t
             f"{augmented('A')}: line 2 is not UTF-8 (byte 0xe9); save the file as UTF-8",
         ),
         (
-            HEADER.replace(",", ";") + "PP;PP4;x;0.5;5\n",
-            f"{augmented('A')}: cells stand between semicolons ('dataset_id;prompt_id;prompt;mean_time;"
+            HEADER.replace(",", "|") + "PP|PP4|x|0.5|5\n",
+            f"{augmented('A')}: cells are separated by bars ('dataset_id|prompt_id|prompt|mean_time|"
             "nima_score'), expected ','; save it with ',' between cells",
         ),
         (

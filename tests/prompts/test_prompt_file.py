@@ -11,7 +11,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt, check
 from promptroute.io.sources import Source
-from promptroute.prompts.prompt_file import PromptFile
+from promptroute.prompts.prompt_file import PromptFile, PromptFolder
 from promptroute.prompts.sampling import sample
 from promptroute.prompts.statistics import statistics
 from promptroute.prompts.source import PromptSource
@@ -88,7 +88,12 @@ def test_filters(tmp_path: Path) -> None:
         ("a.txt", b"\n \n", {}, "the file is empty; fetch it again"),
         ("a.txt", "\u00a0\n".encode(), {}, "no rows; fetch the file again"),
         ("a.txt", b"x\n", {"id": "key"}, "a txt file has no columns; leave out id and below, or use csv"),
-        ("a.csv", b'prompt\nx\n" "\n', {}, "line 3: prompt is empty; fill it in, or remove the row"),
+        (
+            "a.csv",
+            b'prompt\nx\n" "\n',
+            {},
+            "line 3: prompt is empty, or shows nothing; fill it in, or remove the row",
+        ),
         ("a.csv", b'prompt,b\nx,1\n"y,2\n', {}, "a quote that opens in the row on line 3 is never closed;"),
         ("a.csv", b"prompt,b\nx,1\ny\n", {}, "line 3 has 1 cells, the header has 2;"),
         (
@@ -212,12 +217,21 @@ def test_the_five_real_sets_are_those_of_table_1(paper: dict[str, PromptFile]) -
     assert statistics(paper["diffusiondb"].read()[0])["DIFF"]["duplicates"] == 69
 
 
-def test_the_real_sets_come_back_as_pandas_reads_them(paper: dict[str, PromptFile], cems_root: Path) -> None:
+EATEN = {
+    "G I G G L E painted in thick colorful lettering as graffiti on a faded red brick wall with a splotch of "
+    "exploding white paint.": '"G I G G L E" painted in thick colorful lettering as graffiti on a faded red brick '
+    "wall with a splotch of exploding white paint."
+}
+"""A prompt of PartiPrompts whose quotes pandas takes for the file's: as pandas has it → as it is."""
+
+
+def test_real_sets_are_those_of_pandas(paper: dict[str, PromptFile], cems_root: Path) -> None:
     for source in paper.values():
         delimiter = "\t" if source.path.endswith("tsv") else ","
         raw = pd.read_csv(cems_root / source.path, sep=delimiter, keep_default_na=False)
         rows, _ = source.read()
-        assert rows["prompt"].to_list() == raw[source.text].drop_duplicates().to_list()
+        texts = raw[source.text].drop_duplicates().replace(EATEN)
+        assert rows["prompt"].to_list() == texts.to_list()
         assert rows["count"].sum() == len(raw)
 
 
@@ -260,3 +274,40 @@ def test_diffusiondb_can_be_kept_decent(cems_root: Path) -> None:
     rows, _ = source.read()
     assert 0 < len(decent) < len(raw)
     assert rows["count"].sum() == len(decent)
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u2060 \ufeff", " \u3000"])
+def test_invisible_prompts_are_empty(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": text}) + "\n")
+    with pytest.raises(UserError, match="line 1: prompt is empty, or shows nothing"):
+        PromptFile(path=str(path)).read()
+
+
+def test_digits_are_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,nsfw\nx,０.１\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 2: nsfw '０.１' is not a number"):
+        PromptFile(path=str(path), below={"nsfw": 0.5}).read()
+
+
+def test_two_parquet_columns_of_one_name(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["prompt", "prompt"]), path)
+    with pytest.raises(UserError, match=r"of which \['prompt'\] are duplicates"):
+        PromptFile(path=str(path)).read()
+
+
+def test_folder_of_sets(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("prompt\nred, square\n")
+    (tmp_path / "labels.txt").write_text("a star\na circle\n")
+    (tmp_path / "README.md").write_text("not prompts")
+    rows, files = PromptFolder(path=str(tmp_path)).read()
+    assert rows["set"].to_list() == ["LABELS", "LABELS", "TAGS"]
+    assert [Path(file.path).name for file in files] == ["labels.txt", "tags.csv"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no file of prompts"):
+        PromptFolder(path=str(tmp_path / "empty")).read()

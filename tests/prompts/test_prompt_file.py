@@ -302,7 +302,7 @@ def test_two_parquet_columns_of_one_name(tmp_path: Path) -> None:
 
 
 def test_folder_of_sets(tmp_path: Path) -> None:
-    (tmp_path / "tags.csv").write_text("prompt\nred, square\n")
+    (tmp_path / "tags.csv").write_text("prompt\nred square\n")
     (tmp_path / "labels.txt").write_text("a star\na circle\n")
     (tmp_path / "README.md").write_text("not prompts")
     rows, files = PromptFolder(path=str(tmp_path)).read()

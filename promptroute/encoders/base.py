@@ -48,9 +48,7 @@ class TextEncoder(Component):
     @property
     def description(self) -> Mapping[str, Any]:
         """Return what encodes, for people: its settings that say where it comes from, class, and `weights`."""
-        source = {
-            name: getattr(self, name) for name in ("model", "revision") if name in type(self).model_fields
-        }
+        source = {name: value for name, value in self if name in ("model", "revision")}
         return {**source, "encoder": type(self).__name__, **self.weights()}
 
     @property

@@ -524,7 +524,7 @@ def test_another_encoder_than_the_one_trained_with_is_refused(trained: Any, tmp_
 
 
 def test_an_encoder_with_unknown_arguments_is_refused(saved: tuple[Router, Path]) -> None:
-    strange = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "colour": "red"}
+    strange = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "model": "x", "colour": "red"}
     change(saved[1], lambda facts: facts.update(encoders={"clip": strange}))
     with pytest.raises(UserError, match=r"encoder clip can't be built .*colour"):
         Router.load(saved[1]).route(["a robot"])

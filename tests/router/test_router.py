@@ -774,7 +774,7 @@ def test_bad_settings_are_refused(section: dict[str, Any], message: str) -> None
 
 
 def test_static_token_vectors_come_along(trained: Any, tmp_path: Path) -> None:
-    from tests.encoders.test_static_encoder import table
+    from tests.encoders.test_static import table
 
     table().save(tmp_path / "static")
     save_predictor(trained[0], tmp_path / "predictor")

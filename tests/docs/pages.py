@@ -47,10 +47,9 @@ def anchors(page: Path) -> set[str]:
 
 def experiments(page: Path) -> Iterator[list[str]]:
     """Read the overrides of each `dvc exp run` of a page; a sweep's first value stands for all."""
-    for block in blocks(page):
-        for line in block.text.replace("\\\n", " ").splitlines():
-            if not line.startswith("dvc exp run"):
-                continue
+    lines = [line for block in blocks(page) for line in block.text.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *re.findall(r"`(dvc exp run [^`]*)`", prose(page))]:
+        if line.startswith("dvc exp run"):
             words = shlex.split(line.split("&&")[0], comments=True)
             given = [after for word, after in itertools.pairwise(words) if word == "-S"]
             swept = "--queue" in words

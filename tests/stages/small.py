@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from promptroute.cli.main import main as command_line
 from promptroute.runtime.compose import compose
 from promptroute.runtime.stage import run_stage
 
@@ -89,10 +90,9 @@ class Ran:
 
 
 def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environment: str) -> Ran:
-    """Run a stage's `main` in this process, as `python -m stages.STAGE ARGUMENTS` does in `folder`."""
-    module = importlib.import_module(
-        f"promptroute.cli.{stage}" if stage in ("route", "serve") else f"stages.{stage}"
-    )
+    """Run a stage's `main` in this process, as `python -m stages.STAGE` or `promptroute` does in `folder`."""
+    command = stage in ("route", "serve")
+    main = command_line if command else importlib.import_module(f"stages.{stage}").main
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -104,10 +104,12 @@ def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environ
         patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(sys, "argv", [f"stages.{stage}", *arguments])
+        patch.setattr(
+            sys, "argv", ["promptroute", stage, *arguments] if command else [f"stages.{stage}", *arguments]
+        )
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         try:
-            run_stage(module.main)
+            run_stage(main)
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)

@@ -1,6 +1,4 @@
-"""Draw the result for people: metrics/ → metrics/plots/*.png and report/index.html.
-
-    python -m stages.report
+"""Report the result for people: metrics/ → metrics/plots/*.png and report/index.html.
 
 The page needs nothing beside it: send it to anybody, open it anywhere.
 """
@@ -53,4 +51,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptroute.core.errors import UserError
+from promptroute.runtime.stage import one_line
 
 if TYPE_CHECKING:
     from promptroute.router.router import Decision
@@ -42,7 +43,8 @@ def route(
     from promptroute.router.router import Router
 
     loaded = Router.load(router)
-    labels = {one.name: one.label for one in loaded.models}
+    # A label comes with the router folder, so it is other people's text.
+    labels = {known.name: one_line(known.label) for known in loaded.models}
     decisions = loaded.route(texts, models=model or None, tradeoff=tradeoff, slack=slack)
     if as_json:
         for decision in decisions:
@@ -103,7 +105,7 @@ def show(decisions: "list[Decision]", labels: dict[str, str]) -> None:
         console.print(Text(repr(decision.prompt), style="dim"))
         console.print(
             Text("  → ").append(labels[decision.model], style="bold green"),
-            Text(f", ${decision.cost:.3g} an image: {decision.reason}"),
+            Text(f", ${decision.cost:.3g} an image: {one_line(decision.reason)}"),
             sep="",
         )
         console.print(Text(f"    predicted quality: {quality}"))

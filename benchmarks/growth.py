@@ -27,9 +27,10 @@ from benchmarks import study as S
 from benchmarks.drawing import MINI, settings
 from benchmarks.machine import command, dvc_environment, finish, here, measured_on, parser
 from promptroute.core.errors import UserError
-from promptroute.runtime.compose import ROOT, compose
+from promptroute.runtime.compose import compose
 from promptroute.runtime.stage import run_stage
 
+ROOT = S.ROOT
 CSV = S.RESULTS / "growth.csv"
 COPIED = ("stages", "conf", "mini", "dvc.yaml", ".dvcignore")
 LATER = "nima"

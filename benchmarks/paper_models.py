@@ -21,10 +21,10 @@ from promptroute.generators.diffusers import DiffusersModel
 from promptroute.generators.run import generate_images
 from promptroute.io.files import atomic_path
 from promptroute.io.images import ImageCache, ImageRequest
-from promptroute.runtime.compose import ROOT
 from promptroute.runtime.device import pick_device
 from promptroute.runtime.stage import run_stage
 
+ROOT = Path(__file__).resolve().parents[1]
 CSV = Path(__file__).parent / "results" / "paper_models.csv"
 MEASURED = Path(__file__).parent / "results" / "paper_models_measured.csv"
 SETS = ("paper", "steps")

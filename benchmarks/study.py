@@ -26,9 +26,10 @@ from promptroute.io.files import atomic_path
 from promptroute.io.study import join
 from promptroute.prompts.sampling import sample
 from promptroute.routing.quality import Quality, fit_quality
-from promptroute.runtime.compose import ROOT, compose
+from promptroute.runtime.compose import compose
 from promptroute.runtime.params import Params, build, load_params
 
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
 BASE = ("experiment=published", "compute=cpu")
 

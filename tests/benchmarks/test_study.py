@@ -11,8 +11,9 @@ from benchmarks import study as S
 from promptroute.core.batch import PromptBatch
 from promptroute.predictors.base import Validation
 from promptroute.predictors.mean import Mean
-from promptroute.runtime.compose import ROOT
 from tests.stages.small import run_chain, table
+
+ROOT = S.ROOT
 
 
 def test_the_study_is_the_pipelines_own(small: Path) -> None:

@@ -18,7 +18,8 @@ from promptroute.report.result import read_result
 from promptroute.runtime.params import load_params, study_scorers
 from promptroute.runtime.stage import run_stage
 
-DATA, PLOTS, PAGE = Path("data"), Path("metrics/plots"), Path("report/index.html")
+DATA, METRICS, PAGE = Path("data"), Path("metrics"), Path("report/index.html")
+PLOTS = METRICS / "plots"
 
 
 def data_label(params: Mapping[str, object]) -> str:
@@ -35,7 +36,7 @@ def main() -> str:
     argparse.ArgumentParser(prog="python -m stages.report", description=__doc__).parse_args()
     params = load_params()
     labels = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
-    result = read_result("metrics", scores=labels, data=data_label(params))
+    result = read_result(METRICS / "evaluate.json", PLOTS, scores=labels, data=data_label(params))
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     shown = {example.prompt_id for example in examples}
     images = load_images(

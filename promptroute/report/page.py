@@ -66,9 +66,9 @@ def page(
             for figure in figures.values()
         ],
         groups=[
-            (heading, why, [_example(result, one, images) for one in examples if one.group == group])
+            (heading, why, [_example(result, shown, images) for shown in examples if shown.group == group])
             for group, (heading, why) in GROUPS.items()
-            if any(one.group == group for one in examples)
+            if any(shown.group == group for shown in examples)
         ],
     )
 

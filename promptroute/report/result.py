@@ -1,4 +1,4 @@
-"""Read back and check what `evaluate` wrote: metrics/evaluate.json and the tables in metrics/plots/."""
+"""Read back and check what `evaluate` wrote: evaluate.json and the tables of the plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,21 +171,23 @@ class Result:
         return self.values.titles.get(row, row.replace("_", " "))
 
 
-def read_result(folder: Path | str, *, scores: Mapping[str, str], data: str) -> Result:
-    """Read a result from the folder `metrics`.
+def read_result(
+    evaluation: Path | str, tables: Path | str, *, scores: Mapping[str, str], data: str
+) -> Result:
+    """Read a result.
 
     Args:
-        folder: holds evaluate.json and plots/{frontier,hull,confusion,predicted}.csv.
+        evaluation: the file evaluate.json.
+        tables: folder of frontier.csv, hull.csv, confusion.csv and predicted.csv.
         scores: a score's full name → its label.
         data: where the observed quality comes from.
 
     Raises:
         UserError: a file is missing, corrupt or of another layout; names the file, the line and the fix.
     """
-    folder = Path(folder)
-    values = _values(folder / "evaluate.json")
+    plots = Path(tables)
+    values = _values(Path(evaluation))
     labels = list(values.labels.values())
-    plots = folder / "plots"
     frontier = _table(plots / "frontier.csv", numbers=["cost", "quality"])
     hull = _table(plots / "hull.csv", numbers=["cost", "quality"])
     choices = _table(plots / "confusion.csv", models={"best": labels, "chosen": labels})
@@ -193,7 +195,7 @@ def read_result(folder: Path | str, *, scores: Mapping[str, str], data: str) -> 
     ids = choices["prompt_id"].to_numpy()
     if len(ids) != values.prompts:
         raise UserError(
-            f"{plots / 'confusion.csv'}: {len(ids)} prompts, but {folder / 'evaluate.json'} has "
+            f"{plots / 'confusion.csv'}: {len(ids)} prompts, but {evaluation} has "
             f"{values.prompts}: they come from different runs; {_AGAIN}"
         )
     return Result(

@@ -136,7 +136,7 @@ def prompts_of(metrics: Path) -> pd.DataFrame:
 def report_of(metrics: Path, note: str = "") -> Report:
     """Render the figures and the page of a result, with images where `write_images` was called."""
     data = metrics.parent / "data"
-    result = read_result(metrics, scores=SCORES, data="toy scores")
+    result = read_result(metrics / "evaluate.json", metrics / "plots", scores=SCORES, data="toy scores")
     examples = pick(result, prompts_of(metrics))
     models = sorted(path.name for path in (data / "images").glob("*"))
     images = load_images(
@@ -193,3 +193,17 @@ def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"
 def written(tmp_path: Path) -> Path:
     """A result of four models and two prompt sets; its folder of metrics."""
     return write_result(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Return the report of such a result, without images."""
+    return report_of(write_result(tmp_path_factory.mktemp("report")))
+
+
+@pytest.fixture(scope="session")
+def illustrated(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Return the report of such a result, with images."""
+    metrics = write_result(tmp_path_factory.mktemp("illustrated"))
+    write_images(metrics.parent)
+    return report_of(metrics)

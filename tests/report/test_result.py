@@ -14,7 +14,7 @@ Change = Callable[[Path], object]
 
 
 def read(metrics: Path) -> Result:
-    return read_result(metrics, scores=SCORES, data="toy scores")
+    return read_result(metrics / "evaluate.json", metrics / "plots", scores=SCORES, data="toy scores")
 
 
 def replace(old: str, new: str) -> Change:

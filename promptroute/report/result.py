@@ -80,9 +80,22 @@ class Choice(_Values):
     accuracy: float
 
 
-class Measured(_Values):
-    """What was measured on a set of test prompts; `best_single` has the highest mean observed quality on them."""
+class PolicyText(_Values):
+    """How a policy presents itself."""
 
+    title: str
+    description: str = ""
+
+
+class Measured(_Values):
+    """What was measured on a set of test prompts.
+
+    Attributes:
+        few: a warning, where the prompts are too few to tell much by.
+        best_single: the model with the highest mean observed quality on them.
+    """
+
+    few: str = ""
     prompts: int
     best_single: str
     frontier: Frontier
@@ -97,13 +110,13 @@ class Evaluation(Measured):
     Attributes:
         labels: model → its label, in the order of the columns.
         score: full names of the scores that quality is made of, joined by ` + `.
-        titles: row of the cost table → its title, from the policies themselves.
+        policies: row of the cost table → its title and description, from the policies themselves.
     """
 
     labels: dict[str, str]
     score: str
     sets: dict[str, Measured]
-    titles: dict[str, str] = Field(default_factory=dict)
+    policies: dict[str, PolicyText] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +181,17 @@ class Result:
         model = row.removeprefix("single_")
         if row.startswith("single_") and model in self.values.labels:
             return self.values.labels[model]
-        return self.values.titles.get(row, row.replace("_", " "))
+        text = self.values.policies.get(row)
+        return row.replace("_", " ") if text is None or row == "router" else text.title
+
+    def description(self, row: str) -> str:
+        """Return what the policy of a row does, in a phrase; empty where it does not say so."""
+        if row == f"single_{self.values.best_single}":
+            return "best single model"
+        text = self.values.policies.get(row)
+        if text is None:
+            return ""
+        return f"{text.title}, at the operating point set beforehand" if row == "router" else text.description
 
 
 def read_result(

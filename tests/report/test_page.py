@@ -1,4 +1,5 @@
 import html
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -82,6 +83,16 @@ class TestTells:
         assert change is not None and f"{100 * abs(change):.1f}\u00a0%" in text
         for name, values in report.result.values.sets.items():
             assert name in text and f"{100 * values.choice['router'].accuracy:.1f}\u00a0%" in text
+
+    def test_few_prompts(self, written: Path) -> None:
+        values = json.loads((written / "evaluate.json").read_text())
+        policies = {"router": {"title": "<i>mine</i>"}}
+        (written / "evaluate.json").write_text(
+            json.dumps(values | {"few": "only 9 prompts", "policies": policies})
+        )
+        source = report_of(written).source
+        assert "Beware: only 9 prompts." in source
+        assert html.escape("<i>mine</i>, at the operating point set beforehand") in source
 
     def test_labels_escaped(self, tmp_path: Path) -> None:
         report = report_of(write_result(tmp_path, labels=["A & <B>", "C"]))

@@ -1,9 +1,8 @@
-"""Write the result for people: metrics/ → metrics/plots/*.png and report/index.html.
+"""Report the result for people: metrics/ → metrics/plots/*.png and report/index.html.
 
 The page needs nothing beside it: send it to anybody, open it anywhere.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +32,6 @@ def data_label(params: Mapping[str, object]) -> str:
 
 def main() -> str:
     """Render the figures, then the page."""
-    argparse.ArgumentParser(prog="python -m stages.report", description=__doc__).parse_args()
     params = load_params()
     labels = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
     result = read_result(METRICS / "evaluate.json", PLOTS, scores=labels, data=data_label(params))

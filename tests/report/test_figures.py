@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.report.conftest import Report, report_of, write_images, write_result
+from tests.report.conftest import write_images, write_result
+from tests.report.made import Report, report_of
 
 NAMES = ("frontier", "choices", "gallery", "scores", "predicted", "confusion")
 

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from promptroute.report.format import visible
-from tests.report.conftest import Report, report_of, write_result
+from tests.report.conftest import write_result
+from tests.report.made import Report, report_of
 from tests.report.test_figures import NAMES
 
 HOSTILE = [

@@ -8,7 +8,7 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.report.result import LARGEST_SHARE, Interval, Result, read_result
-from tests.report.conftest import SCORES
+from tests.report.made import SCORES
 
 Change = Callable[[Path], object]
 

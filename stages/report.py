@@ -1,9 +1,8 @@
-"""Write the result for people: metrics/ → metrics/plots/*.png and report/index.html.
+"""Report the result for people: metrics/ → metrics/plots/*.png and report/index.html.
 
 The page needs nothing beside it: send it to anybody, open it anywhere.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from promptroute.report.result import read_result
 from promptroute.runtime.params import load_params, study_scorers
 from promptroute.runtime.stage import run_stage
 
-DATA, PLOTS, PAGE = Path("data"), Path("metrics/plots"), Path("report/index.html")
+DATA, METRICS, PAGE = Path("data"), Path("metrics"), Path("report/index.html")
+PLOTS = METRICS / "plots"
 
 
 def data_label(params: Mapping[str, object]) -> str:
@@ -32,10 +32,9 @@ def data_label(params: Mapping[str, object]) -> str:
 
 def main() -> str:
     """Render the figures, then the page."""
-    argparse.ArgumentParser(prog="python -m stages.report", description=__doc__).parse_args()
     params = load_params()
     labels = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
-    result = read_result("metrics", scores=labels, data=data_label(params))
+    result = read_result(METRICS / "evaluate.json", PLOTS, scores=labels, data=data_label(params))
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     shown = {example.prompt_id for example in examples}
     images = load_images(

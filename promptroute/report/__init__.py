@@ -1,1 +1,1 @@
-"""Pictures and pages of a result: nothing here computes what `evaluate` measured."""
+"""Figures and the page of a result: nothing here computes what `evaluate` measured."""

@@ -15,6 +15,7 @@ from promptroute.report.result import Interval, Result
 
 _SAME = 3.0  # pixels: rows this close share a marker and a label
 _MANY = 10  # more models than this are numbered, and named in a key below
+_LINE = 64  # characters that a label of several rows has in a line
 _SHAPES = {"oracle": ("D", style.INK), "random": ("X", "#7a7a7a")}
 _POINT: dict[str, Any] = {
     "markeredgecolor": "white",
@@ -182,12 +183,23 @@ def _label(
     place_labels(
         axes,
         np.array([points[group[0]] for group in groups]),
-        [" = ".join(result.title(name) for name in group) for group in groups],
+        [_joined([result.title(name) for name in group]) for group in groups],
         markers=np.array(list(points.values())),
         lines=np.concatenate(lines),
         boxes=boxes,
         weights=["bold" if "router" in group else "normal" for group in groups],
     )
+
+
+def _joined(titles: list[str]) -> str:
+    """Write the titles of a place in lines that are not too long."""
+    lines = [titles[0]]
+    for title in titles[1:]:
+        if len(lines[-1]) + len(title) > _LINE:
+            lines.append(f"= {title}")
+        else:
+            lines[-1] += f" = {title}"
+    return "\n".join(lines)
 
 
 def _groups(axes: Axes, points: dict[str, tuple[float, float]]) -> list[list[str]]:

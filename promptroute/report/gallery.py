@@ -35,10 +35,7 @@ def chart(result: Result, examples: Sequence[Example], images: Images) -> style.
     ]
     title = "What each model generates for a prompt, and which one the router chooses"
     if not shown:
-        figure, axes = style.canvas(9.2, 1.8, title, result.subtitle)
-        axes.text(0, 0.5, "No images: this study reads published scores.", va="center")
-        axes.set_axis_off()
-        return style.Chart(title, f"{title}: no images, as this study reads published scores.", figure)
+        return _no_images(result, title)
     roles = len(result.names) > _MOST
     headings = _PARTS if roles else result.labels
     seeds = max(len(found) for found in images.values())
@@ -62,24 +59,35 @@ def chart(result: Result, examples: Sequence[Example], images: Images) -> style.
     for line, example in enumerate(shown):
         top = _HEAD + line * row
         _prompt(axes, example, top)
-        for column, model in enumerate(_columns(result, example)):
+        models = _columns(result, example)
+        for column, model in enumerate(models):
             left = 0.1 + column * (cell + _GAP)
+            if (first := models.index(model)) < column:
+                text = f"the same model as on the left:\n{headings[first].lower()}"
+                axes.text(
+                    left, top + _TEXT - 0.05, text, size=9, va="top", color=style.QUIET, linespacing=1.4
+                )
+                continue
             found = images.get((example.prompt_id, result.names[model]), ())
             for place, image in enumerate(found):
                 _image(axes, image, left + place * cell / seeds, top + _TEXT - 0.1, cell / seeds)
             _caption(axes, result, example, model, (left, top + _TEXT + cell / seeds), roles)
             if model == example.chosen:
-                frame = Rectangle(
-                    (left - 0.04, top + _TEXT - 0.14), cell + 0.06, cell / seeds + 0.06,
-                    fill=False, edgecolor=style.INK, linewidth=2.4,
-                )  # fmt: skip
-                axes.add_patch(frame)
+                corner, size = (left - 0.04, top + _TEXT - 0.14), (cell + 0.06, cell / seeds + 0.06)
+                axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=style.INK, linewidth=2.4))
     alt = " ".join(
         f"“{example.prompt}”: the router chooses {result.labels[example.chosen]}, best is "
         f"{result.labels[example.best]}."
         for example in shown
     )
     return style.Chart(title, f"{title}. {alt}", figure)
+
+
+def _no_images(result: Result, title: str) -> style.Chart:
+    figure, axes = style.canvas(9.2, 1.8, title, result.subtitle)
+    axes.text(0, 0.5, "No images: this study reads published scores.", va="center")
+    axes.set_axis_off()
+    return style.Chart(title, f"{title}: no images, as this study reads published scores.", figure)
 
 
 def _columns(result: Result, example: Example) -> list[int]:

@@ -71,15 +71,18 @@ def place_labels(
         box = options[place]
         artist.set_position((float(box[0]), float(box[1])))
         artist.set_verticalalignment("bottom")
-        end = np.clip(point, box[:2], box[2:])
-        length = float(np.hypot(*(end - point)))
-        if length > 9 * unit:
-            start = point + (end - point) * 6 * unit / length
-            axes.annotate(
-                "", start, end, "figure pixels", "figure pixels",
-                arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
-                zorder=3,
-            )  # fmt: skip
+        _connect(axes, point, np.clip(point, box[:2], box[2:]), unit)
+
+
+def _connect(axes: Axes, point: np.ndarray, end: np.ndarray, unit: float) -> None:
+    """Draw a thin line from the edge of a marker to its label, where the label is away from it; in pixels."""
+    length = float(np.hypot(*(end - point)))
+    if length > 9 * unit:
+        start = point + (end - point) * 6 * unit / length
+        arrow = {"arrowstyle": "-", "color": QUIET, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(
+            "", tuple(start), tuple(end), "figure pixels", "figure pixels", arrowprops=arrow, zorder=3
+        )
 
 
 def _places(point: np.ndarray, width: float, height: float, unit: float) -> np.ndarray:

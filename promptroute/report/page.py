@@ -66,9 +66,9 @@ def page(
             for figure in figures.values()
         ],
         groups=[
-            (heading, why, [_example(result, one, images) for one in examples if one.group == group])
+            (heading, why, [_example(result, shown, images) for shown in examples if shown.group == group])
             for group, (heading, why) in GROUPS.items()
-            if any(one.group == group for one in examples)
+            if any(shown.group == group for shown in examples)
         ],
     )
 
@@ -76,6 +76,7 @@ def page(
 def headline(result: Result) -> list[str]:
     """Return what came out, in sentences with 95 % intervals: first at the operating point set beforehand."""
     router, frontier = result.values.router, result.values.frontier
+    few = [f"Beware: {result.values.few}."] if result.values.few else []
     return [
         f"Against {result.labels[result.best_single]}, the best single model, the router's cost changes by "
         f"{interval(router.cost_change, 1, share=True, signed=True)} and its mean quality by "
@@ -85,6 +86,7 @@ def headline(result: Result) -> list[str]:
         f"single model's quality "
         f"{interval(frontier.iso_quality_cost, 1, share=True, signed=True, missing='not reached')}; oracle gap closed "
         f"at no more than its cost {interval(frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True)}.",
+        *few,
     ]
 
 
@@ -103,7 +105,7 @@ def _cost_table(result: Result) -> list[Cells]:
         {
             "kind": "router" if name == "router" else "base" if name == best else "",
             "title": visible(result.title(name)),
-            "note": "best single model" if name == best else "",
+            "note": visible(result.description(name)),
             "quality": number(row.quality, 4),
             "gain": number(row.quality - base.quality, 4, signed=True),
             "scores": [number(row.score(score), 3) for score in _scores(result)],

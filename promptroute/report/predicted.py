@@ -67,7 +67,7 @@ def chart(result: Result) -> style.Chart:
     for panel in grid[:, 0]:
         panel.set_ylabel("Observed quality")
     alt = (
-        "Predicted against observed quality, one panel per model. Correlation: "
+        "Predicted against observed quality, a panel per model. Correlation: "
         + ", ".join(f"{label} {number(r, 2)}" for label, r in zip(result.labels, found, strict=True))
         + "."
     )

@@ -1,4 +1,4 @@
-"""Read back and check what `evaluate` wrote: metrics/evaluate.json and the tables in metrics/plots/."""
+"""Read back and check what `evaluate` wrote: evaluate.json and the tables of the plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,9 +80,22 @@ class Choice(_Values):
     accuracy: float
 
 
-class Measured(_Values):
-    """What was measured on a set of test prompts; `best_single` has the highest mean observed quality on them."""
+class PolicyText(_Values):
+    """How a policy presents itself."""
 
+    title: str
+    description: str = ""
+
+
+class Measured(_Values):
+    """What was measured on a set of test prompts.
+
+    Attributes:
+        few: a warning, where the prompts are too few to tell much by.
+        best_single: the model with the highest mean observed quality on them.
+    """
+
+    few: str = ""
     prompts: int
     best_single: str
     frontier: Frontier
@@ -97,13 +110,13 @@ class Evaluation(Measured):
     Attributes:
         labels: model → its label, in the order of the columns.
         score: full names of the scores that quality is made of, joined by ` + `.
-        titles: row of the cost table → its title, from the policies themselves.
+        policies: row of the cost table → its title and description, from the policies themselves.
     """
 
     labels: dict[str, str]
     score: str
     sets: dict[str, Measured]
-    titles: dict[str, str] = Field(default_factory=dict)
+    policies: dict[str, PolicyText] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,24 +181,36 @@ class Result:
         model = row.removeprefix("single_")
         if row.startswith("single_") and model in self.values.labels:
             return self.values.labels[model]
-        return self.values.titles.get(row, row.replace("_", " "))
+        text = self.values.policies.get(row)
+        return row.replace("_", " ") if text is None or row == "router" else text.title
+
+    def description(self, row: str) -> str:
+        """Return what the policy of a row does, in a phrase; empty where it does not say so."""
+        if row == f"single_{self.values.best_single}":
+            return "best single model"
+        text = self.values.policies.get(row)
+        if text is None:
+            return ""
+        return f"{text.title}, at the operating point set beforehand" if row == "router" else text.description
 
 
-def read_result(folder: Path | str, *, scores: Mapping[str, str], data: str) -> Result:
-    """Read a result from the folder `metrics`.
+def read_result(
+    evaluation: Path | str, tables: Path | str, *, scores: Mapping[str, str], data: str
+) -> Result:
+    """Read a result.
 
     Args:
-        folder: holds evaluate.json and plots/{frontier,hull,confusion,predicted}.csv.
+        evaluation: the file evaluate.json.
+        tables: folder of frontier.csv, hull.csv, confusion.csv and predicted.csv.
         scores: a score's full name → its label.
         data: where the observed quality comes from.
 
     Raises:
         UserError: a file is missing, corrupt or of another layout; names the file, the line and the fix.
     """
-    folder = Path(folder)
-    values = _values(folder / "evaluate.json")
+    plots = Path(tables)
+    values = _values(Path(evaluation))
     labels = list(values.labels.values())
-    plots = folder / "plots"
     frontier = _table(plots / "frontier.csv", numbers=["cost", "quality"])
     hull = _table(plots / "hull.csv", numbers=["cost", "quality"])
     choices = _table(plots / "confusion.csv", models={"best": labels, "chosen": labels})
@@ -193,7 +218,7 @@ def read_result(folder: Path | str, *, scores: Mapping[str, str], data: str) -> 
     ids = choices["prompt_id"].to_numpy()
     if len(ids) != values.prompts:
         raise UserError(
-            f"{plots / 'confusion.csv'}: {len(ids)} prompts, but {folder / 'evaluate.json'} has "
+            f"{plots / 'confusion.csv'}: {len(ids)} prompts, but {evaluation} has "
             f"{values.prompts}: they come from different runs; {_AGAIN}"
         )
     return Result(

@@ -24,6 +24,7 @@ def chart(result: Result, performance: pd.DataFrame) -> style.Chart:
             rows.get((score, model), pd.Series(dtype=float)).to_numpy(np.float64) for model in result.names
         ]
         for score, label in result.scores.items()
+        if score in set(performance["score"])
     }
     prompts = performance["prompt_id"].nunique()
     title = "How the models' scores are spread over the prompts"

@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.report.conftest import report_of, write_images, write_result
+from tests.report.conftest import write_images, write_result
+from tests.report.made import Report, report_of
 
 NAMES = ("frontier", "choices", "gallery", "scores", "predicted", "confusion")
 
@@ -14,8 +15,8 @@ def size(png: bytes) -> tuple[int, int]:
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
-def test_png_and_alt(written: Path) -> None:
-    figures = report_of(written).figures
+def test_png_and_alt(report: Report) -> None:
+    figures = report.figures
     assert tuple(figures) == NAMES
     for figure in figures.values():
         assert figure.png.startswith(b"\x89PNG") and len(figure.png) < 200_000
@@ -67,8 +68,7 @@ def test_many_models(tmp_path: Path) -> None:
 
 
 class TestFrontier:
-    def test_rows_in_words(self, written: Path) -> None:
-        report = report_of(written)
+    def test_rows_in_words(self, report: Report) -> None:
         for row in report.result.values.strategies.values():
             assert f"{row.quality:.3f} at {1000 * row.cost:.4f}" in report.figures["frontier"].alt
 
@@ -86,14 +86,12 @@ class TestFrontier:
         assert "read off the test prompts" in report.figures["frontier"].alt
 
 
-def test_choices_title(written: Path) -> None:
-    report = report_of(written)
+def test_choices_title(report: Report) -> None:
     share = max(report.result.values.strategies["router"].share.values())
     assert f"{100 * share:.0f}\u00a0% of prompts" in report.figures["choices"].title
 
 
-def test_confusion_title(written: Path) -> None:
-    report = report_of(written)
+def test_confusion_title(report: Report) -> None:
     right = (report.result.best == report.result.chosen).mean()
     assert f"{100 * right:.0f}\u00a0%" in report.figures["confusion"].title
 
@@ -106,9 +104,8 @@ def test_scores_medians(written: Path) -> None:
 
 
 class TestGallery:
-    def test_two_examples_each(self, written: Path) -> None:
-        write_images(written.parent)
-        assert report_of(written).figures["gallery"].alt.count(": the router chooses") == 8
+    def test_two_examples_each(self, illustrated: Report) -> None:
+        assert illustrated.figures["gallery"].alt.count(": the router chooses") == 8
 
-    def test_no_images(self, written: Path) -> None:
-        assert "no images" in report_of(written).figures["gallery"].alt
+    def test_no_images(self, report: Report) -> None:
+        assert "no images" in report.figures["gallery"].alt

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from promptroute.report.images import load_images
-from tests.report.conftest import FAILED, prompts_of, write_images
+from tests.report.conftest import FAILED, write_images
+from tests.report.made import prompts_of
 
 
 def test_any_shard(written: Path) -> None:

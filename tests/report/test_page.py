@@ -1,10 +1,12 @@
 import html
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 from promptroute.report.format import visible
-from tests.report.conftest import report_of, write_images, write_result
+from tests.report.conftest import write_result
+from tests.report.made import Report, report_of
 from tests.report.test_figures import NAMES
 
 HOSTILE = [
@@ -38,8 +40,7 @@ class Seen(HTMLParser):
 
 
 class TestSafe:
-    def test_needs_nothing(self, written: Path) -> None:
-        report = report_of(written)
+    def test_needs_nothing(self, report: Report) -> None:
         seen = Seen(report.source)
         assert report.source.startswith("<!doctype html>")
         assert {tag for tag, _ in seen.tags}.isdisjoint(
@@ -75,8 +76,7 @@ class TestSafe:
 
 
 class TestTells:
-    def test_what_was_measured(self, written: Path) -> None:
-        report = report_of(written)
+    def test_what_was_measured(self, report: Report) -> None:
         text = " ".join(Seen(report.source).text)
         for row in report.result.values.strategies.values():
             assert f"{row.quality:.4f}" in text and f"{1000 * row.cost:.4f}" in text
@@ -85,37 +85,42 @@ class TestTells:
         for name, values in report.result.values.sets.items():
             assert name in text and f"{100 * values.choice['router'].accuracy:.1f}\u00a0%" in text
 
+    def test_few_prompts(self, written: Path) -> None:
+        values = json.loads((written / "evaluate.json").read_text())
+        policies = {"router": {"title": "<i>mine</i>"}}
+        (written / "evaluate.json").write_text(
+            json.dumps(values | {"few": "only 9 prompts", "policies": policies})
+        )
+        source = report_of(written).source
+        assert "Beware: only 9 prompts." in source
+        assert html.escape("<i>mine</i>, at the operating point set beforehand") in source
+
     def test_labels_escaped(self, tmp_path: Path) -> None:
         report = report_of(write_result(tmp_path, labels=["A & <B>", "C"]))
         assert html.escape("A & <B>") in report.source and "<B>" not in report.source
 
-    def test_operating_point_first(self, written: Path) -> None:
-        source = report_of(written).source
+    def test_operating_point_first(self, report: Report) -> None:
+        source = report.source
         lead = source.index('class="lead"')
         assert lead < source.index("set beforehand on other") < source.index("Read off the frontier")
 
 
 class TestImages:
-    def test_all_models_and_seeds(self, written: Path) -> None:
-        write_images(written.parent)
-        report = report_of(written)
-        shown = Seen(report.source).images[len(report.figures) :]
-        assert len(shown) == len(report.examples) * len(report.result.names) * 2, (
+    def test_all_models_and_seeds(self, illustrated: Report) -> None:
+        shown = Seen(illustrated.source).images[len(illustrated.figures) :]
+        assert len(shown) == len(illustrated.examples) * len(illustrated.result.names) * 2, (
             "two of three images are fine"
         )
         assert {str(image["alt"]) for image in shown} == {
-            f"{label}, seed {seed}" for label in report.result.labels for seed in (0, 2)
+            f"{label}, seed {seed}" for label in illustrated.result.labels for seed in (0, 2)
         }
         assert all(str(image["src"]).startswith("data:image/png;base64,") for image in shown)
 
-    def test_failures_and_scores(self, written: Path) -> None:
-        write_images(written.parent)
-        report = report_of(written)
-        text = " ".join(Seen(report.source).text)
+    def test_failures_and_scores(self, illustrated: Report) -> None:
+        text = " ".join(Seen(illustrated.source).text)
         failed = text.count("failed: <b>too hot</b>")
-        assert failed == len(report.examples) * len(report.result.names), "escaped, and said"
+        assert failed == len(illustrated.examples) * len(illustrated.result.names), "escaped, and said"
         assert "NIMA 7.20" in text, "model 2, seed 2"
 
-    def test_none(self, written: Path) -> None:
-        report = report_of(written)
+    def test_none(self, report: Report) -> None:
         assert len(Seen(report.source).images) == len(report.figures)

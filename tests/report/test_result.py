@@ -8,13 +8,13 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.report.result import LARGEST_SHARE, Interval, Result, read_result
-from tests.report.conftest import SCORES
+from tests.report.made import SCORES
 
 Change = Callable[[Path], object]
 
 
 def read(metrics: Path) -> Result:
-    return read_result(metrics, scores=SCORES, data="toy scores")
+    return read_result(metrics / "evaluate.json", metrics / "plots", scores=SCORES, data="toy scores")
 
 
 def replace(old: str, new: str) -> Change:
@@ -79,14 +79,24 @@ class TestRefused:
 
 class TestTitle:
     def test_from_the_policy(self, written: Path) -> None:
-        values(lambda v: v.update(titles={"best_predicted": "best predicted"}))(written / "evaluate.json")
-        assert read(written).title("best_predicted") == "best predicted"
+        texts = {
+            "best_predicted": {"title": "best predicted", "description": "whatever it costs"},
+            "router": {"title": "cost-aware", "description": "quality less λ · cost"},
+        }
+        values(lambda v: v.update(policies=texts))(written / "evaluate.json")
+        result = read(written)
+        assert result.title("best_predicted") == "best predicted"
+        assert result.description("best_predicted") == "whatever it costs"
+        assert result.title("router") == "router"
+        assert result.description("router") == "cost-aware, at the operating point set beforehand"
 
     def test_from_the_row(self, written: Path) -> None:
         result = read(written)
         assert result.title("single_m2") == "Model 2"
         assert result.title("single_nosuch") == "single nosuch"
         assert result.title("somebody_elses_policy") == "somebody elses policy"
+        assert result.description("somebody_elses_policy") == ""
+        assert result.description(f"single_{result.values.best_single}") == "best single model"
 
 
 def test_quality_by_labels(written: Path) -> None:

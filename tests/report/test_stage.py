@@ -20,7 +20,6 @@ def test_writes_all(
     written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(written.parent)
-    monkeypatch.setattr("sys.argv", ["report"])
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     run_stage(report.main)
     assert capsys.readouterr().out == "report: 6 figures in metrics/plots, and report/index.html\n"
@@ -38,14 +37,3 @@ def test_writes_all(
 
 def test_data_label() -> None:
     assert report.data_label({"models": {"x": {}}, "published": {"models": {}}}) == "images generated here"
-
-
-@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("surplus", 2)])
-def test_command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, status: int
-) -> None:
-    monkeypatch.setattr("sys.argv", ["report", argument])
-    with pytest.raises(SystemExit) as stopped:
-        report.main()
-    assert stopped.value.code == status
-    assert "usage: python -m stages.report" in "".join(capsys.readouterr())

@@ -388,7 +388,9 @@ class TestConf:
         assert config.get("seed", 7) == 7 and ("seed" in config) == ("seed" in type(predictor).model_fields)
 
     def test_every_class_has_an_option(self, compose: Compose) -> None:
-        assert {section(compose, option)["_target_"] for option in OPTIONS} == {found.class_path() for found in CLASSES}
+        assert {section(compose, option)["_target_"] for option in OPTIONS} == {
+            found.class_path() for found in CLASSES
+        }
 
     def test_ensemble_members(self, compose: Compose) -> None:
         built = build(

@@ -14,6 +14,8 @@ from promptroute.io.files import atomic_path, read_json, write_json
 from promptroute.runtime.component import TARGET, Component, build
 
 Array = np.ndarray
+State = dict[str, Any]  # values for JSON
+Arrays = dict[str, Array]
 Validation = tuple[PromptBatch, Array] | None
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # scikit-learn takes no larger seed
 Positives = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]
@@ -80,7 +82,7 @@ class Predictor(Component):
                     f"validation quality has {held.shape[1]} models, training quality {values.shape[1]}"
                 )
             validation = (validation[0], held)
-        self._out_of_fold = None
+        self._models, self._out_of_fold = None, None
         self._fit(prompts, values, validation)
         self._models = values.shape[1]
         return self
@@ -183,13 +185,13 @@ class Predictor(Component):
     def _predict(self, prompts: PromptBatch) -> Array:
         """Predict, fitted, for one prompt or more; see `predict`."""
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         """Return what was learned: values for JSON, and arrays. May write further files into `folder`."""
         values = {name: getattr(self, f"_{name}") for name in self.learned}
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         return {name: value for name, value in values.items() if name not in arrays}, arrays
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         """Take back what `_state` gave."""
         for name in self.learned:
             setattr(self, f"_{name}", arrays[name] if name in arrays else state[name])
@@ -248,7 +250,10 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 def _section(value: Any) -> Any:
     """Return a component's section with every setting: a saved predictor must outlive a change of defaults."""
     if isinstance(value, Component):
-        return {TARGET: value.class_path(), **{name: _section(part) for name, part in value if name != "device"}}
+        return {
+            TARGET: value.class_path(),
+            **{name: _section(part) for name, part in value if name != "device"},
+        }
     if isinstance(value, Mapping):
         return {name: _section(part) for name, part in value.items()}
     return value

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError, reason
-from promptroute.predictors.base import Array, Validation
+from promptroute.predictors.base import Array, Arrays, State, Validation
 from promptroute.predictors.classifier import Classifier, macro_f1, make_head, softmax
 from promptroute.runtime.clip_text import load_clip_text
 
@@ -28,7 +28,7 @@ class Cems(Classifier):
         revision: the hub's branch, tag or commit.
         epochs, batch_size, learning_rate, weight_decay, seed: see `Classifier`.
         max_length: longest prompt in tokens, 3 or more (start, a token, end), the rest is cut off; 77 is CLIP's limit.
-        device: torch device, as `cpu` or `cuda`; a loaded predictor is on the cpu.
+        device: torch device, as `cpu` or `cuda`. A loaded predictor is on the cpu; `model_copy(update={"device": …})` moves it.
         dtype: "float32", or "bfloat16" for mixed precision (weights stay float32).
     """
 
@@ -100,14 +100,14 @@ class Cems(Classifier):
             self._all_logits(network, self._tokenizer, self._tokenize(self._tokenizer, prompts.texts))
         )
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         state, arrays = super()._state(folder)
         self._network["encoder"].save_pretrained(folder / "encoder")
         self._tokenizer.save_pretrained(folder / "encoder")
         head = self._network["head"].state_dict()
         return state, arrays | {f"head.{name}": value.cpu().numpy() for name, value in head.items()}
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         import torch
 
         super()._restore(folder, state, arrays)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.core.rows import MODEL_NAME, check_names
-from promptroute.predictors.base import Array, Predictor, Validation
+from promptroute.predictors.base import Array, Arrays, Predictor, State, Validation
 from promptroute.predictors.targets import split_level
 
 
@@ -91,12 +91,12 @@ class Ensemble(Predictor):
             name: width for member in self.members.values() for name, width in member.embedding_widths.items()
         }
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         for name, member in self.members.items():
             member.save(folder / "members" / name)
         return super()._state(folder)
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         for name, member in self.members.items():
             member._recall(folder / "members" / name)

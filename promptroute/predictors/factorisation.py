@@ -1,13 +1,13 @@
 """Matrix factorisation of who beats whom: the MF router among the usual baselines."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array, Positives
+from promptroute.predictors.base import Array, Arrays, Positives, State
 from promptroute.predictors.features import Design, Features
 from promptroute.predictors.regressor import Regressor
 from promptroute.predictors.targets import text_folds
@@ -100,7 +100,7 @@ class Factorisation(Regressor):
         scores = design.matrix() @ self._weights + self._bias
         return np.hstack([scores, np.zeros((len(scores), 1))])
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         if self._weights.ndim != 2 or self._bias.shape != self._weights.shape[1:]:
             raise ValueError(f"weights {self._weights.shape} and bias {self._bias.shape} don't fit together")

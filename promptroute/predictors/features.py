@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt, field_validator
 from promptroute.core.axes import leading_axes
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
+from promptroute.predictors.base import Array, Arrays, State
 from promptroute.predictors.statistics import statistics
 from promptroute.predictors.tfidf import TfIdf, Unit
 from promptroute.runtime.component import Component
@@ -17,7 +18,6 @@ from promptroute.runtime.component import Component
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Array = np.ndarray
 CLIP = 5.0  # standard deviations; a prompt of 200 words or all capitals should not rule a linear model
 
 
@@ -198,7 +198,7 @@ class FittedFeatures:
             dense["statistics"] = self.blocks["statistics"](statistics(prompts.texts))
         return Design(dense, sparse)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+    def state(self) -> tuple[State, Arrays]:
         """Return values for JSON, and arrays: all that `from_state` needs besides the spec."""
         arrays = {}
         for unit, tfidf in self.texts.items():
@@ -213,7 +213,7 @@ class FittedFeatures:
         return {"widths": self.widths, "blocks": list(self.blocks), "terms": terms}, arrays
 
     @classmethod
-    def from_state(cls, spec: Features, state: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
+    def from_state(cls, spec: Features, state: State, arrays: Arrays) -> Self:
         """Make the fitted features again."""
         texts: dict[Unit, TfIdf] = {
             unit: TfIdf(unit, SIZES[unit], terms, arrays[f"features.{unit}.idf"])

@@ -1,13 +1,13 @@
 """Gradient-boosted trees on reduced features."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array
+from promptroute.predictors.base import Array, Arrays, State
 from promptroute.predictors.features import Design, Features
 from promptroute.predictors.regressor import Regressor
 from promptroute.predictors.targets import text_folds
@@ -97,7 +97,7 @@ class Gbm(Regressor):
         rows = design.matrix()
         return np.stack([booster.predict(rows, num_threads=self.threads) for booster in self._boosters], 1)
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         self._boosters = _boosters(self._texts)
 

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.predictors.base import Array, Predictor, Seed, Validation
+from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
@@ -192,7 +192,7 @@ class Kernel(Predictor):
         """Return the width of the embeddings that it was fitted with, by encoder name."""
         return {} if self._name is None else {self._name: len(self._mean)}
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         state, arrays = super()._state(folder)
         arrays |= {
             "idf": self._tfidf.idf,
@@ -202,7 +202,7 @@ class Kernel(Predictor):
         }
         return state | {"terms": list(self._tfidf.terms)}, arrays | self._targets.arrays()
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         from scipy.sparse import csr_array
 
         super()._restore(folder, state, arrays)

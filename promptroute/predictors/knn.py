@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array
+from promptroute.predictors.base import Array, Arrays, State
 from promptroute.predictors.features import Design, Features
 from promptroute.predictors.regressor import Regressor
 from promptroute.predictors.targets import text_folds
@@ -68,7 +68,7 @@ class Knn(Regressor):
         differences, level = _neighbour_means(rows, self._rows, self._y, list(self._chosen))
         return np.hstack([differences[:, :-1], level[:, -1:]])
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         if len(self._rows) != len(self._y) or self._chosen.shape != (2,) or self._chosen.min() < 1:
             raise ValueError(

@@ -1,13 +1,13 @@
 """Small neural networks on dense features."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array
+from promptroute.predictors.base import Array, Arrays, State
 from promptroute.predictors.features import Design, Features
 from promptroute.predictors.regressor import Regressor
 
@@ -76,7 +76,7 @@ class Mlp(Regressor):
         columns = [np.mean([_forward(net, rows) for net in nets], axis=0) for nets in self._parts]
         return np.hstack(columns)
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         state, arrays = super()._state(folder)
         for p, nets in enumerate(self._parts):
             for n, net in enumerate(nets):
@@ -85,7 +85,7 @@ class Mlp(Regressor):
                     arrays[f"net.{p}.{n}.{i}.bias"] = bias
         return state, arrays
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         self._parts = [
             [

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import field_validator
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array, Predictor, Seed, Validation
+from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
 from promptroute.predictors.features import Design, Features, FittedFeatures
 from promptroute.predictors.targets import Targets
 
@@ -39,12 +39,12 @@ class FeaturePredictor(Predictor):
         """Return the width of the embeddings that it was fitted with, by encoder name."""
         return self._fitted.widths
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         state, arrays = super()._state(folder)
         features, more = self._fitted.state()
         return state | {"features": features}, arrays | more
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         self._fitted = FittedFeatures.from_state(self.features, state["features"], arrays)
 
@@ -70,10 +70,10 @@ class Regressor(FeaturePredictor):
     def _columns(self, design: Design) -> Array:
         """Predict the columns, float64 [n, m + 1], from features."""
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    def _state(self, folder: Path) -> tuple[State, Arrays]:
         state, arrays = super()._state(folder)
         return state, arrays | self._targets.arrays()
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         self._targets = Targets.from_arrays(arrays)

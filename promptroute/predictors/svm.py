@@ -1,13 +1,13 @@
 """Support vector regression: the SVM router among the usual baselines."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array, Positives
+from promptroute.predictors.base import Array, Arrays, Positives, State
 from promptroute.predictors.features import Design, Features
 from promptroute.predictors.regressor import Regressor
 from promptroute.predictors.targets import text_folds
@@ -19,8 +19,8 @@ class Svm(Regressor):
     """Support vector regression with a Gaussian kernel, one machine for each model (scikit-learn's libsvm).
 
     Regression rather than classification into the best model: a class has no quality to weigh against cost,
-    and counts a near tie as much as a blunder. What is learnt are the differences between models, and their
-    level apart (see `split_level`); both choose penalty and width by squared error on a held-out fold.
+    and counts a near tie as much as a blunder. Learned are the differences between models, and their level
+    apart (see `split_level`); both choose penalty and width by squared error on a held-out fold.
 
     Smola & Schölkopf, A tutorial on support vector regression, Statistics and Computing 14 (2004).
 
@@ -96,7 +96,7 @@ class Svm(Regressor):
             out[start : start + ROWS, -1:] = np.exp(self._scales[1] * squared) @ self._dual[:, -1:]
         return out + self._bias
 
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
         if self._scales.shape != (2,) or self._bias.shape != self._dual.shape[1:]:
             raise ValueError(f"scales {self._scales.shape} and bias {self._bias.shape} don't fit together")

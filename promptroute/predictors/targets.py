@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-Array = np.ndarray
+from promptroute.predictors.base import Array, Arrays
 
 
 def split_level(quality: Array) -> tuple[Array, Array]:
@@ -56,12 +56,12 @@ class Targets:
         columns = columns * self.scale + self.offset
         return columns[:, :-1] + columns[:, -1:]
 
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> Arrays:
         """Return the arrays that a predictor saves."""
         return {"targets.offset": self.offset, "targets.scale": self.scale}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Array]) -> Self:
+    def from_arrays(cls, arrays: Arrays) -> Self:
         """Make it again of what `arrays` returned."""
         return cls(arrays["targets.offset"], arrays["targets.scale"])
 

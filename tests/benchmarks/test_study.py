@@ -64,7 +64,7 @@ def test_one_that_learns_from_validation_is_judged_on_what_it_held_out(
         def _fit(self, prompts: PromptBatch, quality: np.ndarray, validation: Validation) -> None:
             assert validation is not None
             super()._fit(prompts, quality, validation)
-            self.out_of_fold = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
+            self._out_of_fold = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
 
     build = S.build
     monkeypatch.setattr(

@@ -216,7 +216,7 @@ def test_experiments_are_compared(small: Path, go: Run) -> None:
 
 
 def test_a_queued_sweep_over_a_predictor_setting(small: Path, go: Run) -> None:
-    go("dvc", "exp", "run", "--queue", "-S", "predictor=ridge", "-S", "predictor.folds=3,4")
+    go("dvc", "exp", "run", "--queue", "-S", "predictor=ridge", "-S", "+predictor.folds=3,4")
     go("dvc", "queue", "start", "--jobs", "1")
     for _ in range(120):
         status = go("dvc", "queue", "status").stdout

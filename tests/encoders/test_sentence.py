@@ -140,7 +140,7 @@ def test_layers(minilm: SentenceEncoder, weights: Path) -> None:
     tokens = AutoTokenizer.from_pretrained(weights)(TEXTS[0], return_tensors="pt")
     with torch.no_grad():
         states = AutoModel.from_pretrained(weights)(**tokens, output_hidden_states=True).hidden_states
-    np.testing.assert_allclose(rows[0], torch.cat([one[0].mean(0) for one in states]).numpy(), atol=1e-5)
+    np.testing.assert_allclose(rows[0], torch.cat([state[0].mean(0) for state in states]).numpy(), atol=1e-5)
     assert layers.fingerprint() != minilm.fingerprint()
 
 

@@ -22,10 +22,10 @@ WEIGHTS = np.array([1.0, 1.0, 0.5, 1.0, 0.25], np.float32)
 def tokenizer() -> str:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-    one = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    one.normalizer = normalizers.BertNormalizer(lowercase=True)
-    one.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return str(one.to_str())
+    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return str(made.to_str())
 
 
 def table(**changes: Any) -> Table:

@@ -1,20 +1,14 @@
 """A small made-up routing problem, and a tiny CLIP."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from promptroute.core.batch import PromptBatch
+from tests.encoders.conftest import tiny_clip
 
-# One maker of tiny CLIP models serves both rooms.
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "encoders" / "conftest.py")
-assert _spec and _spec.loader
-_tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_tiny)
-tiny_clip = _tiny.tiny_clip
+__all__ = ["problem", "tiny_clip"]
 
 WORDS = ["red", "blue", "cat", "dog", "tree", "boat", "house", "cloud", "portrait", "oil", "neon", "tiny"]
 Problem = tuple[PromptBatch, np.ndarray]

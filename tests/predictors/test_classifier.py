@@ -30,9 +30,9 @@ def test_linear_decay() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
 def test_macro_f1(pairs: list[tuple[int, int]]) -> None:
-    true, chosen = np.array(pairs).T
-    expected = f1_score(true, chosen, labels=range(4), average="macro", zero_division=0)
-    assert macro_f1(true, chosen, 4) == pytest.approx(expected)
+    observed, chosen = np.array(pairs).T
+    expected = f1_score(observed, chosen, labels=range(4), average="macro", zero_division=0)
+    assert macro_f1(observed, chosen, 4) == pytest.approx(expected)
 
 
 def test_head() -> None:

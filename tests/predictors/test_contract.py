@@ -389,7 +389,7 @@ class TestConf:
 
     def test_every_class_has_an_option(self, compose: Compose) -> None:
         assert {section(compose, option)["_target_"] for option in OPTIONS} == {
-            one.class_path() for one in CLASSES
+            found.class_path() for found in CLASSES
         }
 
     def test_ensemble_members(self, compose: Compose) -> None:

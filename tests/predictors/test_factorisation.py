@@ -37,10 +37,10 @@ def test_learns() -> None:
         return PromptBatch([f"prompt {i}" for i in range(n)], {"one": rows}), quality
 
     prompts, quality = sample(400)
-    test, true = sample(200)
+    test, observed = sample(200)
     predicted = Factorisation(penalties=[0.003]).fit(prompts, quality).predict(test)
-    assert (predicted.argmax(1) == true.argmax(1)).mean() > 0.9
-    lead, expected = predicted[:, 0] - predicted[:, 2], true[:, 0] - true[:, 2]
+    assert (predicted.argmax(1) == observed.argmax(1)).mean() > 0.9
+    lead, expected = predicted[:, 0] - predicted[:, 2], observed[:, 0] - observed[:, 2]
     assert np.corrcoef(lead, expected)[0, 1] > 0.98
     assert np.polyfit(expected, lead, 1)[0] == pytest.approx(1, abs=0.15)
     np.testing.assert_allclose(predicted.mean(1), quality.mean(), atol=1e-6)  # the level is not learned

@@ -67,13 +67,13 @@ def test_out_of_fold(problem: Any) -> None:
     (prompts, quality), (held, held_quality) = problem(40), problem(12, seed=1)
     model = small().fit(prompts, quality, (held, held_quality))
     assert model.out_of_fold is not None and model.out_of_fold.shape == (52, 3)
-    both, true = prompts.joined(held), np.vstack([quality, held_quality])
-    np.testing.assert_allclose(  # validation was learnt from, as if it had been training
-        model.predict(held), small().fit(both, true).predict(held), atol=1e-9
+    both, observed = prompts.joined(held), np.vstack([quality, held_quality])
+    np.testing.assert_allclose(  # validation was learned from, as if it had been training
+        model.predict(held), small().fit(both, observed).predict(held), atol=1e-9
     )
     # Everything but the one weight vector stays as it is with the prompt: so does the check, with a kernel by hand.
     k = model._similarity(model._z, model._e, model._c).astype(np.float64)
-    y = model._targets.encode(true)
+    y = model._targets.encode(observed)
     for i in (0, 17, 45):
         rest = np.delete(np.arange(52), i)
         weights = np.linalg.solve(k[np.ix_(rest, rest)] + np.eye(51), y[rest])

@@ -21,8 +21,8 @@ def spread(quality: np.ndarray) -> np.ndarray:
     return quality - quality.mean(1, keepdims=True)
 
 
-def error(predicted: np.ndarray, true: np.ndarray) -> float:
-    return float(((spread(predicted) - spread(true)) ** 2).mean())
+def error(predicted: np.ndarray, observed: np.ndarray) -> float:
+    return float(((spread(predicted) - spread(observed)) ** 2).mean())
 
 
 def test_mean() -> None:

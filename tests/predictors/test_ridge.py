@@ -41,7 +41,7 @@ def test_fit_equals_sklearn(problem) -> None:  # type: ignore[no-untyped-def]
 
 def test_cross_validates_alpha(problem) -> None:  # type: ignore[no-untyped-def]
     prompts, quality = problem(200)
-    learnt = Ridge().fit(prompts, quality)._choice["differences"]["alpha"]
+    learned = Ridge().fit(prompts, quality)._choice["differences"]["alpha"]
     noise = np.random.default_rng(0).normal(size=quality.shape)
-    assert Ridge().fit(prompts, noise)._choice["differences"]["alpha"] > learnt
-    assert Ridge(alphas=[learnt]).fit(prompts, quality)._choice["level"]["alpha"] == learnt
+    assert Ridge().fit(prompts, noise)._choice["differences"]["alpha"] > learned
+    assert Ridge(alphas=[learned]).fit(prompts, quality)._choice["level"]["alpha"] == learned

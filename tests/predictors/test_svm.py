@@ -33,12 +33,12 @@ def test_chooses_width(problem: Any) -> None:
     # A kernel this narrow sees no neighbour at all, so it predicts nothing but the mean.
     wide, narrow = Svm(widths=[1.0], penalties=[1.0]), Svm(widths=[0.01], penalties=[1.0])
     both = Svm(widths=[0.01, 1.0], penalties=[1.0])
-    test, true = problem(100, seed=1)
+    test, observed = problem(100, seed=1)
     predicted = [p.fit(prompts, quality).predict(test) for p in (wide, narrow, both)]
     # The level is noise here, so either may win there; the differences between models must be the wide one's.
     first, _, chosen = (q - q.mean(1, keepdims=True) for q in predicted)
     np.testing.assert_allclose(chosen, first, atol=1e-9)
-    errors = [float(((q - true) ** 2).mean()) for q in predicted]
+    errors = [float(((q - observed) ** 2).mean()) for q in predicted]
     assert errors[0] < errors[1]
 
 

@@ -336,14 +336,14 @@ def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
     assert printed["encode"] == "encode: 60 prompts with clip on cpu\n"
     rows = read_embeddings(folder / "data/text/clip.parquet").set_index("prompt_id")["embedding"]
     for _, row in table(60).iloc[[0, 17, 59]].iterrows():
-        alone = ClipTextEncoder(str(clip)).encode([row["prompt"]])[0]
+        alone = ClipTextEncoder(model=str(clip)).encode([row["prompt"]])[0]
         np.testing.assert_allclose(rows[row["prompt_id"]], alone, atol=1e-5)
     assert Router.load(folder / "data/router").route(["a robot at night"])[0].model in MODELS
     clip.rename(tmp_path / "gone")
     before = (folder / "data/text/clip.parquet").read_bytes()
     rerun(folder, "encode")  # from cache/, without the model
     assert (folder / "data/text/clip.parquet").read_bytes() == before
-    params(folder, *overrides, "text_encoder.clip.max_length=5")
+    params(folder, *overrides, "+text_encoder.clip.max_length=5")
     assert "can't be loaded" in run(folder, "encode").err  # another setting is other work
     assert (folder / "data/text/clip.parquet").read_bytes() == before  # a failure leaves what was there
 

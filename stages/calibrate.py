@@ -1,80 +1,40 @@
 """Calibrate the policy and pack the router: `policy`, `cost` → data/router/."""
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from promptroute.core.errors import UserError
 from promptroute.io.files import read_json
-from promptroute.io.study import load_study
-from promptroute.predictors.folder import load_predictor
-from promptroute.router.packing import Trained, pack, provenance
+from promptroute.router.packing import Trained, facts_of, pack, provenance
 from promptroute.routing.base import Policy
-from promptroute.routing.costs import CostRule, Facts, MissingFact
-from promptroute.routing.quality import Quality
+from promptroute.routing.costs import CostRule, MissingFact
 from promptroute.runtime.component import build
 from promptroute.runtime.params import load_params, study_models, study_scorers
 from promptroute.runtime.stage import run_stage
 
-DATA, PREDICTOR = Path("data"), Path("data/predictor")
-
-
-def prices(
-    params: Any, rule: CostRule, models: list[str], measured: dict[str, float]
-) -> dict[str, tuple[str, float]]:
-    """Give each model's label and price: model → (label, dollars per image)."""
-    facts = study_models(params)
-    if lost := [name for name in models if name not in facts]:
-        raise UserError(
-            f"params.yaml: the predictor was trained for {', '.join(lost)} too, which the study lacks; "
-            f"run `dvc repro` so that it is trained again"
-        )
-    known = {
-        name: {**(facts[name].get("profile") or {}), "measured_seconds": measured.get(name)}
-        for name in models
-    }
-    for name in params["profiled"]:
-        fresh = read_json(f"data/profile/{name}.json")
-        known[name] |= {**fresh, "measured_seconds": fresh["seconds"]}
-    try:
-        cost = rule.cost({name: Facts.of(profile) for name, profile in known.items()})
-    except MissingFact as error:
-        way = (
-            f"+cost.prices.{error.model}"
-            if error.fact == "price"
-            else f"+models.{error.model}.profile.{error.fact}"
-        )
-        raise UserError(
-            f"params.yaml: {error}; give it with -S {way}=NUMBER, or choose another cost"
-        ) from error
-    return {
-        name: (facts[name].get("label", name), float(price)) for name, price in zip(models, cost, strict=True)
-    }
+DATA = Path("data")
 
 
 def main() -> str:
     params = load_params()
-    policy = build(params["policy"], "params.yaml: policy", Policy)
-    fitted, encoders = read_json(PREDICTOR / "quality.json"), params["text_encoder"]
-    study, split = load_study(DATA, fitted["models"], list(study_scorers(params)), list(encoders))
-    if not (split == "validation").any():
-        raise UserError(
-            "data/split.parquet: no validation prompt to calibrate on; give it a share with -S split.shares"
+    policy: Policy = build(params["policy"], "params.yaml: policy", Policy)  # type: ignore[type-abstract]
+    rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)  # type: ignore[type-abstract]
+    trained = Trained.read(DATA, list(study_scorers(params)), params["text_encoder"])
+    models = study_models(params)
+    fresh = {name: read_json(DATA / "profile" / f"{name}.json") for name in params["profiled"]}
+    try:
+        facts = facts_of(trained, {name: one.get("profile") or {} for name, one in models.items()}, fresh)
+        cost = rule.cost(facts)
+    except MissingFact as error:
+        key = (
+            f"cost.prices.{error.model}"
+            if error.fact == "price"
+            else f"models.{error.model}.profile.{error.fact}"
         )
-    rows = pd.read_parquet(PREDICTOR / "out_of_fold.parquet")
-    places = {str(prompt_id): place for place, prompt_id in enumerate(rows["prompt_id"])}
-    trained = Trained(
-        study,
-        split,
-        load_predictor(PREDICTOR),
-        Quality(**fitted["quality"]),
-        places,
-        rows[fitted["models"]].to_numpy(np.float64),
-        encoders,
-    )
-    rule = build(params["cost"], "params.yaml: cost", CostRule)
+        raise UserError(
+            f"params.yaml: {error}; give it with -S +{key}=NUMBER, or choose another cost"
+        ) from error
+    except UserError as error:
+        raise UserError(f"params.yaml: {error}; put it right and run `dvc repro`") from error
     about = {
         "predictor": params["predictor"]["_target_"],
         "cost": {"rule": rule.path(), **rule.fingerprint()["settings"]},
@@ -82,9 +42,9 @@ def main() -> str:
         "note": params["about"],
         **provenance(*(DATA / f"{name}.parquet" for name in ("prompts", "performance", "split"))),
     }
-    costs = prices(params, rule, fitted["models"], trained.part("train").measured_seconds())
-    router = pack(trained, policy, costs, about)
-    router.save(DATA / "router", predictor=PREDICTOR)
+    labels = {name: one.get("label", name) for name, one in models.items()}
+    router = pack(trained, policy, cost, labels, about)
+    router.save(DATA / "router", predictor=DATA / "predictor")
     return f"calibrate: {router.policy.summary(router.labels)}"
 
 

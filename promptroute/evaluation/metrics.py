@@ -16,7 +16,6 @@ from promptroute.routing.checks import BoolArray, FloatArray, IntArray
 from promptroute.routing.frontier import Hull, area, cost_at, hull, quality_at, trace
 from promptroute.routing.steps import StepsOf, tradeoff_steps
 
-
 HARDLY = 0.1
 """A gap to the oracle shorter than this share of a router's distance from the best single model is hardly one."""
 
@@ -193,8 +192,9 @@ def gap_closed(quality: npt.ArrayLike, single: npt.ArrayLike, oracle: npt.ArrayL
     It is undefined where the best single model is the oracle, or all but: where the gap between them is less
     than a tenth of the distance from that model, a share of it (thousands of percent) says nothing.
     """
-    gap = np.asarray(oracle, dtype=np.float64) - single
-    gain = np.asarray(quality, dtype=np.float64) - single
+    alone = np.asarray(single, dtype=np.float64)
+    gap = np.asarray(oracle, dtype=np.float64) - alone
+    gain = np.asarray(quality, dtype=np.float64) - alone
     fine = (gap > 0) & (gap >= HARDLY * np.abs(gain))
     return np.where(fine, gain / np.where(fine, gap, 1.0), np.nan)
 

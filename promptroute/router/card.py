@@ -27,7 +27,7 @@ def model_card(
     # Markdown, not HTML: what comes from outside goes through `cell` or `code`.
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )  # noqa: S701
+    )
     environment.filters |= {"cell": _cell, "code": _code}
     about, quality = router.about, router.quality
     plain = all(quality.spread[name] == 1 and quality.offset[name] == 0 for name in quality.weights)

@@ -1,6 +1,6 @@
 """Pack a router: calibrate its policy, set its prices, check its encoders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from promptroute.router.router import Router
 from promptroute.router.seen import digests
 from promptroute.router.types import ModelInfo
 from promptroute.routing.base import Policy, Training
+from promptroute.routing.costs import Facts
 from promptroute.routing.quality import Quality
 
 
@@ -43,20 +44,81 @@ class Trained:
     predicted: np.ndarray
     encoders: Mapping[str, Mapping[str, Any]]
 
+    @classmethod
+    def read(cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Mapping[str, Any]]) -> "Trained":
+        """Read the study and its predictor below `data`.
+
+        Args:
+            data: folder of prompts, performance, split, text embeddings and predictor.
+            scores: of the study.
+            encoders: encoder name → section.
+
+        Raises:
+            UserError: a file is absent or corrupt, or there is no validation prompt.
+        """
+        import pandas as pd
+
+        from promptroute.io.files import read_json
+        from promptroute.io.study import load_study
+        from promptroute.predictors.folder import load_predictor
+
+        predictor = data / "predictor"
+        fitted = read_json(predictor / "quality.json")
+        study, split = load_study(data, fitted["models"], scores, list(encoders))
+        if not (split == "validation").any():
+            raise UserError(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
+        rows = pd.read_parquet(predictor / "out_of_fold.parquet")
+        return cls(
+            study=study,
+            split=split,
+            predictor=load_predictor(predictor),
+            quality=Quality(**fitted["quality"]),
+            out_of_fold={str(prompt_id): place for place, prompt_id in enumerate(rows["prompt_id"])},
+            predicted=rows[fitted["models"]].to_numpy(np.float64),
+            encoders=encoders,
+        )
+
     def part(self, split: str) -> StudyData:
         """Return the prompts of a split."""
         return self.study.take(np.flatnonzero(self.split == split))
 
 
+def facts_of(
+    trained: Trained, profiles: Mapping[str, Mapping[str, Any]], fresh: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Facts]:
+    """Gather what is known of each model's cost: model → facts, in the order of the columns.
+
+    Args:
+        trained: whose training prompts may have recorded seconds.
+        profiles: model → profile, as stated.
+        fresh: model → profile measured on this machine, with its `seconds`.
+
+    Raises:
+        UserError: the predictor was trained for a model that the study lacks.
+    """
+    models, measured = trained.study.models, trained.part("train").measured_seconds()
+    if lost := [name for name in models if name not in profiles]:
+        raise UserError(f"the predictor was trained for {', '.join(lost)} too, which the study lacks")
+    known = {name: {**profiles[name], "measured_seconds": measured.get(name)} for name in models}
+    for name, profile in fresh.items():
+        known[name] |= {**profile, "measured_seconds": profile["seconds"]}
+    return {name: Facts.of(profile) for name, profile in known.items()}
+
+
 def pack(
-    trained: Trained, policy: Policy, prices: Mapping[str, tuple[str, float]], about: Mapping[str, Any]
+    trained: Trained,
+    policy: Policy,
+    cost: np.ndarray,
+    labels: Mapping[str, str],
+    about: Mapping[str, Any],
 ) -> Router:
     """Return the router: its policy, and those that it is compared with, calibrated on out-of-fold predictions.
 
     Args:
         trained: predictor and study.
         policy: what decides, not calibrated.
-        prices: model → (label, dollars per image), in the order of the columns.
+        cost: dollars per image [m].
+        labels: model → how people write it; its name where it is absent.
         about: where it comes from; see `promptroute.router.card`.
 
     Raises:
@@ -65,12 +127,12 @@ def pack(
     position = [trained.out_of_fold.get(prompt_id) for prompt_id in trained.study.prompt_ids]
     held = trained.study.take(np.flatnonzero([place is not None for place in position]))
     predicted = trained.predicted[[place for place in position if place is not None]]
-    observed, cost = trained.quality.of(held.raw), np.array([price for _, price in prices.values()])
+    observed = trained.quality.of(held.raw)
     known = trained.study.take(np.flatnonzero(trained.split != "test")).batch.texts
     draft = Router(
         models=[
-            ModelInfo(name, label, float(price), float(mean))
-            for (name, (label, price)), mean in zip(prices.items(), observed.mean(axis=0), strict=True)
+            ModelInfo(name, labels.get(name, name), float(price), float(mean))
+            for name, price, mean in zip(trained.study.models, cost, observed.mean(axis=0), strict=True)
         ],
         quality=trained.quality,
         predictor=trained.predictor,

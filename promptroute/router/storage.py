@@ -63,12 +63,13 @@ def save(router: Router, folder: Path, predictor: Path) -> None:
         for place, policy in policies.items()
         for name, values in policy.arrays().items()
     }
+    fingerprints = {name: encoder.fingerprint for name, encoder in router.loaded.items()}
     facts = {
         "format": FORMAT,
         "models": [asdict(model) for model in router.models],
         "quality": router.quality.to_json(),
         "encoders": router.encoders,
-        "fingerprints": {name: encoder.fingerprint for name, encoder in router.loaded.items()},
+        "fingerprints": fingerprints,
         "policy": router.policy.to_section(),
         "compared": {name: policy.to_section() for name, policy in router.compared.items()},
         "about": router.about,
@@ -84,7 +85,7 @@ def save(router: Router, folder: Path, predictor: Path) -> None:
         for name, encoder in router.loaded.items():
             if (keep := getattr(encoder, "save", None)) is not None:
                 keep(temporary / OWN / name)
-        card = model_card(router, descriptions, facts["fingerprints"])
+        card = model_card(router, descriptions, fingerprints)
         (temporary / CARD).write_text(card, encoding="utf-8")
         write_json(temporary / MANIFEST, {path: sha256(temporary / path) for path in _files(temporary)})
 

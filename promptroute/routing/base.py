@@ -255,7 +255,8 @@ def restore(
         UserError: the class is not allowed, or refuses its settings.
         ValueError: an array is missing, or doesn't fit.
     """
-    return build(section, where, Policy, allow=(OWN, *allow)).with_arrays(arrays)
+    policy: Policy = build(section, where, Policy, allow=(OWN, *allow))  # type: ignore[type-abstract]
+    return policy.with_arrays(arrays)
 
 
 def explain_gain(predicted: Sequence[float], chosen: int, candidates: Candidates) -> str:

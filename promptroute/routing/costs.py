@@ -119,7 +119,7 @@ class Serverless(CostRule):
 
     title = "serverless"
 
-    price_per_gb_second: float = Field(PRICE_PER_GB_SECOND, gt=0)
+    price_per_gb_second: float = Field(default=PRICE_PER_GB_SECOND, gt=0)
     seconds: Literal["profile", "measured"] = "profile"
 
     def cost(self, facts: Mapping[str, Facts]) -> FloatArray:

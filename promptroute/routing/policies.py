@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from promptroute.routing.base import (
 from promptroute.routing.calibrate import set_point
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
 from promptroute.routing.guarantees import Guarantee, calibrate, coverage
-from promptroute.routing.steps import StepsOf, slack_steps, tradeoff_steps
+from promptroute.routing.steps import Steps, slack_steps, tradeoff_steps
 
 Rule = Callable[[FloatArray, FloatArray], IntArray]
 
@@ -138,7 +138,7 @@ class Random(Policy):
 
     title = "random"
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @property
     def description(self) -> str:
@@ -173,7 +173,7 @@ class UnderBudget(Policy):
     title = "under budget"
     operating_point = OperatingPoint("budget", "budget", "dollars per image")
 
-    budget: float | None = Field(None, gt=0)
+    budget: float | None = Field(default=None, gt=0)
 
     @property
     def description(self) -> str:
@@ -222,9 +222,12 @@ class Tuned(Policy):
     """
 
     target: Literal["quality", "cost"] = "quality"
-    standard_errors: float = Field(0.0, ge=0)
+    standard_errors: float = Field(default=0.0, ge=0)
 
-    steps: ClassVar[StepsOf]
+    @staticmethod
+    @abstractmethod
+    def steps(quality: FloatArray, cost: FloatArray) -> Steps:
+        """Return the steps that the choice takes as the operating point falls, for quality [n, m], cost [m]."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -281,7 +284,7 @@ class Tuned(Policy):
         if getattr(self, setting) is not None:
             return self.measured(guess, truth, price)
         point, facts = set_point(
-            type(self).steps, guess, truth, price, self.target, standard_errors=self.standard_errors
+            self.steps, guess, truth, price, self.target, standard_errors=self.standard_errors
         )
         if point is None:
             because = f"no operating point met the target ({self.target}) on validation, so every prompt goes to one model"
@@ -310,7 +313,7 @@ class CostAware(Tuned):
     operating_point = OperatingPoint("tradeoff", "λ", "quality per dollar")
     steps = staticmethod(tradeoff_steps)
 
-    tradeoff: float | None = Field(None, ge=0)
+    tradeoff: float | None = Field(default=None, ge=0)
 
     @property
     def description(self) -> str:
@@ -335,7 +338,7 @@ class CheapestWithin(Tuned):
     operating_point = OperatingPoint("slack", "ε", "of quality")
     steps = staticmethod(slack_steps)
 
-    slack: float | None = Field(None, ge=0)
+    slack: float | None = Field(default=None, ge=0)
 
     @property
     def description(self) -> str:
@@ -364,8 +367,8 @@ class Guaranteed(Policy):
     operating_point = OperatingPoint("epsilon", "ε", "of quality")
     exact = True
 
-    epsilon: float = Field(0.1, ge=0)
-    alpha: float = Field(0.1, gt=0, lt=1)
+    epsilon: float = Field(default=0.1, ge=0)
+    alpha: float = Field(default=0.1, gt=0, lt=1)
     guarantee: Guarantee | None = None
 
     @property

@@ -77,7 +77,7 @@ class WithMargin(Wrapper):
 
     title = "with a margin"
 
-    margin: float = Field(0.0, ge=0)
+    margin: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -160,12 +160,12 @@ class WithOodFallback(Wrapper):
 
     title = "with an out-of-distribution fallback"
 
-    share: float = Field(0.05, ge=0, le=1)
-    neighbours: int = Field(10, ge=1)
+    share: float = Field(default=0.05, ge=0, le=1)
+    neighbours: int = Field(default=10, ge=1)
     encoder: str | None = None
     threshold: float | None = None
 
-    _detector: OodDetector | None = PrivateAttr(None)
+    _detector: OodDetector | None = PrivateAttr(default=None)
 
     @property
     def description(self) -> str:

@@ -110,7 +110,6 @@ def load(folder: Path, allow: Collection[str] = ()) -> Router:
         for name, section in stored.encoders.items():
             allowed(section, f"{where}: encoder {name}", allow)
         router = _assemble(stored, folder, where, allow)
-        check(router)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
@@ -118,8 +117,16 @@ def load(folder: Path, allow: Collection[str] = ()) -> Router:
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        raise UserError(f"{where}: not a whole router ({type(error).__name__}: {error}); {_AGAIN}") from error
+        raise _broken(where, error) from error
+    try:
+        check(router)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(where, error) from error
     return router
+
+
+def _broken(where: str, error: Exception) -> UserError:
+    return UserError(f"{where}: not a whole router ({type(error).__name__}: {error}); {_AGAIN}")
 
 
 def _assemble(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> Router:

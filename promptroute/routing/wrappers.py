@@ -33,6 +33,9 @@ class Wrapper(Policy):
     def _with(self, policy: Policy, calibration: Calibration | None) -> Self:
         return self.model_copy(update={"policy": policy, "calibration": calibration})
 
+    def safest(self, allowed: IntArray | None) -> int:
+        return self.policy.safest(allowed)
+
     def out_of_distribution(self, embeddings: Mapping[str, npt.NDArray[np.float32]]) -> BoolArray | None:
         return self.policy.out_of_distribution(embeddings)
 
@@ -101,7 +104,7 @@ class WithMargin(Wrapper):
         allowed: IntArray | None = None,
         ood: BoolArray | None = None,
     ) -> IntArray:
-        credited = choices.with_margin(quality, model=self.policy.safest(None), margin=self.margin)
+        credited = choices.with_margin(quality, model=self.safest(None), margin=self.margin)
         return self.policy.choose(credited, cost, allowed=allowed, ood=ood)
 
     def calibrate(
@@ -125,7 +128,7 @@ class WithMargin(Wrapper):
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
     ) -> str:
         best = max(predicted[column] for column in candidates.columns)
-        if not ood and chosen == self.policy.safest(None) and 0 < best - predicted[chosen] <= self.margin:
+        if not ood and chosen == self.safest(None) and 0 < best - predicted[chosen] <= self.margin:
             label = candidates.labels[chosen]
             return (
                 f"{explain_loss(predicted, chosen, candidates)}, which is too little to leave {label}, the best "
@@ -180,7 +183,7 @@ class WithOodFallback(Wrapper):
         ood: BoolArray | None = None,
     ) -> IntArray:
         chosen = self.policy.choose(quality, cost, allowed=allowed, ood=ood)
-        return chosen if ood is None else abstain(chosen, ood, safest=self.policy.safest(allowed))
+        return chosen if ood is None else abstain(chosen, ood, safest=self.safest(allowed))
 
     def calibrate(
         self,
@@ -229,14 +232,14 @@ class WithOodFallback(Wrapper):
     def summary(self, labels: Sequence[str]) -> str:
         return (
             f"{self.policy.summary(labels)}; out-of-distribution prompts (1 - cosine above {self.threshold:.3f}) go "
-            f"to {labels[self.policy.safest(None)]}"
+            f"to {labels[self.safest(None)]}"
         )
 
     def notes(self, labels: Sequence[str]) -> list[str]:
         note = (
             f"Fallback: a prompt farther from its {self.neighbours} nearest training prompts than all but "
             f"{self.share:.1%} of the validation prompts (1 - mean cosine above {self.threshold:.4f}, by "
-            f"the encoder {self.encoder}) goes to {labels[self.policy.safest(None)]}, the best single "
+            f"the encoder {self.encoder}) goes to {labels[self.safest(None)]}, the best single "
             "model. The figures above are without it."
         )
         return [*super().notes(labels), note]
@@ -247,7 +250,7 @@ class WithOodFallback(Wrapper):
         if self._detector is None:
             raise ValueError("the fallback has no rows of training prompts")
         self._detector.flags(np.ones((1, self._detector.rows.shape[1])))
-        self.policy.safest(None)
+        self.safest(None)
         super().check(cost, encoders)
 
     def arrays(self) -> dict[str, np.ndarray]:

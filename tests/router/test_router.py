@@ -185,11 +185,13 @@ class TestRequest:
         assert asked.predictor.asked == []  # type: ignore[attr-defined]
 
 
-class TestTrained:
-    @pytest.fixture(scope="class")
-    def loaded(self, tmp_path_factory: pytest.TempPathFactory) -> Router:
-        return Router.load(saved_router(tmp_path_factory.mktemp("router"))[1])
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Router:
+    """A trained router."""
+    return Router.load(saved_router(tmp_path_factory.mktemp("router"))[1])
 
+
+class TestTrained:
     @pytest.mark.parametrize(
         "prompt",
         ["word " * 20_000, "x" * 100_000, "🦊" * 300, "<script>alert(1)</script>", "../../etc/passwd", "$(reboot)",

@@ -303,7 +303,7 @@ class TestRefused:
     def test_unknown_encoder_setting(self, saved: tuple[Router, Path]) -> None:
         section = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "colour": "red"}
         change(saved[1], lambda facts: facts.update(encoders={"clip": section}))
-        with pytest.raises(UserError, match="encoder clip.*colour"):
+        with pytest.raises(UserError, match=r"encoder clip.*colour"):
             Router.load(saved[1]).route(["a robot"])
 
     def test_encoders_load_with_the_first_prompt(self, saved: tuple[Router, Path], tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from promptroute.core.errors import UserError
-from promptroute.router.router import Decision, Router
+from promptroute.router.router import Router
+from promptroute.router.types import Decision
 from promptroute.runtime.stage import run_stage
 
 

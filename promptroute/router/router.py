@@ -152,13 +152,11 @@ class Router:
         """
         if not len(prompts):
             return []
-        policy = self.deciding(policy, tradeoff, slack)
+        policy = self._deciding(policy, tradeoff, slack)
         quality, ood = self.assess(prompts, policy)
         return self.decide(prompts, quality, ood=ood, models=models, policy=policy)
 
-    def deciding(
-        self, policy: Policy | None = None, tradeoff: float | None = None, slack: float | None = None
-    ) -> Policy:
+    def _deciding(self, policy: Policy | None, tradeoff: float | None, slack: float | None) -> Policy:
         """Return the policy that a request asks for; the router's own where it asks for none."""
         asked = [value for value in (policy, tradeoff, slack) if value is not None]
         if len(asked) > 1:
@@ -176,10 +174,13 @@ class Router:
         ood: np.ndarray | None = None,
         models: Sequence[str] | None = None,
         policy: Policy | None = None,
+        tradeoff: float | None = None,
+        slack: float | None = None,
     ) -> np.ndarray:
         """Return the column chosen for each prompt, int64 [n]; arguments as of `decide`."""
         allowed = None if models is None else self._columns(models)
-        return (policy or self.policy).choose(quality, self.cost, allowed=allowed, ood=ood)
+        deciding = self._deciding(policy, tradeoff, slack)
+        return deciding.choose(quality, self.cost, allowed=allowed, ood=ood)
 
     def decide(
         self,
@@ -189,9 +190,18 @@ class Router:
         ood: np.ndarray | None = None,
         models: Sequence[str] | None = None,
         policy: Policy | None = None,
+        tradeoff: float | None = None,
+        slack: float | None = None,
     ) -> list[Decision]:
-        """`route` for prompts that `assess` has seen: predicted quality [n, m], out-of-distribution bool [n]."""
-        policy = policy or self.policy
+        """Decide as `route` for prompts that `assess` has seen.
+
+        Args:
+            prompts: n texts.
+            quality: predicted [n, m].
+            ood: which are out-of-distribution, bool [n].
+            models, policy, tradeoff, slack: see `route`.
+        """
+        policy = self._deciding(policy, tradeoff, slack)
         choice = self.choose(quality, ood=ood, models=models, policy=policy)
         columns = range(len(self.models)) if models is None else self._columns(models).tolist()
         candidates = Candidates(self.labels, self.cost.tolist(), columns)

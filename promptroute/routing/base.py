@@ -184,6 +184,12 @@ class Policy(Component):
         )
         return f"{text}, {self.calibration.reason}" if self.calibration and self.calibration.reason else text
 
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        """Say what decides, for programs, as plain values; `models` [m] are names."""
+        point = self.operating_point
+        value = None if point is None else {**point._asdict(), "value": getattr(self, point.setting)}
+        return {"name": self.name, "description": self.description, "operating_point": value}
+
     def notes(self, labels: Sequence[str]) -> list[str]:
         """Give what a reader of the router's card must know of it, a paragraph each."""
         return []

@@ -452,6 +452,17 @@ class Guaranteed(Policy):
         own = self._given
         return f"{self.name}, against {labels[own.single]}: {own.statement}"
 
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        own = self._given
+        facts = {
+            "given": own.given,
+            "epsilon": own.epsilon,
+            "alpha": own.alpha,
+            "against": models[own.single],
+            "statement": own.statement,
+        }
+        return {**super().describe(models), "guarantee": facts}
+
     def notes(self, labels: Sequence[str]) -> list[str]:
         own = self._given
         model = labels[own.single]

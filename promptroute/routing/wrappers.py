@@ -47,6 +47,9 @@ class Wrapper(Policy):
     def summary(self, labels: Sequence[str]) -> str:
         return self.policy.summary(labels)
 
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        return {**self.policy.describe(models), "name": self.name, "description": self.description}
+
     def notes(self, labels: Sequence[str]) -> list[str]:
         return self.policy.notes(labels)
 
@@ -138,6 +141,9 @@ class WithMargin(Wrapper):
 
     def summary(self, labels: Sequence[str]) -> str:
         return f"{self.policy.summary(labels)}; margin {self.margin:g}"
+
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        return {**super().describe(models), "margin": self.margin}
 
     def notes(self, labels: Sequence[str]) -> list[str]:
         note = (
@@ -234,6 +240,9 @@ class WithOodFallback(Wrapper):
             f"{self.policy.summary(labels)}; out-of-distribution prompts (1 - cosine above {self.threshold:.3f}) go "
             f"to {labels[self.safest(None)]}"
         )
+
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        return {**super().describe(models), "fallback": {"share": self.share, "encoder": self.encoder}}
 
     def notes(self, labels: Sequence[str]) -> list[str]:
         note = (

@@ -34,7 +34,7 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
     limits = limits or Limits()
 
     def look(prompts: Sequence[str]) -> np.ndarray:
-        return np.column_stack(router.look(prompts))  # the last column says which prompts are unlike train
+        return np.column_stack(router.assess(prompts))  # the last column says which are out-of-distribution
 
     batcher = Batcher(look, together=limits.prompts, waiting=limits.waiting)
     metrics = Metrics(PATHS, router.names)
@@ -44,10 +44,7 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
         "status": "ok",
         "models": [asdict(model) for model in router.models],
         "scores": router.quality.scores,
-        "policy": router.policy,
-        "target": router.target,
-        "guarantee": _guarantee(router),
-        "fallback": None if router.fallback is None else {"share": router.fallback.share},
+        "policy": router.policy.describe(router.names),
         "limits": asdict(limits),
     }
 
@@ -70,7 +67,7 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
         question = await ask(request, router, limits)
         predicted = await batcher.predict(question.prompts)
         decisions = router.decide(
-            question.prompts, predicted[:, :-1], unlike=predicted[:, -1] > 0, **question.choosing
+            question.prompts, predicted[:, :-1], ood=predicted[:, -1] > 0, **question.choosing
         )
         metrics.chosen([one.model for one in decisions])
         return _json(
@@ -135,19 +132,6 @@ def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
         return _json({"error": "the service failed on this request; its log says why"}, 500)
 
     return app
-
-
-def _guarantee(router: Router) -> dict[str, Any] | None:
-    """What a router promises, for programs and for people."""
-    if (promise := router.guarantee) is None:
-        return None
-    return {
-        "given": promise.given,
-        "epsilon": promise.epsilon,
-        "alpha": promise.alpha,
-        "against": router.names[promise.single],
-        "statement": promise.statement,
-    }
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

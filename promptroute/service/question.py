@@ -9,7 +9,8 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptroute.core.errors import UserError
-from promptroute.router.router import Router, check_prompts
+from promptroute.router.router import Router
+from promptroute.router.types import check_prompts
 from promptroute.service.errors import ApiError
 from promptroute.service.limits import Limits
 

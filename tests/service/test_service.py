@@ -1,9 +1,9 @@
 """The service as a client sees it: a real server, asked over a real connection."""
 
 import concurrent.futures
+import dataclasses
 import json
 import re
-import shutil
 import signal
 import socket
 import time
@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promptroute.router.router import Router
+from promptroute.routing.guarantees import Guarantee
+from promptroute.routing.policies import Guaranteed
+from promptroute.routing.wrappers import WithOodFallback
 from tests.service.conftest import MODELS, Service, Start
 
 
@@ -71,10 +74,15 @@ def test_a_request_may_bring_its_own_knob_and_models(
 
 def test_health_says_what_decides(service: Service) -> None:
     about = service.ask("/healthz").json
-    assert about["status"] == "ok" and about["policy"] == "cost_aware" and about["scores"] == ["nima"]
+    assert (
+        about["status"] == "ok"
+        and about["policy"]["name"] == "cost-aware, to keep quality"
+        and about["scores"] == ["nima"]
+    )
     assert [model["name"] for model in about["models"]] == ["dear", "middle", "cheap"]
     assert about["limits"]["prompts"] == 8
-    assert about["guarantee"] is None and about["fallback"] is None
+    assert about["policy"]["operating_point"]["value"] == 100
+    assert "guarantee" not in about["policy"] and "fallback" not in about["policy"]
     head = service.ask("/healthz", method="HEAD")
     assert head.status == 200 and head.body == b""
 
@@ -329,20 +337,18 @@ def test_a_sentence_encoder_behind_the_service(start: Start, minilm_folder: Path
 def test_a_guarantee_is_told_or_that_there_is_none(
     start: Start, router_folder: Path, tmp_path: Path, holds: bool
 ) -> None:
-    folder = Path(shutil.copytree(router_folder, tmp_path / "router"))
-    facts = json.loads((folder / "router.json").read_text())
     said = "given, by hand" if holds else "not given by any cheaper model (by hand)"
-    facts |= {
-        "policy": "guaranteed",
-        "guarantee": {
-            "epsilon": 0.1, "alpha": 0.2, "single": 0, "threshold": 0.5 if holds else None, "given": holds,
-            "risk": 0.0, "bound": 0.1, "cheaper_share": 0.5, "prompts": 9, "statement": said,
-        },
-    }  # fmt: skip
-    (folder / "router.json").write_text(json.dumps(facts))
+    found = Guarantee(
+        epsilon=0.1, alpha=0.2, single=0, threshold=0.5 if holds else None, given=holds, risk=0.0, bound=0.1,
+        cheaper_share=0.5, prompts=9, statement=said,
+    )  # fmt: skip
+    own = Router.load(router_folder)
+    policy = Guaranteed(epsilon=0.1, alpha=0.2, guarantee=found, calibration=own.policy.calibration)
+    folder = tmp_path / "router"
+    dataclasses.replace(own, policy=policy).save(folder, router_folder / "predictor")
     with start(folder) as one:
         about = one.ask("/healthz").json
-        assert (about["policy"], about["guarantee"]) == (
+        assert (about["policy"]["name"], about["policy"]["guarantee"]) == (
             "guaranteed",
             {"given": holds, "epsilon": 0.1, "alpha": 0.2, "against": "dear", "statement": said},
         )
@@ -355,20 +361,21 @@ def test_a_guarantee_is_told_or_that_there_is_none(
 def test_prompts_unlike_train_go_to_the_best_single_model(
     start: Start, minilm_folder: Path, tmp_path: Path
 ) -> None:
-    from safetensors.numpy import save_file
-
-    folder = Path(shutil.copytree(minilm_folder, tmp_path / "router"))
-    known = Router.load(folder).batch(["a robot at night"]).embeddings["minilm"]
-    save_file({"rows": known}, folder / "fallback.safetensors")
-    facts = json.loads((folder / "router.json").read_text())
-    facts["fallback"] = {"encoder": "minilm", "neighbours": 1, "threshold": 0.5, "safest": 2, "share": 0.05}
-    (folder / "router.json").write_text(json.dumps(facts))
+    own = Router.load(minilm_folder)
+    assert own.policy.calibration is not None
+    inner = own.policy.model_copy(
+        update={"calibration": own.policy.calibration.model_copy(update={"single": 2})}
+    )
+    rows = own.batch(["a robot at night"]).embeddings["minilm"]
+    policy = WithOodFallback(policy=inner, encoder="minilm", neighbours=1, threshold=0.5)
+    folder = tmp_path / "router"
+    dataclasses.replace(own, policy=policy.with_arrays({"rows": rows})).save(
+        folder, minilm_folder / "predictor"
+    )
     with start(folder) as one:
-        assert one.ask("/healthz").json["fallback"] == {"share": 0.05}
+        assert one.ask("/healthz").json["policy"]["fallback"]["share"] == 0.05
         decisions = one.route("a robot at night", "quarterly tax returns of a bank").json["decisions"]
-        assert "unlike" not in decisions[0]["reason"]
-        assert (
-            decisions[1]["model"] == "cheap" and "too unlike the training prompts" in decisions[1]["reason"]
-        )
+        assert "out-of-distribution" not in decisions[0]["reason"]
+        assert decisions[1]["model"] == "cheap" and "out-of-distribution" in decisions[1]["reason"]
         (decision,) = one.route("quarterly tax returns of a bank", tradeoff=0).json["decisions"]
-        assert "unlike" not in decision["reason"]
+        assert "out-of-distribution" not in decision["reason"]

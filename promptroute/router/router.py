@@ -160,7 +160,7 @@ class Router:
         """Return the policy that a request asks for; the router's own where it asks for none."""
         asked = [value for value in (policy, tradeoff, slack) if value is not None]
         if len(asked) > 1:
-            raise UserError("policy, tradeoff and slack are three ways to decide; give one of them")
+            raise UserError("policy, tradeoff and slack are ways to decide; give one of them, not both")
         if tradeoff is not None:
             return CostAware(tradeoff=tradeoff)
         if slack is not None:

@@ -146,8 +146,8 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("asked", "message"),
         [
-            ({"tradeoff": 1.0, "slack": 1.0}, "three ways to decide; give one of them"),
-            ({"policy": BestPredicted(), "slack": 1.0}, "three ways to decide"),
+            ({"tradeoff": 1.0, "slack": 1.0}, "ways to decide; give one of them, not both"),
+            ({"policy": BestPredicted(), "slack": 1.0}, "ways to decide"),
             ({"tradeoff": -1.0}, "tradeoff is -1.0; expected greater than or equal to 0"),
             ({"slack": float("nan")}, "slack is nan; expected"),
             ({"slack": "much"}, "slack is 'much'; expected"),

@@ -77,7 +77,7 @@ def test_only_what_may_be_chosen_is_chosen(router_folder: Path) -> None:
     assert "Dear" not in one.reason, "what may not be chosen is no yardstick"
     with pytest.raises(UserError, match="model 'none' is unknown; expected some of dear, middle, cheap"):
         loaded.route(["a robot"], models=["none"])
-    with pytest.raises(UserError, match="give one of them"):
+    with pytest.raises(UserError, match="give one of them, not both"):
         loaded.route(["a robot"], tradeoff=1.0, slack=1.0)
     with pytest.raises(UserError, match="tradeoff is -1"):
         loaded.route(["a robot"], tradeoff=-1.0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from promptroute.core.errors import UserError
 from promptroute.io.files import read_json
-from promptroute.router.packing import Trained, facts_of, pack, provenance
+from promptroute.router.packing import NoValidation, Trained, facts_of, pack, provenance
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact
 from promptroute.runtime.component import build
@@ -18,7 +18,10 @@ def main() -> str:
     params = load_params()
     policy: Policy = build(params["policy"], "params.yaml: policy", Policy)  # type: ignore[type-abstract]
     rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)  # type: ignore[type-abstract]
-    trained = Trained.read(DATA, list(study_scorers(params)), params["text_encoder"])
+    try:
+        trained = Trained.read(DATA, list(study_scorers(params)), params["text_encoder"])
+    except NoValidation as error:
+        raise UserError(f"{error}; give it a share with -S split.shares") from error
     models = study_models(params)
     fresh = {name: read_json(DATA / "profile" / f"{name}.json") for name in params["profiled"]}
     try:

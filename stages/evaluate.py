@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.evaluation.bootstrap import check_resamples
 from promptroute.evaluation.plots import write_plots
 from promptroute.io.files import write_json
 from promptroute.io.study import load_study
@@ -21,6 +22,7 @@ METRICS = Path("metrics")
 
 def main() -> str:
     params = load_params()
+    resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     router = Router.load("data/router")
     scores = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
     whole, split = load_study("data", router.names, list(scores), list(router.encoders))
@@ -30,9 +32,7 @@ def main() -> str:
             "data/split.parquet: no test prompt; give the test split a share with -S split.shares"
         )
     judged = judge(router, study)
-    result = measure(
-        router, study, judged, scores, resamples=params["evaluate"]["resamples"], seed=params["seed"]
-    )
+    result = measure(router, study, judged, scores, resamples=resamples, seed=params["seed"])
     result |= {"about": params["about"], "all_prompts": without_choice(router, whole)}
     write_json(METRICS / "evaluate.json", result)
     write_plots(METRICS / "plots", judged, router.labels, study.prompt_ids)

@@ -54,12 +54,14 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     Returns:
         The summary line.
     """
+    from promptroute.evaluation.bootstrap import check_resamples
     from promptroute.io.files import write_json
     from promptroute.router.judging import embedded, judge, measure, summary, unseen
     from promptroute.router.router import Router
     from promptroute.runtime.params import load_params
 
     params, loaded = load_params(), Router.load(router)
+    resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     study = read_table(folder, params["published"], loaded)
     scores = {
         name: str(declared.get("label", name)) for name, declared in params["published"]["scorers"].items()
@@ -71,7 +73,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
         kept,
         judge(loaded, kept),
         scores,
-        resamples=params["evaluate"]["resamples"],
+        resamples=resamples,
         seed=params["seed"],
     )
     if known:

@@ -39,6 +39,17 @@ class Interval:
     undefined: float
 
 
+def check_resamples(value: object, where: str) -> int:
+    """Return a number of resamples.
+
+    Raises:
+        UserError: it is no whole number of 0 or more; names `where`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"{where} is {value!r}; give a whole number, 0 for no intervals")
+    return value
+
+
 def intervals(
     columns: npt.ArrayLike, statistic: Statistic, *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> dict[str, Interval]:
@@ -50,11 +61,10 @@ def intervals(
     """
     table = checks.quality_matrix(columns, "columns")
     n = len(table)
-    whole = isinstance(resamples, int) and not isinstance(resamples, bool)
-    if n == 0 or not whole or resamples < 0 or not 0 < level < 1:
+    check_resamples(resamples, "resamples")
+    if n == 0 or not 0 < level < 1:
         raise UserError(
-            f"{n} prompts, resamples {resamples!r}, level {level}: expected one prompt or more, a whole number of "
-            "resamples (0 for no intervals), and a level above 0 and below 1"
+            f"{n} prompts, level {level}: expected one prompt or more, and a level above 0 and below 1"
         )
     on_all = statistic(table.mean(axis=0, keepdims=True))
     if resamples == 0 or n == 1:

@@ -22,6 +22,10 @@ from promptroute.routing.costs import Facts
 from promptroute.routing.quality import Quality
 
 
+class NoValidation(UserError):
+    """A study has no prompt to calibrate on."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """What a router is packed of, besides its policy and prices.
@@ -66,7 +70,7 @@ class Trained:
         fitted = read_json(predictor / "quality.json")
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
-            raise UserError(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
+            raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
         rows = pd.read_parquet(predictor / "out_of_fold.parquet")
         return cls(
             study=study,

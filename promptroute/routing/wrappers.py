@@ -205,8 +205,9 @@ class WithOodFallback(Wrapper):
         """
         known = {} if training is None else training.train
         if not known or (self.encoder is not None and self.encoder not in known):
+            wanted = "a text encoder" if self.encoder is None else f"the text encoder {self.encoder}"
             raise UserError(
-                f"{self.title} needs the text encoder {self.encoder or ''} to tell far prompts by, and there is "
+                f"an out-of-distribution fallback needs {wanted} to tell far prompts by, and there is "
                 f"{', '.join(known) or 'none'}; choose a text encoder, or leave the fallback out"
             )
         assert training is not None

@@ -143,7 +143,7 @@ def test_a_router_that_reaches_the_quality_now_and_then_has_no_upper_end():
 )
 def test_bad_settings_are_named(bad):
     with pytest.raises(
-        ValueError, match=r"resamples \(0 for no intervals\), and a level above 0 and below 1"
+        ValueError, match=r"give a whole number, 0 for no intervals|a level above 0 and below 1"
     ):
         bootstrap.intervals(np.ones((3, 1)), lambda means: {"mean": means[:, 0]}, seed=0, **bad)
 

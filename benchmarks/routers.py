@@ -70,7 +70,7 @@ def figures(cell: S.Cell) -> dict[str, Any]:
         policy = CostAware(target=target).calibrate(before, held, cost)
         got = metrics.strategy(true, cost, policy.choose(predicted, cost))
         row |= {
-            f"{target}_target_reached": policy.calibration.reached,
+            f"{target}_target_reached": policy.calibration is not None and policy.calibration.reached,
             f"{target}_target_quality": got.quality,
             f"{target}_target_gain": got.quality - alone,
             f"{target}_target_cost": got.cost,

@@ -28,16 +28,14 @@ def main() -> str:
         facts = facts_of(trained, {name: one.get("profile") or {} for name, one in models.items()}, fresh)
         cost = rule.cost(facts)
     except MissingFact as error:
-        key = (
-            f"cost.prices.{error.model}"
-            if error.fact == "price"
-            else f"models.{error.model}.profile.{error.fact}"
-        )
+        group = "models" if error.model in params["models"] else "published.models"
+        profile = f"{group}.{error.model}.profile.{error.fact}"
+        key = f"cost.prices.{error.model}" if error.fact == "price" else profile
         raise UserError(
             f"params.yaml: {error}; give it with -S +{key}=NUMBER, or choose another cost"
         ) from error
     except UserError as error:
-        raise UserError(f"params.yaml: {error}; put it right and run `dvc repro`") from error
+        raise UserError(f"params.yaml: {error}; run `dvc repro` once it is right") from error
     about = {
         "predictor": params["predictor"]["_target_"],
         "cost": {"rule": rule.path(), **rule.fingerprint()["settings"]},

@@ -170,7 +170,8 @@ def build(
     except UserError as error:
         cause = error.__cause__
         if isinstance(cause, ValidationError):
-            raise UserError(f"{where}.{_fault(cause, cast(type[Component], found))}") from error
+            of_setting = "." if cause.errors()[0]["loc"] else ": "
+            raise UserError(f"{where}{of_setting}{_fault(cause, cast(type[Component], found))}") from error
         raise
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from benchmarks import study as S
 from promptroute.evaluation import metrics
-from promptroute.routing import policies
+from promptroute.routing import choices
 from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "budget.csv"
@@ -31,10 +31,10 @@ def runs(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Each way of spending `rate` dollars per prompt: (its name, choice [n])."""
     n = len(predicted)
-    yield "batch", policies.plan_budget(predicted, cost, budget=rate * n).choice
-    stream = policies.BudgetedStream.fit(before, cost)
+    yield "batch", choices.plan_budget(predicted, cost, budget=rate * n).choice
+    stream = choices.BudgetedStream.fit(before, cost)
     place = max(int(np.searchsorted(stream.mean_cost, rate, side="right")) - 1, 0)
-    yield "fixed λ", policies.cost_aware(predicted, cost, tradeoff=float(stream.tradeoffs[place]))
+    yield "fixed λ", choices.cost_aware(predicted, cost, tradeoff=float(stream.tradeoffs[place]))
     random = np.random.default_rng(0)
     shuffled = [("online, random order", random.permutation(n)) for _ in range(orders)]
     for name, order in [*shuffled, ("online, set by set", np.argsort(sets, kind="stable"))]:
@@ -56,7 +56,7 @@ def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> li
         best, sets = metrics.best_single(true), study.sets[side["test"]]
         for share in BUDGETS:
             rate = share * float(cost[best])
-            bound = policies.plan_budget(predicted, cost, budget=rate * n).upper_bound / n
+            bound = choices.plan_budget(predicted, cost, budget=rate * n).upper_bound / n
             found: dict[str, list[tuple[float, float, float]]] = {}
             for way, choice in runs(predicted, kept["validation"], cost, rate, sets, orders):
                 spent = cost[choice].sum() / (rate * n)

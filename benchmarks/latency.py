@@ -68,12 +68,12 @@ def naive_way(router: Router, prompts: Sequence[str]) -> Call | None:
     from sentence_transformers import SentenceTransformer
 
     networks = {}
-    for name, encoder in router._loaded.items():
+    for name, encoder in router.loaded.items():
         place = getattr(encoder, "place", None)
         if place is None:
             return None
         networks[name] = SentenceTransformer(place(), device="cpu")
-    width = {name: router._loaded[name].description["dim"] for name in networks}
+    width = {name: router.loaded[name].description["dim"] for name in networks}
 
     def call(batch: list[str]) -> Any:
         vectors = {}
@@ -123,7 +123,7 @@ def measure(folder: Path, prompts: list[str], batch: int, repeats: int) -> list[
         torch.set_num_threads(1)  # loading may have set it anew
     seconds = one_by_one(calls, prompts)
     encoders = " + ".join(
-        str(encoder.description.get("model", name)) for name, encoder in router._loaded.items()
+        str(encoder.description.get("model", name)) for name, encoder in router.loaded.items()
     )
     rows = []
     for name, call in calls.items():

@@ -21,10 +21,10 @@ import pandas as pd
 
 from benchmarks import study as S
 from promptroute.evaluation import bootstrap, metrics
-from promptroute.routing import policies
-from promptroute.routing.calibrate import choose
+from promptroute.routing import choices
 from promptroute.routing.frontier import hull, visits
-from promptroute.routing.steps import steps_of
+from promptroute.routing.policies import CostAware
+from promptroute.routing.steps import tradeoff_steps
 from promptroute.runtime.stage import run_stage
 
 SCORES = ("nima", "clip", "mixed")
@@ -53,7 +53,7 @@ def figures(cell: S.Cell) -> dict[str, Any]:
     predicted, before = kept["test"], kept["held"]
     best = metrics.best_single(true)
     alone, alone_cost = float(true[:, best].mean()), float(cost[best])
-    shown = metrics.choice_metrics(true, predicted, policies.best_predicted(predicted, cost))
+    shown = metrics.choice_metrics(true, predicted, choices.best_predicted(predicted, cost))
     row: dict[str, Any] = {
         "predictor": predictor,
         "text": S.text_of(predictor),
@@ -67,17 +67,17 @@ def figures(cell: S.Cell) -> dict[str, Any]:
         "oracle_quality": float(true.max(axis=1).mean()),
     }
     for target in ("quality", "cost"):
-        knob = choose("cost_aware", before, held, cost, target)
-        got = metrics.strategy(true, cost, knob.decide(predicted, cost))
+        policy = CostAware(target=target).calibrate(before, held, cost)
+        got = metrics.strategy(true, cost, policy.choose(predicted, cost))
         row |= {
-            f"{target}_target_reached": knob.reached,
+            f"{target}_target_reached": policy.calibration is not None and policy.calibration.reached,
             f"{target}_target_quality": got.quality,
             f"{target}_target_gain": got.quality - alone,
             f"{target}_target_cost": got.cost,
             f"{target}_target_cost_change": got.cost / alone_cost - 1,
-            f"{target}_target_share": metrics.share_of(got.quality, alone, row["oracle_quality"]),
+            f"{target}_target_share": float(metrics.gap_closed(got.quality, alone, row["oracle_quality"])),
         }
-    frontier = bootstrap.headline(predicted, true, cost, seed=0, points=None, resamples=0)
+    frontier = bootstrap.headline(predicted, true, cost, seed=0, most=None, resamples=0)
     row |= {name: interval.estimate for name, interval in frontier.items()}
     return row | {name: float(kept[name]) for name in ("seconds", "cpu_seconds")}
 
@@ -86,13 +86,13 @@ def areas(cell: S.Cell, counts: np.ndarray, points: int = 200) -> np.ndarray:
     """Area under a fit's test frontier in each resample; counts [resamples, all prompts of the study]."""
     side, cost = S.sides(cell.seed), S.read_table().cost
     true = S.quality_of(cell.score, side["train"])[0][side["test"]]
-    steps = steps_of("cost_aware", S.predictions(cell)["test"], cost)
+    steps = tradeoff_steps(S.predictions(cell)["test"], cost)
     taken = visits(steps)[1]
     taken = taken[np.unique(np.linspace(0, len(taken) - 1, points).round().astype(np.int64))]
-    choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
+    taken_at = np.stack([steps.choice(int(count)) for count in taken], axis=1)
     weights = counts[:, side["test"]]
     weights = weights / weights.sum(axis=1, keepdims=True)
-    spent, gained = weights @ cost[choices], weights @ np.take_along_axis(true, choices, axis=1)
+    spent, gained = weights @ cost[taken_at], weights @ np.take_along_axis(true, taken_at, axis=1)
     return np.array([metrics.area_on(hull(c, q), cost) for c, q in zip(spent, gained, strict=True)])
 
 

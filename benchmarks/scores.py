@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks import study as S
 from promptroute.evaluation import metrics
-from promptroute.routing import policies
+from promptroute.routing import choices
 from promptroute.routing.quality import fit_quality
 from promptroute.runtime.stage import run_stage
 
@@ -28,13 +28,13 @@ WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
 
 
-def choices(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def policies_of(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Each policy's choice [n] from predicted qualities [n, m] in one unit."""
     for weight in WEIGHTS:
-        mixed = policies.weighted(scaled, {"nima": 1 - weight, "clip": weight})
-        yield f"weights {1 - weight:g} NIMA, {weight:g} CLIP", policies.best_predicted(mixed, cost)
+        mixed = choices.weighted(scaled, {"nima": 1 - weight, "clip": weight})
+        yield f"weights {1 - weight:g} NIMA, {weight:g} CLIP", choices.best_predicted(mixed, cost)
     for slack in SLACKS:
-        yield f"Pareto, slack {slack:g}", policies.pareto_cheapest(scaled, cost, slack=slack)
+        yield f"Pareto, slack {slack:g}", choices.pareto_cheapest(scaled, cost, slack=slack)
 
 
 def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
         scaled[score] = scale.of({score: S.predictions(S.Cell(predictor, score, seed))["test"]})
     test = study.take(side["test"])
     rows = []
-    for name, choice in choices(scaled, cost):
+    for name, choice in policies_of(scaled, cost):
         row: dict[str, Any] = {"predictor": predictor, "seed": seed, "policy": name}
         for score in SCORES:
             true = test.raw[score]

@@ -19,8 +19,8 @@ import pandas as pd
 
 from benchmarks import study as S
 from promptroute.evaluation import metrics
-from promptroute.routing.calibrate import choose
-from promptroute.routing.fallback import Fallback
+from promptroute.routing.ood import OodDetector
+from promptroute.routing.policies import CostAware
 from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "shift.csv"
@@ -41,18 +41,16 @@ def strategies(cell: S.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.nd
         side, kept = S.positions(trained), S.predictions(trained)
         quality, _ = S.quality_of(cell.score, side["train"])
         held = quality[side["validation"]]
-        knob = choose("cost_aware", kept["validation"], held, cost, "quality")
+        policy = CostAware().calibrate(kept["validation"], held, cost)
         here = study.sets[side["test"]] == left_out if left_out else np.ones(len(side["test"]), bool)
         test = side["test"][here]
-        decided = knob.decide(kept["test"][here], cost)
+        decided = policy.choose(kept["test"][here], cost)
         found["without it" if trained.without else "with it"] = (test, decided, np.zeros(len(test), bool))
     # What follows stands on the fit that hasn't seen the set, or on the only one.
     safest = metrics.best_single(held)
     for share in SHARES:
-        fallback = Fallback.fit(
-            vectors[side["train"]], vectors[side["validation"]], safest=safest, share=share
-        )
-        away = fallback.decide(np.full(len(test), -1), vectors[test]) != -1
+        detector = OodDetector.fit(vectors[side["train"]], vectors[side["validation"]], share=share)
+        away = detector.flags(vectors[test])
         found[f"fallback {share:.0%}"] = (test, np.where(away, safest, decided), away)
     found["best single"] = (test, np.full(len(test), safest), np.ones(len(test), bool))
     return found

@@ -25,6 +25,7 @@ from promptroute.io.embeddings import read_embeddings, write_embeddings
 from promptroute.io.files import atomic_path
 from promptroute.io.study import join
 from promptroute.prompts.sampling import sample
+from promptroute.routing.costs import Facts
 from promptroute.routing.quality import Quality, fit_quality
 from promptroute.runtime.compose import compose
 from promptroute.runtime.params import Params, build, load_params
@@ -73,11 +74,11 @@ def read_table() -> Table:
         for model, facts in published["models"].items()
     ]
     study = join(prompts, pd.concat(rows), {}, list(published["models"]), list(published["scorers"]))
-    profiles = {name: dict(facts["profile"]) for name, facts in published["models"].items()}
+    profiles = {name: Facts.of(facts["profile"]) for name, facts in published["models"].items()}
     known = hashlib.sha256("\0".join([*study.prompt_ids, *study.sets, *study.batch.texts]).encode())
     for name in sorted(study.raw):
         known.update(study.raw[name].tobytes())
-    return Table(prompts, study, build(params["cost"], "cost")(profiles), known.hexdigest())
+    return Table(prompts, study, build(params["cost"], "cost").cost(profiles), known.hexdigest())
 
 
 @cache

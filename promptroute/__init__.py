@@ -8,7 +8,8 @@ Router.load("data/router").route(["a large red star"])[0].model
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from promptroute.router.router import Decision, Router
+    from promptroute.router.router import Router
+    from promptroute.router.types import Decision
 
 __all__ = ["Decision", "Router"]
 

@@ -1,17 +1,127 @@
-"""`promptroute evaluate`: until the evaluation is the library's, the stage of the project in the current folder."""
+"""`promptroute evaluate`: judge a trained router on another performance table, or show a result."""
 
-import runpy
-import sys
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from promptroute.core.errors import UserError
+from promptroute.core.study import StudyData
+
+RESULT = Path("metrics/evaluate.json")
+
 
 def evaluate(
-    arguments: Annotated[list[str] | None, typer.Argument(help="arguments of the stage")] = None,
-    show: Annotated[bool, typer.Option("--show", help="print the table of the last evaluation")] = False,
+    performance: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of a performance table of the published layout."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where its result goes (JSON).")] = None,
+    router: Annotated[Path, typer.Option(metavar="DIR", help="Router folder.")] = Path("data/router"),
+    every: Annotated[
+        bool, typer.Option("--all", help="Judge the prompts that the router was trained on too.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Only print the cost table of a result.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The result to show.")] = RESULT,
 ) -> None:
-    """Evaluate the trained router."""
-    sys.argv = ["stages.evaluate", *(["--show"] if show else []), *(arguments or [])]
-    sys.path.insert(0, "")
-    runpy.run_module("stages.evaluate", run_name="__main__")
+    """Judge a trained router on another performance table, or show a result; nothing is refitted."""
+    if show == (performance is not None or out is not None) or (performance is None) != (out is None):
+        raise typer.BadParameter("give --performance DIR and --out FILE, or --show [FILE]")
+    if performance is None or out is None:
+        typer.echo(shown(file))
+    else:
+        typer.echo(f"evaluate: {judge_table(performance, out, router, every)}")
+
+
+def shown(path: Path) -> str:
+    """Return the cost table of a result file."""
+    from promptroute.evaluation.table import cost_table
+    from promptroute.io.files import read_json
+
+    return cost_table(read_json(path))
+
+
+def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
+    """Judge a router on a table of the published layout, and write the result.
+
+    Args:
+        folder: holds the table's files (see `PublishedTable.at`).
+        out: where the result goes.
+        router: its folder.
+        every: judge the prompts that it was trained on too.
+
+    Returns:
+        The summary line.
+    """
+    from promptroute.evaluation.bootstrap import check_resamples
+    from promptroute.io.files import write_json
+    from promptroute.router.judging import embedded, judge, measure, summary, unseen
+    from promptroute.router.router import Router
+    from promptroute.runtime.params import load_params
+
+    params, loaded = load_params(), Router.load(router)
+    resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
+    study = read_table(folder, params["published"], loaded)
+    scores = {
+        name: str(declared.get("label", name)) for name, declared in params["published"]["scorers"].items()
+    }
+    kept, known = (study, 0) if every else unseen(loaded, study)
+    kept = embedded(loaded, kept)
+    result = measure(
+        loaded,
+        kept,
+        judge(loaded, kept),
+        scores,
+        resamples=resamples,
+        seed=params["seed"],
+    )
+    if known:
+        result["seen"] = f"{known} of {len(study)} prompts left out: the router was trained on them"
+    write_json(out, result)
+    return summary(result)
+
+
+def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> StudyData:
+    """Read a performance table of the published layout, for a trained router.
+
+    Args:
+        folder: holds the files.
+        published: the parameters' section: file names of the models, and the scorers.
+        router: whose models are wanted.
+
+    Raises:
+        UserError: the router has a model that the section doesn't name, or a file is missing or bad.
+    """
+    import pandas as pd
+
+    from promptroute.core.performance import performance
+    from promptroute.core.rows import Scorer
+    from promptroute.io.published import check_same_prompts
+    from promptroute.io.study import join
+    from promptroute.runtime.params import build
+
+    if lost := [name for name in router.names if name not in published["models"]]:
+        raise UserError(
+            f"params.yaml: published.models lacks {lost}, which the router chooses from; use published=cems"
+        )
+    table = build(published["table"], "published.table").at(folder)
+    prompts, rows = None, []
+    for scorer, declared in published["scorers"].items():
+        for model in router.names:
+            read = table.read(Scorer.declared(scorer, declared), published["models"][model]["stem"])
+            prompts = read.prompts if prompts is None else prompts
+            check_same_prompts(read, prompts, whole=True)
+            rows.append(performance(read.scores, model, scorer))
+    if prompts is None:
+        raise UserError("params.yaml: published.scorers is empty; use published=cems")
+    return join(prompts, pd.concat(rows), {}, router.names, list(published["scorers"]))
+
+
+def main() -> None:
+    """Run the command by itself."""
+    typer.run(evaluate)
+
+
+if __name__ == "__main__":
+    main()

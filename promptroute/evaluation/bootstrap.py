@@ -16,7 +16,7 @@ from promptroute.evaluation import metrics
 from promptroute.routing import checks
 from promptroute.routing.checks import FloatArray, IntArray
 from promptroute.routing.frontier import hull, quality_at, visits
-from promptroute.routing.steps import Policy, steps_of
+from promptroute.routing.steps import StepsOf, tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
 
@@ -29,8 +29,8 @@ class Interval:
     """A figure on all prompts (`estimate`) and its percentile interval over the resamples, in its own unit.
 
     `undefined` is the share of resamples where the figure is NaN (a quality never reached, say). They rank
-    above all others, so that an end of the interval is NaN where it falls among them. Without resamples
-    all but the estimate is NaN.
+    above all others, so that an end of the interval is NaN where it falls among them. Without resamples,
+    or with a single prompt, which can't vary, all but the estimate is NaN.
     """
 
     estimate: float
@@ -39,24 +39,35 @@ class Interval:
     undefined: float
 
 
+def check_resamples(value: object, where: str) -> int:
+    """Return a number of resamples.
+
+    Raises:
+        UserError: it is no whole number of 0 or more; names `where`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"{where} is {value!r}; give a whole number, 0 for no intervals")
+    return value
+
+
 def intervals(
     columns: npt.ArrayLike, statistic: Statistic, *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> dict[str, Interval]:
     """Return the interval of every figure of `statistic`, at `level` (0 to 1, both tails alike).
 
     `columns` [n, k], n >= 1: one row per prompt. `statistic` takes means of the columns [b, k] and returns
-    each figure's values [b] by name. The generator is numpy's default with `seed`. With 0 resamples only
-    the figures' values are computed.
+    each figure's values [b] by name. The generator is numpy's default with `seed`. With 0 resamples, or
+    one prompt, only the figures' values are computed.
     """
     table = checks.quality_matrix(columns, "columns")
     n = len(table)
-    if n == 0 or resamples < 0 or not 0 < level < 1:
+    check_resamples(resamples, "resamples")
+    if n == 0 or not 0 < level < 1:
         raise UserError(
-            f"{n} prompts, {resamples} resamples, level {level}: "
-            "expected one prompt or more, 0 resamples or more, and a level above 0 and below 1"
+            f"{n} prompts, level {level}: expected one prompt or more, and a level above 0 and below 1"
         )
     on_all = statistic(table.mean(axis=0, keepdims=True))
-    if resamples == 0:
+    if resamples == 0 or n == 1:
         return {name: Interval(float(value[0]), np.nan, np.nan, np.nan) for name, value in on_all.items()}
     parts = [statistic(counts @ table / n) for counts in _counts(n, resamples, seed)]
     tail = (1 - level) / 2
@@ -78,22 +89,23 @@ def headline(
     *,
     seed: int,
     single: int | None = None,
-    policy: Policy = "cost_aware",
-    points: int | None = 200,
+    steps_of: StepsOf = tradeoff_steps,
+    most: int | None = 200,
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Interval]:
     """Return the intervals of `iso_quality_cost`, `oracle_gap_closed` and `frontier_area` (module `metrics`).
 
-    The knobs stay those of the frontier on all prompts, `points` of them (None: every one, slower); its
-    hull is taken anew in each resample. So is the best single model, unless `single` names it: then the
-    figures carry the doubt about which model that is. The estimate is the metric's value at these `points`.
+    The operating points stay those of the frontier on all prompts, at most `most` of them (None: every one,
+    slower); its hull is taken again in each resample. So is the best single model, unless `single` names it:
+    without it the figures carry the doubt about which model that is. The estimate is the metric's value at
+    these points.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    steps = steps_of(policy, guess, price)
+    steps = steps_of(guess, price)
     taken = visits(steps)[1]
-    if points is not None:
-        taken = taken[np.unique(np.linspace(0, len(taken) - 1, points).round().astype(np.int64))]
+    if most is not None:
+        taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]
     choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
     k = len(taken)
     table = np.concatenate(
@@ -110,7 +122,7 @@ def headline(
             curve = hull(spent[b], gained[b])
             own, own_cost = float(alone[b]), float(alone_cost[b])
             iso[b] = metrics.iso_cost_on(curve, own, own_cost)
-            share[b] = metrics.share_of(quality_at(curve, own_cost), own, float(oracle[b, 0]))
+            share[b] = metrics.gap_closed(quality_at(curve, own_cost), own, oracle[b, 0])
             area[b] = metrics.area_on(curve, price)
         return {"iso_quality_cost": iso, "oracle_gap_closed": share, "frontier_area": area}
 
@@ -127,11 +139,11 @@ def choice_intervals(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Return the intervals of one choice's figures on these prompts, as with a knob set on validation.
+    """Return the intervals of one choice's figures on these prompts, as with an operating point set on validation.
 
     `quality` and `cost` (dollars per image) are means; `quality_gain` is quality less the best single
     model's, `cost_change` cost relative to that model's less 1, `oracle_gap_closed` the gain as a share of
-    the oracle's (whatever the choice costs). The best single model is found anew in each resample unless
+    the oracle's (whatever the choice costs). The best single model is found again in each resample unless
     `single` names it.
     """
     truth = checks.some_prompts(true)
@@ -144,14 +156,12 @@ def choice_intervals(
         quality, spent, oracle, each = means[:, 0], means[:, 1], means[:, 2], means[:, 3:]
         models = _singles(each, single)
         alone = each[np.arange(len(means)), models]
-        way = oracle - alone
-        share = np.where(way > 0, (quality - alone) / np.where(way > 0, way, 1.0), np.nan)
         return {
             "quality": quality,
             "cost": spent,
             "quality_gain": quality - alone,
             "cost_change": spent / price[models] - 1,
-            "oracle_gap_closed": share,
+            "oracle_gap_closed": metrics.gap_closed(quality, alone, oracle),
         }
 
     return intervals(table, statistic, seed=seed, resamples=resamples, level=level)

@@ -1,60 +1,73 @@
-"""Everything that is measured of a router on prompts whose true scores are known."""
+"""Everything that is measured of a router on prompts whose scores were observed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from promptroute.evaluation import bootstrap, metrics
-from promptroute.routing import policies
-from promptroute.routing.calibrate import Calibration, Target
+from promptroute.routing.base import Policy
 from promptroute.routing.checks import FloatArray, IntArray
 from promptroute.routing.frontier import hull, trace
-from promptroute.routing.steps import Policy
+from promptroute.routing.policies import (
+    BestPredicted,
+    CheapestWithin,
+    CostAware,
+    Oracle,
+    Random,
+    Single,
+    UnderBudget,
+)
+
+FEW = 30
+"""Fewer test prompts than this are too few to tell much by."""
 
 
-def choices(
-    predicted: FloatArray,
-    true: FloatArray,
-    cost: FloatArray,
-    models: Sequence[str],
-    calibrations: Mapping[Policy, Mapping[Target, Calibration]],
-    seed: int,
-) -> dict[str, IntArray]:
-    """Each strategy's choice [n], by the name that it has in every table.
+def to_calibrate() -> dict[str, Policy]:
+    """Give the policies that every router is compared with, to be calibrated as its own is: name → policy."""
+    return {
+        "cost_aware_quality": CostAware(target="quality"),
+        "cost_aware_cost": CostAware(target="cost"),
+        "cheapest_within_quality": CheapestWithin(target="quality"),
+        "cheapest_within_cost": CheapestWithin(target="cost"),
+    }
 
-    `oracle` sees the true quality; `single_MODEL` and `random` see nothing; the others see the prediction:
-    `best_predicted` (CEMS), `under_budget` (the best single model's total cost as budget), and each
-    calibrated policy for each target, as `cost_aware_quality`.
+
+def compared(
+    observed: FloatArray, cost: FloatArray, models: Sequence[str], calibrated: Mapping[str, Policy], seed: int
+) -> dict[str, Policy]:
+    """Give every policy that is judged beside the router, by the name that it has in every table.
+
+    `oracle` sees the observed quality [n, m]; `single_MODEL` and `random` see nothing; the others see the
+    prediction: `best_predicted` (CEMS), `under_budget` (what the best single model costs on these prompts), and
+    the `calibrated` ones.
     """
-    best = metrics.best_single(true)
-    found = {"oracle": policies.best_predicted(true, cost)}
-    for column, model in enumerate(models):
-        found[f"single_{model}"] = policies.single(true, cost, model=column)
-    found["random"] = policies.random_choice(true, cost, seed=seed)
-    found["best_predicted"] = policies.best_predicted(predicted, cost)
-    found["under_budget"] = policies.under_budget(predicted, cost, budget=float(cost[best] * len(true)))
-    for policy, targets in calibrations.items():
-        for target, calibration in targets.items():
-            found[f"{policy}_{target}"] = calibration.decide(predicted, cost)
-    return found
+    best = metrics.best_single(observed)
+    return {
+        "oracle": Oracle(),
+        **{f"single_{model}": Single(model=column) for column, model in enumerate(models)},
+        "random": Random(seed=seed),
+        "best_predicted": BestPredicted(),
+        "under_budget": UnderBudget(budget=float(cost[best])),
+        **calibrated,
+    }
 
 
 def strategy_rows(
-    true: FloatArray,
+    observed: FloatArray,
     raw: Mapping[str, FloatArray],
     cost: FloatArray,
     models: Sequence[str],
     chosen: Mapping[str, IntArray],
 ) -> dict[str, dict[str, Any]]:
-    """The cost table: strategy → mean quality and regret, each raw score's mean, dollars, shares per model.
+    """Return the cost table: strategy → mean quality and regret, each raw score's mean, dollars, shares per model.
 
-    `cost` of a row is in dollars per image (one request, as in CEMS), `total_cost` in dollars for all prompts.
+    `cost` of a row is in dollars per image (a single request, as in CEMS), `total_cost` in dollars for all prompts.
     """
     rows = {}
     for name, choice in chosen.items():
-        row = metrics.strategy(true, cost, choice)
+        row = metrics.strategy(observed, cost, choice)
         rows[name] = {
             "quality": row.quality,
             **{score: float(values[np.arange(len(choice)), choice].mean()) for score, values in raw.items()},
@@ -66,78 +79,103 @@ def strategy_rows(
     return rows
 
 
-def evaluate(
-    predicted: FloatArray,
-    true: FloatArray,
-    raw: Mapping[str, FloatArray],
-    cost: FloatArray,
-    models: Sequence[str],
-    decided: IntArray,
-    calibrations: Mapping[Policy, Mapping[Target, Calibration]],
-    *,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Measure a router on n prompts.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A router's predictions and choices on n prompts, and what was observed; m models.
 
-    Args:
-        predicted, true: quality [n, m], higher is better.
+    Attributes:
+        predicted, observed: quality [n, m], higher is better.
         raw: score name → [n, m] in the score's own unit.
         cost: dollars per image [m].
         models: m names.
         decided: the router's own choice [n].
-        calibrations: policy → target → knob, chosen on other prompts than these.
+        policy: the router's own, whose figures are measured too.
+        calibrated: name → policy to compare with, calibrated on other prompts than these.
+    """
+
+    predicted: FloatArray
+    observed: FloatArray
+    raw: Mapping[str, FloatArray]
+    cost: FloatArray
+    models: Sequence[str]
+    decided: IntArray
+    policy: Policy
+    calibrated: Mapping[str, Policy]
+
+    def take(self, index: IntArray) -> "Judged":
+        """Return the prompts at the integer positions `index`, in that order."""
+        raw = {name: values[index] for name, values in self.raw.items()}
+        return Judged(
+            self.predicted[index], self.observed[index], raw, self.cost, self.models,
+            self.decided[index], self.policy, self.calibrated,
+        )  # fmt: skip
+
+
+def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Measure a router on n prompts.
+
+    Args:
+        judged: predictions, observations, choices.
         resamples: bootstrap resamples of the prompts behind each 95 % interval; 0: no intervals (their ends are NaN).
         seed: of the bootstrap and of the random strategy.
 
     Returns:
         A nested dict of plain values:
-        `best_single`: name of the model with the highest mean true quality on these prompts;
+        `few`: a warning, where the prompts are fewer than `FEW`;
+        what the router's policy measures of itself, as `guarantee`;
+        `best_single`: name of the model with the highest mean observed quality on these prompts;
         `frontier`: iso_quality_cost, oracle_gap_closed and frontier_area (see `promptroute.evaluation.metrics`), read
-        off the frontier of `cost_aware` on these prompts, each as `bootstrap.Interval`;
-        `router`: the same for its own choice, whose knob was set on other prompts (`choice_intervals`);
+        off the frontier of `CostAware` on these prompts, each as `bootstrap.Interval`;
+        `router`: the same for its own choice, whose operating point was set on other prompts (`choice_intervals`);
         `choice`: accuracy, macro precision, recall, F1 and AUC of the router and of `best_predicted`;
         `strategies`: see `strategy_rows`; the router's own choice is called `router`.
     """
-    best = metrics.best_single(true)
-    found = choices(predicted, true, cost, models, calibrations, seed)
-    found["router"] = decided
+    predicted, observed, cost = judged.predicted, judged.observed, judged.cost
+    policies = compared(observed, cost, judged.models, judged.calibrated, seed)
+    chosen = {
+        name: policy.choose(observed if policy.sees_observed else predicted, cost)
+        for name, policy in policies.items()
+    }
+    chosen["router"] = judged.decided
     # One seed for both: the same resamples stand behind every interval.
-    frontier = bootstrap.headline(predicted, true, cost, seed=seed, points=None, resamples=0)
-    thinned = bootstrap.headline(predicted, true, cost, seed=seed, resamples=resamples)
-    own = bootstrap.choice_intervals(true, cost, decided, seed=seed, resamples=resamples)
+    frontier = bootstrap.headline(predicted, observed, cost, seed=seed, most=None, resamples=0)
+    thinned = bootstrap.headline(predicted, observed, cost, seed=seed, resamples=resamples)
+    own = bootstrap.choice_intervals(observed, cost, judged.decided, seed=seed, resamples=resamples)
+    few = {"few": f"only {len(observed)} prompts, too few to tell much by"} if len(observed) < FEW else {}
     return {
-        "prompts": len(true),
-        "best_single": models[best],
+        **few,
+        **judged.policy.figures(observed, cost, judged.decided, judged.models),
+        "prompts": len(observed),
+        "best_single": judged.models[metrics.best_single(observed)],
         "frontier": {
             name: {**asdict(thinned[name]), "estimate": frontier[name].estimate} for name in thinned
         },
         "router": {name: asdict(interval) for name, interval in own.items()},
         "choice": {
-            name: asdict(metrics.choice_metrics(true, predicted, found[name]))
+            name: asdict(metrics.choice_metrics(observed, predicted, chosen[name]))
             for name in ("router", "best_predicted")
         },
-        "strategies": strategy_rows(true, raw, cost, models, found),
+        "strategies": strategy_rows(observed, judged.raw, cost, judged.models, chosen),
     }
 
 
 def frontier_points(
-    predicted: FloatArray, true: FloatArray, cost: FloatArray, points: int = 200
+    predicted: FloatArray, observed: FloatArray, cost: FloatArray, most: int = 200
 ) -> dict[str, list[dict[str, float]]]:
-    """Points of the cost-quality plane for the plots.
+    """Return points of the cost-quality plane for the plots.
 
-    `frontier`: knob, cost and quality of `cost_aware` over λ, thinned to `points`; `hull`: the vertices of
+    `frontier`: tradeoff, cost and quality of `CostAware` over λ, thinned to `most`; `hull`: the vertices of
     its non-decreasing convex hull.
     """
-    curve = trace(predicted, true, cost, points=points)
+    curve = trace(predicted, observed, cost, most=most)
     outline = hull(curve.cost, curve.quality)
     return {
         "frontier": [
-            {"tradeoff": float(k), "cost": float(c), "quality": float(q)}
-            for k, c, q in zip(curve.knobs, curve.cost, curve.quality, strict=True)
+            {"tradeoff": float(point), "cost": float(spent), "quality": float(quality)}
+            for point, spent, quality in zip(curve.points, curve.cost, curve.quality, strict=True)
         ],
         "hull": [
-            {"cost": float(c), "quality": float(q)}
-            for c, q in zip(outline.cost, outline.quality, strict=True)
+            {"cost": float(spent), "quality": float(quality)}
+            for spent, quality in zip(outline.cost, outline.quality, strict=True)
         ],
     }

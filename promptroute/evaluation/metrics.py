@@ -1,7 +1,7 @@
 """How good choices are: against each prompt's best model, in dollars, and against the best single model.
 
-Pure functions on arrays: true quality [n, m] (n >= 1, higher is better), cost [m] dollars per image,
-choice [n]. The best single model is the column of the highest mean true quality on the prompts given
+Pure functions on arrays: observed quality [n, m] (n >= 1, higher is better), cost [m] dollars per image,
+choice [n]. The best single model is the column of the highest mean observed quality on the prompts given
 (ties: the lower index), unless `single` names one.
 """
 
@@ -14,7 +14,10 @@ import numpy.typing as npt
 from promptroute.routing import checks
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
 from promptroute.routing.frontier import Hull, area, cost_at, hull, quality_at, trace
-from promptroute.routing.steps import Policy
+from promptroute.routing.steps import StepsOf, tradeoff_steps
+
+HARDLY = 0.1
+"""A gap to the oracle shorter than this share of a router's distance from the best single model is hardly one."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def choice_metrics(true: npt.ArrayLike, predicted: npt.ArrayLike, choice: npt.Ar
 
 @dataclass(frozen=True)
 class Strategy:
-    """A row of the cost table. Mean true quality, dollars per image, dollars in all, and:
+    """A row of the cost table. Mean observed quality, dollars per image, dollars in all, and:
 
     `share`: each model's share of the prompts, in column order; `regret`: the oracle's mean quality less
     this one's, 0 or more, lower is better.
@@ -109,7 +112,7 @@ def strategies(
 
 
 def best_single(true: npt.ArrayLike) -> int:
-    """Return the column of the highest mean true quality; ties go to the lower index."""
+    """Return the column of the highest mean observed quality; ties go to the lower index."""
     return checks.best_single(checks.some_prompts(true))
 
 
@@ -126,18 +129,18 @@ def iso_quality_cost(
     cost: npt.ArrayLike,
     *,
     single: int | None = None,
-    policy: Policy = "cost_aware",
-    points: int | None = None,
+    steps_of: StepsOf = tradeoff_steps,
+    most: int | None = None,
 ) -> float:
     """Return the least cost of the best single model's mean quality, relative to that model, less 1.
 
     cost_at(hull, quality of single) / cost of single - 1, on the hull of the policy's frontier: -0.25 is
     25 % cheaper, lower is better; NaN where the router never reaches that quality. The point on the
-    frontier is read off these very prompts; `calibrate` sets knobs ahead, on validation.
+    frontier is read off these very prompts; `calibrate` sets operating points ahead, on validation.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
     model = checks.best_single(truth, single)
-    curve = _hull(guess, truth, price, policy, points)
+    curve = _hull(guess, truth, price, steps_of, most)
     return iso_cost_on(curve, float(truth[:, model].mean()), float(price[model]))
 
 
@@ -147,19 +150,19 @@ def oracle_gap_closed(
     cost: npt.ArrayLike,
     *,
     single: int | None = None,
-    policy: Policy = "cost_aware",
-    points: int | None = None,
+    steps_of: StepsOf = tradeoff_steps,
+    most: int | None = None,
 ) -> float:
     """Return how far the router gets from the best single model to the oracle at no more than its cost.
 
     (quality_at(hull, cost of single) - quality of single) / (quality of the oracle - quality of single):
     1 is the oracle, 0 the best single model, below 0 worse than that. The oracle takes each prompt's best
-    model whatever it costs. NaN where the oracle is no better than the best single model.
+    model whatever it costs. NaN where the oracle is hardly better than the best single model (`gap_closed`).
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
     model = checks.best_single(truth, single)
-    reached = quality_at(_hull(guess, truth, price, policy, points), float(price[model]))
-    return share_of(reached, float(truth[:, model].mean()), float(truth.max(axis=1).mean()))
+    reached = quality_at(_hull(guess, truth, price, steps_of, most), float(price[model]))
+    return float(gap_closed(reached, truth[:, model].mean(), truth.max(axis=1).mean()))
 
 
 def frontier_area(
@@ -167,15 +170,15 @@ def frontier_area(
     true: npt.ArrayLike,
     cost: npt.ArrayLike,
     *,
-    policy: Policy = "cost_aware",
-    points: int | None = None,
+    steps_of: StepsOf = tradeoff_steps,
+    most: int | None = None,
 ) -> float:
-    """Return the mean quality of the frontier's hull from the cheapest to the dearest model's cost.
+    """Return the mean quality of the frontier's hull from the cheapest to the most expensive model's cost.
 
     `frontier.area`, in units of quality, higher is better; with one price for all models, the hull's quality.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    return area_on(_hull(guess, truth, price, policy, points), price)
+    return area_on(_hull(guess, truth, price, steps_of, most), price)
 
 
 def iso_cost_on(curve: Hull, single_quality: float, single_cost: float) -> float:
@@ -183,10 +186,17 @@ def iso_cost_on(curve: Hull, single_quality: float, single_cost: float) -> float
     return float(cost_at(curve, single_quality) / single_cost - 1)
 
 
-def share_of(quality: float, single_quality: float, oracle_quality: float) -> float:
-    """Return (quality - single) / (oracle - single); NaN where the oracle is no better than single."""
-    way = oracle_quality - single_quality
-    return float((quality - single_quality) / way) if way > 0 else float("nan")
+def gap_closed(quality: npt.ArrayLike, single: npt.ArrayLike, oracle: npt.ArrayLike) -> FloatArray:
+    """Return (quality - single) / (oracle - single), elementwise for mean qualities; NaN where undefined.
+
+    It is undefined where the best single model is the oracle, or all but: where the gap between them is less
+    than a tenth of the distance from that model, a share of it (thousands of percent) says nothing.
+    """
+    alone = np.asarray(single, dtype=np.float64)
+    gap = np.asarray(oracle, dtype=np.float64) - alone
+    gain = np.asarray(quality, dtype=np.float64) - alone
+    fine = (gap > 0) & (gap >= HARDLY * np.abs(gain))
+    return np.where(fine, gain / np.where(fine, gap, 1.0), np.nan)
 
 
 def area_on(curve: Hull, cost: FloatArray) -> float:
@@ -196,9 +206,9 @@ def area_on(curve: Hull, cost: FloatArray) -> float:
 
 
 def _hull(
-    predicted: FloatArray, true: FloatArray, cost: FloatArray, policy: Policy, points: int | None
+    predicted: FloatArray, true: FloatArray, cost: FloatArray, steps_of: StepsOf, most: int | None
 ) -> Hull:
-    curve = trace(predicted, true, cost, policy=policy, points=points)
+    curve = trace(predicted, true, cost, steps_of=steps_of, most=most)
     return hull(curve.cost, curve.quality)
 
 

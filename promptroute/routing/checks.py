@@ -1,4 +1,4 @@
-"""Checks that the room shares: each returns its argument as a numpy array or raises one clear ValueError."""
+"""Check arguments, for the whole room: each returns its argument as a numpy array or raises one clear ValueError."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def quality_and_cost(quality: npt.ArrayLike, cost: npt.ArrayLike) -> tuple[Float
 def evaluation(
     predicted: npt.ArrayLike, true: npt.ArrayLike, cost: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return predicted and true quality [n, m] of the same prompts (n >= 1) and the cost [m]."""
+    """Return predicted and observed quality [n, m] of the same prompts (n >= 1) and the cost [m]."""
     guess, truth = quality_matrix(predicted, "predicted"), some_prompts(true)
     if guess.shape != truth.shape:
         raise ValueError(
@@ -57,7 +57,7 @@ def evaluation(
 
 
 def some_prompts(true: npt.ArrayLike) -> FloatArray:
-    """Return the true quality as float64 [n, m], n >= 1."""
+    """Return the observed quality as float64 [n, m], n >= 1."""
     matrix = quality_matrix(true, "true")
     if len(matrix) == 0:
         raise ValueError("true quality holds no prompt, expected at least one to evaluate on")
@@ -85,7 +85,7 @@ def column(model: Any, models: int, name: str = "model") -> int:
     return int(model)
 
 
-def knob(value: Any, name: str) -> float:
+def nonnegative(value: Any, name: str) -> float:
     """Return `value` as a float that is 0 or more; infinity is allowed, NaN is not."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
         raise UserError(f"{name} is {value!r}, expected a number of 0 or more")

@@ -1,30 +1,99 @@
 """Cost rules: what one image costs under each model, in dollars.
 
-A rule is a frozen dataclass that a configuration builds (`_target_`), called with the models' facts:
-an ordered mapping, model name -> mapping of facts (`seconds` per image, `memory_gb` in GB, and
-`measured_seconds` per image where a profile was taken). It returns float64 [m] in the mapping's order.
+A rule is a component; to add one, write a class and a YAML.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, field_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing.checks import FloatArray
+from promptroute.runtime.component import Component
 
 PRICE_PER_GB_SECOND = 0.0000166667
+"""Dollars; Lee & Lee, CIKM '24."""
 
-Facts = Mapping[str, Mapping[str, Any]]
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model's cost; None where nothing is.
+
+    Attributes:
+        seconds: per image, as stated.
+        measured_seconds: per image, as timed on this machine or recorded by a published table.
+        memory_gb: in GB.
+        gflops: 10⁹ operations per image.
+        stated: everything else that the model's profile says, for rules from elsewhere.
+    """
+
+    seconds: float | None = None
+    measured_seconds: float | None = None
+    memory_gb: float | None = None
+    gflops: float | None = None
+    stated: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, profile: Mapping[str, Any]) -> Self:
+        """Take the facts of a profile; what it says besides goes to `stated`."""
+        known = {one.name for one in fields(cls)} - {"stated"}
+        own = {name: value for name, value in profile.items() if name in known}
+        return cls(**own, stated={name: value for name, value in profile.items() if name not in known})
+
+
+class MissingFact(UserError):
+    """A cost rule needs a fact that a model's profile lacks.
+
+    Attributes:
+        model, fact, rule: their names.
+    """
+
+    def __init__(self, model: str, fact: str, rule: str) -> None:
+        super().__init__(f"model {model} has no {fact}, which its cost by the rule {rule} needs")
+        self.model, self.fact, self.rule = model, fact, rule
+
+
+class CostRule(Component):
+    """Price an image of each model.
+
+    Attributes:
+        title: how people call the rule.
+    """
+
+    title: ClassVar[str]
+
+    @abstractmethod
+    def cost(self, facts: Mapping[str, Facts]) -> FloatArray:
+        """Return dollars per image, float64 [m], above 0, in the order of `facts` (model name → facts).
+
+        Raises:
+            MissingFact: a fact is missing.
+            UserError: a fact is no finite number above 0, or there is no model.
+        """
+
+    def fact(self, facts: Mapping[str, Facts], name: str) -> FloatArray:
+        """Return one fact of every model, float64 [m], checked."""
+        if not facts:
+            raise UserError("a cost rule was given no model; give it at least one")
+        values = []
+        for model, own in facts.items():
+            value = getattr(own, name) if name in Facts.__dataclass_fields__ else (own.stated or {}).get(name)
+            if value is None:
+                raise MissingFact(model, name, self.title)
+            values.append(_positive(value, f"model {model}: {name}"))
+        return np.array(values)
 
 
 def serverless_cost(
     seconds: npt.ArrayLike, memory_gb: npt.ArrayLike, price_per_gb_second: float = PRICE_PER_GB_SECOND
 ) -> FloatArray:
-    """Dollars per image on a serverless platform: seconds * ceil(memory in GB) * price.
+    """Return dollars per image on a serverless platform: seconds * ceil(memory in GB) * price.
 
     Lee & Lee, CIKM '24, equation (4): memory is billed by the whole GB.
 
@@ -40,106 +109,70 @@ def serverless_cost(
     return np.asarray(arrays["seconds"] * np.ceil(arrays["memory_gb"]) * arrays["price_per_gb_second"])
 
 
-@dataclass(frozen=True)
-class Serverless:
-    """Serverless pricing, equation (4) of Lee & Lee, CIKM '24; see `serverless_cost`.
+class Serverless(CostRule):
+    """Bill seconds and memory as a serverless platform does: equation (4) of Lee & Lee, CIKM '24.
 
-    `seconds` picks the time: "profile" is each model's fact `seconds` (as stated in its configuration),
-    "measured" its fact `measured_seconds` (as timed on this machine or given by a published table).
-    `price_per_gb_second` is in dollars.
+    Settings:
+        price_per_gb_second: dollars, above 0.
+        seconds: "profile": the model's fact `seconds`; "measured": its fact `measured_seconds`.
     """
 
-    price_per_gb_second: float = PRICE_PER_GB_SECOND
+    title = "serverless"
+
+    price_per_gb_second: float = Field(default=PRICE_PER_GB_SECOND, gt=0)
     seconds: Literal["profile", "measured"] = "profile"
 
-    def __post_init__(self) -> None:
-        _positive(self.price_per_gb_second, "cost rule serverless: price_per_gb_second")
-        if self.seconds not in ("profile", "measured"):
-            raise UserError(
-                f"cost rule serverless: seconds is {self.seconds!r}; expected 'profile' or 'measured'"
-            )
-
-    def __call__(self, facts: Facts) -> FloatArray:
-        """Return dollars per image [m] in the order of `facts`; UserError where a fact is missing or bad."""
-        _some_model(facts)
-        key = "seconds" if self.seconds == "profile" else "measured_seconds"
-        seconds = [_fact(facts, model, key) for model in facts]
-        memory = [_fact(facts, model, "memory_gb") for model in facts]
-        return serverless_cost(seconds, memory, self.price_per_gb_second)
+    def cost(self, facts: Mapping[str, Facts]) -> FloatArray:
+        name = "seconds" if self.seconds == "profile" else "measured_seconds"
+        return serverless_cost(
+            self.fact(facts, name), self.fact(facts, "memory_gb"), self.price_per_gb_second
+        )
 
 
-@dataclass(frozen=True)
-class Flops:
-    """A price for the work itself: each model's fact `gflops` (10⁹ operations per image), whatever the machine.
+class Flops(CostRule):
+    """Price the work itself, whatever the machine: the model's fact `gflops`.
 
-    `price_per_petaflop` is in dollars for 10¹⁵ operations.
+    Settings:
+        price_per_petaflop: dollars for 10¹⁵ operations, above 0.
     """
 
-    price_per_petaflop: float
+    title = "flops"
 
-    def __post_init__(self) -> None:
-        _positive(self.price_per_petaflop, "cost rule flops: price_per_petaflop")
+    price_per_petaflop: float = Field(gt=0)
 
-    def __call__(self, facts: Facts) -> FloatArray:
-        """Return dollars per image [m] in the order of `facts`; UserError where a fact is missing or bad."""
-        _some_model(facts)
-        gflops = np.array([_fact(facts, model, "gflops") for model in facts])
-        return gflops * (self.price_per_petaflop / 1e6)
+    def cost(self, facts: Mapping[str, Facts]) -> FloatArray:
+        return self.fact(facts, "gflops") * (self.price_per_petaflop / 1e6)
 
 
-@dataclass(frozen=True)
-class PricePerImage:
-    """A fixed price per image, as image APIs charge: `prices` maps model name -> dollars, above 0."""
+class PricePerImage(CostRule):
+    """Charge a fixed price per image, as image APIs do.
 
-    prices: Mapping[str, float]
+    Settings:
+        prices: model name → dollars, above 0; exactly the models of the study.
+    """
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.prices, Mapping):
+    title = "price per image"
+
+    prices: dict[str, float]
+
+    @field_validator("prices")
+    @classmethod
+    def _above_zero(cls, prices: dict[str, float]) -> dict[str, float]:
+        for model, price in prices.items():
+            _positive(price, f"the price of {model}")
+        return prices
+
+    def cost(self, facts: Mapping[str, Facts]) -> FloatArray:
+        if not facts:
+            raise UserError("a cost rule was given no model; give it at least one")
+        if missing := [model for model in facts if model not in self.prices]:
+            raise MissingFact(missing[0], "price", self.title)
+        if unknown := [model for model in self.prices if model not in facts]:
             raise UserError(
-                f"cost rule price per image: prices is {self.prices!r}; expected model name: dollars"
-            )
-        for model, price in self.prices.items():
-            _positive(price, f"cost rule price per image: the price of {model}")
-
-    def __call__(self, facts: Facts) -> FloatArray:
-        """Return dollars per image [m] in the order of `facts`.
-
-        Raises UserError where a model has no price, or a price names no model of the study.
-        """
-        _some_model(facts)
-        missing = [model for model in facts if model not in self.prices]
-        if missing:
-            raise UserError(
-                f"cost rule price per image: no price for {', '.join(missing)}; give each with -S +cost.prices.MODEL=DOLLARS"
-            )
-        unknown = [model for model in self.prices if model not in facts]
-        if unknown:
-            raise UserError(
-                f"cost rule price per image: prices names {', '.join(unknown)}, which this study lacks; "
-                f"take it out, the models are {', '.join(facts)}"
+                f"the rule {self.title}: prices names {', '.join(unknown)}, which this study lacks; take it out, "
+                f"the models are {', '.join(facts)}"
             )
         return np.array([float(self.prices[model]) for model in facts])
-
-
-_HOW = {
-    "seconds": "state the seconds per image in its model file, or use measured times (seconds: measured)",
-    "measured_seconds": "profile the model, give a table with times, or use stated times (seconds: profile)",
-    "gflops": "count them (python -m stages.profile MODEL) and state them in its model file",
-    "memory_gb": "state the memory in GB in its model file",
-}
-
-
-def _some_model(facts: Facts) -> None:
-    if not facts:
-        raise UserError("a cost rule was given no model; give it at least one")
-
-
-def _fact(facts: Facts, model: str, key: str) -> float:
-    value = facts[model].get(key)
-    if value is None:
-        rule = "flops" if key == "gflops" else "serverless"
-        raise UserError(f"model {model} has no {key}, which its {rule} cost needs; {_HOW[key]}")
-    return _positive(value, f"model {model}: {key}")
 
 
 def _positive(value: Any, what: str) -> float:

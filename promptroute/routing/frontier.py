@@ -1,6 +1,6 @@
 """The cost-quality frontier of a router, its hull, and what is read off it.
 
-Cost is in dollars per image, quality is true quality (higher is better), both means over the prompts.
+Cost is in dollars per image, quality is observed quality (higher is better), both means over the prompts.
 """
 
 from collections.abc import Iterable
@@ -11,24 +11,23 @@ import numpy.typing as npt
 
 from promptroute.routing import checks
 from promptroute.routing.checks import FloatArray, IntArray
-from promptroute.routing.steps import Policy, Steps, steps_of
+from promptroute.routing.steps import Steps, StepsOf, tradeoff_steps
 
 # Means are sums in different orders: points this close (relative) count as equal when read off a hull.
 _ROUNDING = 1e-12
-# Knobs closer than this (relative) are one: predictions with ties give keys that differ by rounding only.
+# Points closer than this (relative) are the same: predictions with ties give keys that differ by rounding only.
 _SAME_KEY = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """Mean cost [k] and mean true quality [k] of a policy at each of its `knobs` [k].
+    """Mean cost [k] and mean observed quality [k] of a policy at each of its operating points [k].
 
-    Knobs fall and costs rise (or stay) along the arrays; true quality may go either way, since the policy
+    Points fall and costs rise (or stay) along the arrays; observed quality may go either way, since the policy
     only sees predictions.
     """
 
-    policy: Policy
-    knobs: FloatArray
+    points: FloatArray
     cost: FloatArray
     quality: FloatArray
 
@@ -37,42 +36,42 @@ def trace(
     predicted: npt.ArrayLike,
     true: npt.ArrayLike,
     cost: npt.ArrayLike,
-    knobs: npt.ArrayLike | None = None,
+    at: npt.ArrayLike | None = None,
     *,
-    policy: Policy = "cost_aware",
-    points: int | None = None,
+    steps_of: StepsOf = tradeoff_steps,
+    most: int | None = None,
 ) -> Frontier:
-    """Return mean cost and mean true quality of `policy` over its knob, in O(n m log(n m)).
+    """Return mean cost and mean observed quality of a policy over its operating points, in O(n m log(n m)).
 
-    `predicted` decides and `true` is what is gained, both [n, m], n >= 1; `cost` [m]. The knob is the
-    tradeoff of `cost_aware` or the slack of `cheapest_within`.
+    `predicted` decides and `true` is what is gained, both [n, m], n >= 1; `cost` [m]. `steps_of` gives the
+    policy's steps: its operating point is the tradeoff of `cost_aware` or the slack of `cheapest_within`.
 
-    Without `knobs` every distinct choice is visited: knobs are infinity, the midpoints between successive
-    breakpoints, and 0, so that the policy at a knob makes exactly the choice measured here. `points` (2 or
-    more) thins them to so many, evenly by rank, both ends kept. Given `knobs` (0 or more) are sorted
+    Without `at` every distinct choice is visited: points are infinity, the midpoints between successive
+    breakpoints, and 0, so that the policy at a point makes exactly the choice measured here. `most` (2 or
+    more) thins them to so many, evenly by rank, both ends kept. Given `at` (points of 0 or more) are sorted
     downward.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    steps = steps_of(policy, guess, price)
-    if knobs is None:
+    steps = steps_of(guess, price)
+    if at is None:
         values, taken = visits(steps)
-        if points is not None:
-            if points < 2:
-                raise ValueError(f"points is {points}, expected 2 or more")
-            keep = np.unique(np.linspace(0, len(values) - 1, points).round().astype(np.int64))
+        if most is not None:
+            if most < 2:
+                raise ValueError(f"most is {most}, expected 2 or more")
+            keep = np.unique(np.linspace(0, len(values) - 1, most).round().astype(np.int64))
             values, taken = values[keep], taken[keep]
     else:
-        given = np.asarray(knobs, dtype=np.float64)
+        given = np.asarray(at, dtype=np.float64)
         if given.ndim != 1 or len(given) == 0 or not (given >= 0).all():
-            raise ValueError("knobs must be a non-empty list of numbers of 0 or more")
+            raise ValueError("operating points must be a non-empty list of numbers of 0 or more")
         values = np.sort(given)[::-1]
         taken = steps.taken(values)
     every = np.broadcast_to(price, truth.shape)
-    return Frontier(policy, values, steps.means(every, taken), steps.means(truth, taken))
+    return Frontier(values, steps.means(every, taken), steps.means(truth, taken))
 
 
 def visits(steps: Steps) -> tuple[FloatArray, IntArray]:
-    """Return a knob for each distinct choice, falling from infinity to 0, and the steps taken there."""
+    """Return an operating point for each distinct choice, falling from infinity to 0, and the steps taken there."""
     key = steps.key
     # A visit follows the last step of each run of equal keys.
     last = np.flatnonzero(key[1:] < key[:-1] * (1 - _SAME_KEY))
@@ -97,7 +96,7 @@ def hull(cost: npt.ArrayLike, quality: npt.ArrayLike) -> Hull:
     every point on the line between them, so the upper hull from the cheapest point to the best one is
     attainable. To the right of the best point it goes on flat: more money needn't be spent. To the left of
     the cheapest point it is undefined here (NaN): RouterBench puts a null router of no cost and no quality
-    at the origin, but 0 is not on the scale of our scores and an image must be drawn.
+    at the origin, but 0 is not on the scale of our scores and an image must be generated.
     """
     x, y = np.asarray(cost, dtype=np.float64), np.asarray(quality, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) == 0:
@@ -142,7 +141,7 @@ def area(hull: Hull, low: float, high: float) -> float:
 
     integral of quality_at over [low, high] / (high - low): RouterBench's AIQ. NaN where `low` is left of
     the hull's cheapest point. To compare routers use one range for all, such as the cheapest to the
-    dearest model's cost.
+    most expensive model's cost.
     """
     if not low < high:
         raise ValueError(f"the cost range is [{low}, {high}], expected low below high")

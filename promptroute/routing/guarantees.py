@@ -1,4 +1,4 @@
-"""A guarantee on quality by conformal risk control, and a fallback for prompts unlike the training prompts.
+"""A guarantee on quality by conformal risk control, and a fallback for out-of-distribution prompts.
 
 The statement: "the cheapest model whose quality is within epsilon of the best single model's, with
 probability at least 1 - alpha". Conformal risk control (Angelopoulos et al., arXiv 2208.02814) makes it
@@ -7,26 +7,30 @@ these are exchangeable. It doesn't hold prompt by prompt, set by set, or for pro
 """
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from promptroute.core.errors import UserError
-from promptroute.routing import checks, policies
+from promptroute.routing import checks, choices
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
 
 
-@dataclass(frozen=True)
-class Guarantee:
+class Guarantee(BaseModel):
     """A calibrated guarantee: `decide` applies it to new prompts. All fields are plain and finite.
 
     `epsilon` in units of quality, `alpha` a probability, `single` the column of the best single model.
-    `threshold` in units of predicted quality goes to `policies.cheapest_guaranteed`. None means that no
+    `threshold` in units of predicted quality goes to `choices.cheapest_guaranteed`. None means that no
     cheaper model may be chosen: then `given` is False and every prompt goes to the best single model.
     On the calibration `prompts`: `risk` is the (monotone) share of prompts that fall short, `bound` what
     the method guarantees from it, at most `alpha` where given; `cheaper_share` is the share of them that
     goes to a cheaper model. `statement` puts it in words.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     epsilon: float
     alpha: float
@@ -39,9 +43,15 @@ class Guarantee:
     prompts: int
     statement: str
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.given != (self.threshold is not None):
+            raise UserError("a guarantee that is given has a threshold, and one that isn't has none")
+        return self
+
     def decide(self, quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
         """Return the choice [n] for predicted quality [n, m] and cost [m]."""
-        return policies.cheapest_guaranteed(quality, cost, single=self.single, threshold=self.threshold)
+        return choices.cheapest_guaranteed(quality, cost, single=self.single, threshold=self.threshold)
 
 
 def calibrate(
@@ -53,7 +63,7 @@ def calibrate(
     alpha: float,
     single: int | None = None,
 ) -> Guarantee:
-    """Set the threshold of `policies.cheapest_guaranteed` on validation prompts by conformal risk control.
+    """Set the threshold of `choices.cheapest_guaranteed` on validation prompts by conformal risk control.
 
     `predicted` and `true` quality [n, m], n >= 1; `cost` [m]. `epsilon` (0 or more, units of quality) and
     `alpha` (above 0, below 1) must be fixed beforehand, and so should be `single`, the best single model's
@@ -77,7 +87,7 @@ def calibrate(
     through, or where none is cheaper than `single`, the result is not `given`.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    epsilon = checks.knob(epsilon, "epsilon")
+    epsilon = checks.nonnegative(epsilon, "epsilon")
     if not 0 < alpha < 1:
         raise UserError(f"alpha is {alpha!r}, expected a probability above 0 and below 1, such as 0.1")
     model = checks.best_single(truth, single)
@@ -86,9 +96,13 @@ def calibrate(
     allowed = int(np.floor(alpha * (n + 1) - 1 + 1e-9))
     target = f"within {epsilon:g} of the best single model's quality with probability {1 - alpha:g}"
 
+    guarantee = partial(Guarantee, epsilon=epsilon, alpha=float(alpha), single=model, prompts=n)
+
     def refused(why: str) -> Guarantee:
         statement = f"{target}: not given by any cheaper model ({why}), so every prompt goes to that model"
-        return Guarantee(epsilon, alpha, model, None, False, 0.0, 0.0, 0.0, n, statement)
+        return guarantee(
+            threshold=None, given=False, risk=0.0, bound=0.0, cheaper_share=0.0, statement=statement
+        )
 
     if margin.shape[1] == 0:
         return refused("no model is cheaper than it")
@@ -106,7 +120,9 @@ def calibrate(
     risk = float((critical > threshold).mean())
     bound = (n * risk + 1) / (n + 1)
     statement = f"{target}: given, calibrated on {n} prompts, of which {cheaper:.1%} go to a cheaper model"
-    return Guarantee(epsilon, alpha, model, threshold, True, risk, bound, cheaper, n, statement)
+    return guarantee(
+        threshold=threshold, given=True, risk=risk, bound=bound, cheaper_share=cheaper, statement=statement
+    )
 
 
 def monotone_risk(
@@ -120,7 +136,7 @@ def monotone_risk(
 ) -> FloatArray:
     """Return R(t) of `calibrate`, the mean of the running maximum of the loss, at `thresholds` [k]."""
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    short = _short(truth, checks.column(single, len(price), "single"), checks.knob(epsilon, "epsilon"))
+    short = _short(truth, checks.column(single, len(price), "single"), checks.nonnegative(epsilon, "epsilon"))
     critical, _ = _critical_margins(guess, short, price, single)
     return np.asarray((critical[None] > np.asarray(thresholds, dtype=np.float64)[:, None]).mean(axis=1))
 
@@ -142,22 +158,23 @@ def coverage(true: npt.ArrayLike, choice: npt.ArrayLike, *, single: int, epsilon
     share scatters about its mean by about sqrt(alpha (1 - alpha) / n calibration prompts) besides the
     test prompts' own scatter, which the interval shows.
     """
+    from scipy.stats import binomtest
+
     truth = checks.some_prompts(true)
     chosen = checks.choice_vector(choice, truth.shape)
     model = checks.column(single, truth.shape[1], "single")
-    short = _short(truth, model, checks.knob(epsilon, "epsilon"))
+    short = _short(truth, model, checks.nonnegative(epsilon, "epsilon"))
     n = len(truth)
     share = float(1 - short[np.arange(n), chosen].mean())
-    z = 1.959963984540054
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    return Coverage(share, max(centre - half, 0.0), min(centre + half, 1.0), n)
+    kept = n - int(short[np.arange(n), chosen].sum())
+    ends = binomtest(kept, n).proportion_ci(method="wilson")
+    return Coverage(share, float(ends.low), float(ends.high), n)
 
 
 def abstain(
     choice: npt.ArrayLike, unfamiliar: npt.ArrayLike, *, safest: int, threshold: float | None = None
 ) -> IntArray:
-    """Replace the choice by column `safest` for prompts unlike the training prompts.
+    """Replace the choice by column `safest` for out-of-distribution prompts.
 
     `unfamiliar` [n] is a boolean per prompt, or with `threshold` a score (higher is less familiar), which
     must be above the threshold. The threshold belongs to train or validation, as `novelty_threshold` sets it.

@@ -1,306 +1,501 @@
-"""Policies: pure functions (quality [n, m], cost [m], knobs) -> the chosen column per prompt, int64 [n].
+"""The policies that can decide, or be compared with."""
 
-`quality` is predicted quality (with the true quality `best_predicted` is the oracle), higher is better;
-`cost` is dollars per image. Both are checked: ValueError on a wrong shape, NaN, or a price of 0 or less.
-Ties, exact in floating point: the cheaper model, then the better predicted, then the lower column.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
-from promptroute.routing import checks
+from promptroute.routing import checks, choices
+from promptroute.routing.base import (
+    Candidates,
+    OperatingPoint,
+    Policy,
+    Training,
+    explain_gain,
+)
+from promptroute.routing.calibrate import set_point
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
-from promptroute.routing.frontier import trace
-from promptroute.routing.steps import tradeoff_steps
+from promptroute.routing.guarantees import Guarantee, calibrate, coverage
+from promptroute.routing.steps import Steps, slack_steps, tradeoff_steps
 
-# Sums of the same prices in another order differ in their last digits; a budget of exactly n images must do.
-_ROUNDING = 1e-12
-
-
-def single(quality: npt.ArrayLike, cost: npt.ArrayLike, *, model: int) -> IntArray:
-    """Choose column `model` for every prompt."""
-    quality, cost = checks.quality_and_cost(quality, cost)
-    return np.full(len(quality), checks.column(model, len(cost)), dtype=np.int64)
+Rule = Callable[[FloatArray, FloatArray], IntArray]
 
 
-def random_choice(quality: npt.ArrayLike, cost: npt.ArrayLike, *, seed: int) -> IntArray:
-    """Choose each prompt's model evenly at random, by numpy's default generator with `seed`."""
-    quality, cost = checks.quality_and_cost(quality, cost)
-    return np.random.default_rng(seed).integers(len(cost), size=len(quality), dtype=np.int64)
+def _among(quality: npt.ArrayLike, cost: npt.ArrayLike, allowed: IntArray | None, rule: Rule) -> IntArray:
+    """Apply a rule to the allowed columns; return columns of the whole."""
+    matrix, price = np.asarray(quality), np.asarray(cost)
+    if allowed is None:
+        return rule(matrix, price)
+    return allowed[rule(matrix[:, allowed], price[allowed])]
 
 
-def best_predicted(quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
-    """Choose argmax_j quality[i, j]: the choice of Lee & Lee, CIKM '24; the oracle on true quality."""
-    return cost_aware(quality, cost, tradeoff=0.0)
+class BestPredicted(Policy):
+    """Choose the model predicted best, whatever it costs: the choice of Lee & Lee, CIKM '24."""
 
-
-def cost_aware(quality: npt.ArrayLike, cost: npt.ArrayLike, *, tradeoff: float) -> IntArray:
-    """Choose argmax_j quality[i, j] - tradeoff * cost[j].
-
-    `tradeoff` (lambda) is in units of quality per dollar, 0 or more: 0 is `best_predicted`, and infinity
-    the cheapest model (of several equally cheap ones the better predicted).
-    """
-    quality, cost = checks.quality_and_cost(quality, cost)
-    tradeoff = checks.knob(tradeoff, "tradeoff")
-    if np.isinf(tradeoff):
-        return _cheapest(quality, cost, np.ones(quality.shape, bool))
-    return _argmax(quality - tradeoff * cost, cost)
-
-
-def cheapest_within(quality: npt.ArrayLike, cost: npt.ArrayLike, *, slack: float) -> IntArray:
-    """Choose the cheapest j with max_k quality[i, k] - quality[i, j] <= slack.
-
-    `slack` (epsilon) is in units of quality, 0 or more: 0 is `best_predicted`, infinity the cheapest model.
-    """
-    quality, cost = checks.quality_and_cost(quality, cost)
-    gap = quality.max(axis=1, keepdims=True) - quality
-    return _cheapest(quality, cost, gap <= checks.knob(slack, "slack"))
-
-
-def favoured(quality: npt.ArrayLike, *, model: int, margin: float) -> FloatArray:
-    """Return predicted quality [n, m] with `margin` added to column `model`, for any policy to decide on.
-
-    So `cost_aware` leaves `model` only where the gain in quality - tradeoff * cost is predicted above
-    `margin` (0 or more, finite, units of quality), and `cheapest_within` counts a loss against it so much
-    higher. Predicted gains are noisy, and the largest of them are the luckiest.
-    """
-    quality = checks.quality_matrix(quality)
-    margin = checks.knob(margin, "margin")
-    if np.isinf(margin):
-        raise UserError("margin is infinite, expected a finite number; choose a single model instead")
-    if margin == 0:
-        return quality
-    credited = quality.copy()
-    credited[:, checks.column(model, quality.shape[1])] += margin
-    return credited
-
-
-def cheapest_guaranteed(
-    quality: npt.ArrayLike, cost: npt.ArrayLike, *, single: int, threshold: float | None
-) -> IntArray:
-    """Choose the cheapest of `single` and each cheaper j with a predicted margin above the threshold:
-
-    quality[i, j] - quality[i, single] > threshold
-
-    `threshold` is in units of quality and comes from `guarantees.calibrate`; None means that no cheaper
-    model may be chosen at all.
-    """
-    quality, cost = checks.quality_and_cost(quality, cost)
-    single = checks.column(single, len(cost), "single")
-    allowed = np.zeros(quality.shape, bool)
-    if threshold is not None:
-        if np.isnan(threshold):
-            raise ValueError("threshold is NaN, expected a number or None")
-        allowed = (quality - quality[:, [single]] > threshold) & (cost < cost[single])
-    allowed[:, single] = True
-    return _cheapest(quality, cost, allowed)
-
-
-@dataclass(frozen=True, eq=False)
-class BudgetPlan:
-    """A batch under a budget. Quality is as predicted, summed over the prompts; cost and budget in dollars.
-
-    `choice` [n]; `quality` and `cost` are its totals; `upper_bound` is the optimum of the linear relaxation,
-    which no choice within the budget exceeds, so this one is at most `gap` from the best.
-    """
-
-    choice: IntArray
-    quality: float
-    cost: float
-    budget: float
-    upper_bound: float
+    title = "best predicted"
 
     @property
-    def gap(self) -> float:
-        """Return upper_bound - quality, 0 or more up to rounding, below the largest single upgrade."""
-        return self.upper_bound - self.quality
+    def description(self) -> str:
+        return "the model of the highest predicted quality, whatever it costs"
+
+    def choose(
+        self,
+        quality: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        *,
+        allowed: IntArray | None = None,
+        ood: BoolArray | None = None,
+    ) -> IntArray:
+        return _among(quality, cost, allowed, choices.best_predicted)
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        return "predicted best"
 
 
-def plan_budget(quality: npt.ArrayLike, cost: npt.ArrayLike, *, budget: float) -> BudgetPlan:
-    """Choose for the best total quality at a total cost of at most `budget` dollars.
+class Oracle(BestPredicted):
+    """Choose each prompt's truly best model: what no router can know, and the most that any can reach."""
 
-    This is the multiple-choice knapsack:
+    title = "oracle"
+    sees_observed = True
 
-    maximise sum_i quality[i, c_i]  subject to  sum_i cost[c_i] <= budget
+    @property
+    def description(self) -> str:
+        return "each prompt's truly best model: the most that any router can reach"
 
-    The linear relaxation is solved exactly: start from the cheapest models and buy the hull's increments
-    (`steps.tradeoff_steps`) by falling quality per dollar; only the increment at the budget's edge is
-    fractional (Sinha & Zoltners 1979; Kellerer, Pferschy & Pisinger, Knapsack Problems, ch. 11). Leaving
-    that one out costs less than its gain; later increments that still fit are then bought.
 
-    The total stays within the budget up to a relative 1e-12 of rounding.
-    Raises ValueError where the budget doesn't pay for the cheapest model on every prompt.
+class Single(Policy):
+    """Choose one model for every prompt.
+
+    Settings:
+        model: its column or name; None: the best single model of the calibration prompts.
+        because: why, for whoever asks.
     """
-    quality, cost = checks.quality_and_cost(quality, cost)
-    budget = checks.knob(budget, "budget")
-    limit = budget * (1 + _ROUNDING)
-    rows = np.arange(len(quality))
-    least = len(quality) * float(cost.min())
-    if least > limit:
-        raise ValueError(
-            f"a budget of {budget:g} dollars doesn't pay for {len(quality)} prompts: "
-            f"the cheapest model costs {least:g}; raise the budget or send fewer prompts"
+
+    title = "single model"
+
+    model: int | str | None = None
+    because: str = "every prompt goes to this model"
+
+    @property
+    def description(self) -> str:
+        return "this model for every prompt"
+
+    def choose(
+        self,
+        quality: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        *,
+        allowed: IntArray | None = None,
+        ood: BoolArray | None = None,
+    ) -> IntArray:
+        if not isinstance(self.model, int):
+            raise UserError(f"{self.name} has no column for the model {self.model!r} yet; calibrate it")
+        column = self.model if allowed is None or self.model in allowed else self.safest(allowed)
+        return choices.single(quality, cost, model=column)
+
+    def calibrate(
+        self,
+        predicted: npt.ArrayLike,
+        observed: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        training: Training | None = None,
+    ) -> Policy:
+        guess, truth, price = checks.evaluation(predicted, observed, cost)
+        model = self.model
+        if isinstance(model, str):
+            names = list(training.models) if training else []
+            if model not in names:
+                raise UserError(
+                    f"{self.title}: model {model!r} is unknown; expected one of {', '.join(names)}"
+                )
+            model = names.index(model)
+        column = checks.best_single(truth, model)
+        return self.model_copy(update={"model": column}).measured(guess, truth, price)
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        return self.because
+
+    def summary(self, labels: Sequence[str]) -> str:
+        label = labels[self.model] if isinstance(self.model, int) else "not known yet"
+        reason = self.calibration.reason if self.calibration and self.calibration.reason else self.because
+        return f"{self.name}, {label}: {reason}"
+
+
+class Random(Policy):
+    """Choose a model evenly at random, whatever is predicted.
+
+    Settings:
+        seed: of numpy's default generator.
+    """
+
+    title = "random"
+
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def description(self) -> str:
+        return "a model at random"
+
+    def choose(
+        self,
+        quality: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        *,
+        allowed: IntArray | None = None,
+        ood: BoolArray | None = None,
+    ) -> IntArray:
+        return _among(quality, cost, allowed, lambda q, c: choices.random_choice(q, c, seed=self.seed))
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        return "chosen at random"
+
+
+class UnderBudget(Policy):
+    """Choose for the best total predicted quality of a batch within a budget; see `choices.plan_budget`.
+
+    What one prompt gets depends on the others of its batch.
+
+    Settings:
+        budget: dollars per image, on average over the batch; None: what the best single model of the
+            calibration prompts costs.
+    """
+
+    title = "under budget"
+    operating_point = OperatingPoint("budget", "budget", "dollars per image")
+
+    budget: float | None = Field(default=None, gt=0)
+
+    @property
+    def description(self) -> str:
+        return "most predicted quality at no more than the best single model's total cost"
+
+    def choose(
+        self,
+        quality: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        *,
+        allowed: IntArray | None = None,
+        ood: BoolArray | None = None,
+    ) -> IntArray:
+        if self.budget is None:
+            raise UserError(f"{self.name} has no budget yet; calibrate it, or give one")
+        budget = self.budget
+        return _among(
+            quality, cost, allowed, lambda q, c: choices.under_budget(q, c, budget=float(budget * len(q)))
         )
-    steps = tradeoff_steps(quality, cost)
-    price = cost[steps.target] - cost[steps.source]
-    gain = quality[steps.prompt, steps.target] - quality[steps.prompt, steps.source]
-    spent = least + np.concatenate([[0.0], np.cumsum(price)])
-    taken = int(np.searchsorted(spent, limit, side="right")) - 1
-    choice = steps.choice(taken)
-    upper_bound = float(quality[rows, choice].sum())
-    if taken < len(price):
-        upper_bound += float(gain[taken] * max(budget - spent[taken], 0.0) / price[taken])
-    left = limit - spent[taken]
-    least_ahead = np.minimum.accumulate(price[::-1])[::-1]
-    for step in range(taken, len(price)):
-        if least_ahead[step] > left:
-            break
-        # A prompt whose earlier increment was left out can't take its later ones.
-        if price[step] <= left and choice[steps.prompt[step]] == steps.source[step]:
-            choice[steps.prompt[step]] = steps.target[step]
-            left -= price[step]
-    total = float(quality[rows, choice].sum())
-    return BudgetPlan(choice, total, float(cost[choice].sum()), budget, upper_bound)
+
+    def calibrate(
+        self,
+        predicted: npt.ArrayLike,
+        observed: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        training: Training | None = None,
+    ) -> Policy:
+        guess, truth, price = checks.evaluation(predicted, observed, cost)
+        budget = float(price[checks.best_single(truth)]) if self.budget is None else self.budget
+        return self.model_copy(update={"budget": budget}).measured(guess, truth, price)
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        return f"{explain_gain(predicted, chosen, candidates)} (within the budget of the batch)"
 
 
-def under_budget(quality: npt.ArrayLike, cost: npt.ArrayLike, *, budget: float) -> IntArray:
-    """Return the choice of `plan_budget`: best total quality within `budget` dollars for the whole batch."""
-    return plan_budget(quality, cost, budget=budget).choice
+class Tuned(Policy):
+    """A policy whose operating point trades quality for cost, and is set for a stated target.
 
-
-@dataclass(frozen=True)
-class BudgetState:
-    """A running budget: `remaining` dollars for the `prompts` that are still to come."""
-
-    remaining: float
-    prompts: int
-
-
-@dataclass(frozen=True, eq=False)
-class BudgetedStream:
-    """Spend a budget on prompts that come one by one.
-
-    At every prompt the price lambda is solved anew: the lowest at which prompts like the reference ones
-    would cost no more on average than what remains per prompt. Overspending raises lambda, thrift lowers
-    it. Models that wouldn't leave enough for the cheapest model on all later prompts are left out, so the
-    budget holds whatever comes. Built by `fit`; `step` is pure, the state goes in and comes out.
-
-    `cost` [m] dollars; `tradeoffs` [k] falling from infinity to 0; `mean_cost` [k] rising, dollars per image.
+    Settings:
+        target: "quality": the best single model's quality at least cost; "cost": most quality at no more
+            than the best single model's cost.
+        standard_errors: for "quality": ask for so many standard errors of the mean difference more than the
+            best single model's quality, 0 or more, so that new prompts fall short less often.
     """
 
-    cost: FloatArray
-    tradeoffs: FloatArray
-    mean_cost: FloatArray
+    target: Literal["quality", "cost"] = "quality"
+    standard_errors: float = Field(default=0.0, ge=0)
 
-    @classmethod
-    def fit(cls, predicted: npt.ArrayLike, cost: npt.ArrayLike) -> "BudgetedStream":
-        """Learn how lambda sets the mean cost, from `predicted` [n, m], n >= 1, of validation prompts."""
-        curve = trace(predicted, predicted, cost)
-        return cls(np.asarray(cost, dtype=np.float64), curve.knobs, curve.cost)
+    @staticmethod
+    @abstractmethod
+    def steps(quality: FloatArray, cost: FloatArray) -> Steps:
+        """Return the steps that the choice takes as the operating point falls, for quality [n, m], cost [m]."""
 
-    def start(self, budget: float, prompts: int) -> BudgetState:
-        """Return the first state: `budget` dollars for `prompts` prompts; ValueError where too little."""
-        least = prompts * float(self.cost.min())
-        if prompts < 1 or not budget * (1 + _ROUNDING) >= least:
-            raise ValueError(
-                f"a budget of {budget} dollars for {prompts} prompts: expected at least one prompt and "
-                f"{least:g} dollars, the price of the cheapest model on each"
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.target == "cost" and self.standard_errors:
+            raise UserError(
+                f"standard_errors is {self.standard_errors} for target 'cost', expected 0: it makes only "
+                f"'quality' safer"
             )
-        return BudgetState(float(budget), int(prompts))
+        return self
 
-    def step(self, state: BudgetState, quality: npt.ArrayLike) -> tuple[BudgetState, int]:
-        """Choose for one prompt with predicted quality [m]: return the next state and the chosen column."""
-        if state.prompts < 1:
-            raise ValueError("the running budget was started for fewer prompts; start a new one")
-        row = checks.quality_matrix(np.asarray(quality, dtype=np.float64)[None])
-        cheapest = float(self.cost.min())
-        # Written in excess of the cheapest model, so that rounding can't rule that one out.
-        spare = max(state.remaining - state.prompts * cheapest, 0.0)
-        rate = cheapest + spare / state.prompts
-        place = max(int(np.searchsorted(self.mean_cost, rate, side="right")) - 1, 0)
-        affordable = np.flatnonzero(self.cost - cheapest <= spare)
-        chosen = cost_aware(row[:, affordable], self.cost[affordable], tradeoff=self.tradeoffs[place])
-        model = int(affordable[chosen[0]])
-        return BudgetState(state.remaining - float(self.cost[model]), state.prompts - 1), model
+    @property
+    def name(self) -> str:
+        return f"{self.title}, to keep {self.target}"
 
-    def run(self, state: BudgetState, quality: npt.ArrayLike) -> tuple[BudgetState, IntArray]:
-        """Take `step` for every row of `quality` [n, m]: return the last state and the choice [n]."""
-        rows = checks.quality_matrix(quality)
-        choice = np.empty(len(rows), np.int64)
-        for i, row in enumerate(rows):
-            state, choice[i] = self.step(state, row)
-        return state, choice
+    @property
+    def point(self) -> float:
+        """The operating point.
+
+        Raises:
+            UserError: there is none yet.
+        """
+        assert self.operating_point is not None
+        setting = self.operating_point.setting
+        value: float | None = getattr(self, setting)
+        if value is None:
+            raise UserError(f"{self.title} has no {setting} yet; calibrate it, or give one")
+        return value
+
+    @abstractmethod
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        """Return the choice [n] at the operating point, for quality [n, m] and cost [m]."""
+
+    def choose(
+        self,
+        quality: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        *,
+        allowed: IntArray | None = None,
+        ood: BoolArray | None = None,
+    ) -> IntArray:
+        return _among(quality, cost, allowed, self.rule)
+
+    def calibrate(
+        self,
+        predicted: npt.ArrayLike,
+        observed: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        training: Training | None = None,
+    ) -> Policy:
+        """Return the policy with its operating point set; the best single model where none meets the target."""
+        assert self.operating_point is not None
+        guess, truth, price = checks.evaluation(predicted, observed, cost)
+        setting = self.operating_point.setting
+        if getattr(self, setting) is not None:
+            return self.measured(guess, truth, price)
+        point, facts = set_point(
+            self.steps, guess, truth, price, self.target, standard_errors=self.standard_errors
+        )
+        if point is None:
+            because = f"no operating point met the target ({self.target}) on validation, so every prompt goes to one model"
+            return Single(model=facts.single, because=because, calibration=facts)
+        return self.model_copy(update={setting: point, "calibration": facts})
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        return explain_gain(predicted, chosen, candidates)
+
+    def check(self, cost: FloatArray, encoders: Any) -> None:
+        if self.point < 0:  # whoever copied a policy may have skipped its checks
+            raise ValueError(f"{self.title}: {self.point} is below 0")
+        super().check(cost, encoders)
 
 
-def weighted(qualities: Mapping[str, npt.ArrayLike], weights: Mapping[str, float]) -> FloatArray:
-    """Return sum_k weights[k] * qualities[k], a quality [n, m] for any policy above.
+class CostAware(Tuned):
+    """Choose argmax of predicted quality - λ · cost.
 
-    Each quality is [n, m], higher is better, and should be scaled to comparable units first (on train).
-    Weights are 0 or more, one for each score, not all 0: so the best of the sum is never strictly worse on
-    every score than another model, and with weights above 0 it is Pareto-optimal.
+    Settings, besides those of `Tuned`:
+        tradeoff: λ, quality per dollar, 0 or more; None: set by `calibrate`.
     """
-    scores = _scores(qualities)
-    if set(weights) != set(scores):
-        raise ValueError(f"weights name {sorted(weights)}, expected exactly the scores {sorted(scores)}")
-    values = {name: checks.knob(weight, f"the weight of {name}") for name, weight in weights.items()}
-    if not all(np.isfinite(list(values.values()))) or not any(values.values()):
-        raise ValueError(f"weights are {values}, expected finite numbers, at least one above 0")
-    return np.asarray(np.sum([values[name] * scores[name] for name in scores], axis=0))
+
+    title = "cost-aware"
+    operating_point = OperatingPoint("tradeoff", "λ", "quality per dollar")
+    steps = staticmethod(tradeoff_steps)
+
+    tradeoff: float | None = Field(default=None, ge=0)
+
+    @property
+    def description(self) -> str:
+        goal = {
+            "quality": "to reach the best single model's quality at least cost",
+            "cost": "for most quality at the best single model's cost",
+        }[self.target]
+        return f"predicted quality less λ · cost; λ set {goal}"
+
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        return choices.cost_aware(quality, cost, tradeoff=self.point)
 
 
-def pareto_optimal(
-    qualities: Mapping[str, npt.ArrayLike], slack: float | Mapping[str, float] = 0.0
-) -> BoolArray:
-    """Return bool [n, m]: which models no other model dominates on that prompt, over all scores.
+class CheapestWithin(Tuned):
+    """Choose the cheapest model whose predicted quality is within ε of the best predicted.
 
-    Model k dominates j where k is at least as good on every score and better by more than `slack` on at
-    least one (in that score's units; one number for all or one per score, 0 or more). At slack 0 this is
-    Pareto dominance. Each prompt keeps at least one model.
+    Settings, besides those of `Tuned`:
+        slack: ε, in units of quality, 0 or more; None: set by `calibrate`.
     """
-    scores = _scores(qualities)
-    each = slack if isinstance(slack, Mapping) else dict.fromkeys(scores, slack)
-    if set(each) != set(scores):
-        raise ValueError(f"slack names {sorted(each)}, expected exactly the scores {sorted(scores)}")
-    shape = next(iter(scores.values())).shape
-    as_good, better = np.ones((*shape, shape[1]), bool), np.zeros((*shape, shape[1]), bool)
-    for name, score in scores.items():
-        lead = score[:, :, None] - score[:, None, :]
-        as_good &= lead >= 0
-        better |= lead > checks.knob(each[name], f"the slack of {name}")
-    return np.logical_not((as_good & better).any(axis=1))
+
+    title = "cheapest within"
+    operating_point = OperatingPoint("slack", "ε", "of quality")
+    steps = staticmethod(slack_steps)
+
+    slack: float | None = Field(default=None, ge=0)
+
+    @property
+    def description(self) -> str:
+        goal = {
+            "quality": "to reach the best single model's quality at least cost",
+            "cost": "for most quality at the best single model's cost",
+        }[self.target]
+        return f"the cheapest model within ε of the best predicted; ε set {goal}"
+
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        return choices.cheapest_within(quality, cost, slack=self.point)
 
 
-def pareto_cheapest(
-    qualities: Mapping[str, npt.ArrayLike], cost: npt.ArrayLike, *, slack: float | Mapping[str, float] = 0.0
-) -> IntArray:
-    """Choose each prompt's cheapest `pareto_optimal` model; more slack keeps more models, so costs no more.
+class Guaranteed(Policy):
+    """Choose the cheapest model within ε of the best single model with probability 1 - α.
 
-    Cost takes no part in the dominance: with it the cheapest model would always be undominated, and win.
-    Of equally cheap ones the lower column is taken.
+    Conformal risk control sets the threshold; see `guarantees.calibrate` for what it does and doesn't promise.
+
+    Settings:
+        epsilon: ε, in units of quality, 0 or more.
+        alpha: α, the probability of falling shorter than that, above 0 and below 1.
+        guarantee: what was calibrated; None: set by `calibrate`.
     """
-    allowed = pareto_optimal(qualities, slack)
-    cost = checks.cost_vector(cost, allowed.shape[1])
-    return _cheapest(np.zeros(allowed.shape), cost, allowed)
 
+    title = "guaranteed"
+    operating_point = OperatingPoint("epsilon", "ε", "of quality")
+    exact = True
 
-def _scores(qualities: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
-    scores = {name: checks.quality_matrix(score, f"quality of {name}") for name, score in qualities.items()}
-    if len({score.shape for score in scores.values()}) != 1:
-        shapes = {name: score.shape for name, score in scores.items()}
-        raise ValueError(f"the scores have shapes {shapes}, expected one or more scores of one shape")
-    return scores
+    epsilon: float = Field(default=0.1, ge=0)
+    alpha: float = Field(default=0.1, gt=0, lt=1)
+    guarantee: Guarantee | None = None
 
+    @property
+    def description(self) -> str:
+        return (
+            f"the cheapest model within {self.epsilon:g} of the best single model's quality with probability "
+            f"{1 - self.alpha:g}"
+        )
 
-def _argmax(objective: FloatArray, cost: FloatArray) -> IntArray:
-    by_cost = np.argsort(cost, kind="stable")
-    return np.asarray(by_cost[objective[:, by_cost].argmax(axis=1)], dtype=np.int64)
+    @property
+    def _given(self) -> Guarantee:
+        if self.guarantee is None:
+            raise UserError(f"{self.title} has no threshold yet; calibrate it")
+        return self.guarantee
 
+    def choose(
+        self,
+        quality: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        *,
+        allowed: IntArray | None = None,
+        ood: BoolArray | None = None,
+    ) -> IntArray:
+        own = self._given
+        if not own.given or (allowed is not None and own.single not in allowed):
+            return choices.single(quality, cost, model=self.safest(allowed))
+        place = own.single if allowed is None else int(np.searchsorted(allowed, own.single))
+        return _among(
+            quality,
+            cost,
+            allowed,
+            lambda q, c: choices.cheapest_guaranteed(q, c, single=place, threshold=own.threshold),
+        )
 
-def _cheapest(quality: FloatArray, cost: FloatArray, allowed: BoolArray) -> IntArray:
-    price = np.where(allowed, cost, np.inf)
-    among = price == price.min(axis=1, keepdims=True)
-    return np.asarray(np.where(among, quality, -np.inf).argmax(axis=1), dtype=np.int64)
+    def calibrate(
+        self,
+        predicted: npt.ArrayLike,
+        observed: npt.ArrayLike,
+        cost: npt.ArrayLike,
+        training: Training | None = None,
+    ) -> Policy:
+        guess, truth, price = checks.evaluation(predicted, observed, cost)
+        # The theorem asks for a best single model that was named without a look at the calibration prompts.
+        single = None if training is None else training.single
+        found = calibrate(guess, truth, price, epsilon=self.epsilon, alpha=self.alpha, single=single)
+        facts = Policy.measured(BestPredicted(), guess, truth, price).calibration
+        assert facts is not None
+        facts = facts.model_copy(update={"single": found.single})
+        fitted = self.model_copy(update={"guarantee": found, "calibration": facts})
+        chosen = fitted.choose(guess, price)
+        facts = facts.model_copy(
+            update={
+                "quality": float(truth[np.arange(len(truth)), chosen].mean()),
+                "cost": float(price[chosen].mean()),
+                "single_quality": float(truth[:, found.single].mean()),
+                "single_cost": float(price[found.single]),
+                "reached": found.given,
+            }
+        )
+        return fitted.model_copy(update={"calibration": facts})
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        own, labels, cost = self._given, candidates.labels, candidates.cost
+        if not own.given:
+            return own.statement
+        best = labels[own.single]
+        if own.single not in candidates.columns:
+            return f"the guarantee is against {best}, which may not be chosen here, so every prompt goes to one model"
+        words = f"within {own.epsilon:g} of {best}"
+        if chosen == own.single:
+            return f"no cheaper model is predicted well enough to stay {words}"
+        share, saved = f"{1 - own.alpha:.4g} of all prompts", 1 - cost[chosen] / cost[own.single]
+        # The calibration speaks of the choice among all models.
+        whole = len(candidates.columns) == len(labels)
+        sure = "calibrated" if whole else "calibrated, though for all models together,"
+        return f"the cheapest that is {sure} to stay {words} on {share}, for {saved:.0%} less"
+
+    def summary(self, labels: Sequence[str]) -> str:
+        own = self._given
+        return f"{self.name}, against {labels[own.single]}: {own.statement}"
+
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        own = self._given
+        facts = {
+            "given": own.given,
+            "epsilon": own.epsilon,
+            "alpha": own.alpha,
+            "against": models[own.single],
+            "statement": own.statement,
+        }
+        return {**super().describe(models), "guarantee": facts}
+
+    def notes(self, labels: Sequence[str]) -> list[str]:
+        own = self._given
+        model = labels[own.single]
+        text = f"Guarantee, against {model}: {own.statement}."
+        if own.given:
+            text += (
+                f" A cheaper model is taken where it is predicted more than {own.threshold:+.4g} above {model}. "
+                f"On the calibration prompts at most {own.risk:.2%} fell shorter than allowed. It comes from "
+                "conformal risk control (arXiv 2208.02814), so it holds on average over prompts like the training "
+                "prompts: not for each prompt, for each kind of prompt, or for a choice among some of the models. "
+                "Where the predictor learnt from the calibration prompts too (`kernel`), its leave-one-out "
+                "predictions stand in for those of a fit without them, and the guarantee is approximate."
+            )
+        return [text]
+
+    def figures(
+        self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
+    ) -> dict[str, Any]:
+        """Measure whether the guarantee held: the share of prompts within epsilon, with its 95 % interval."""
+        own = self._given
+        kept = coverage(observed, choice, single=own.single, epsilon=own.epsilon)
+        return {
+            "guarantee": {
+                "given": own.given,
+                "epsilon": own.epsilon,
+                "alpha": own.alpha,
+                "against": models[own.single],
+                "promised": 1 - own.alpha,
+                "coverage": {"estimate": kept.share, "low": kept.low, "high": kept.high},
+                "to_a_cheaper_model": float((cost[choice] < cost[own.single]).mean()),
+            }
+        }
+
+    def check(self, cost: FloatArray, encoders: Any) -> None:
+        checks.column(self._given.single, len(cost), "single")
+        super().check(cost, encoders)

@@ -1,24 +1,21 @@
-"""How a policy's choice moves, prompt by prompt, as its knob goes from infinity down to 0.
+"""Steps: how a policy's choice moves, prompt by prompt, as its operating point goes from infinity down to 0.
 
-Both knobs that trade quality for cost (the price lambda of `cost_aware`, the slack epsilon of
+Both operating points that trade quality for cost (the price lambda of `cost_aware`, the slack epsilon of
 `cheapest_within`) change a prompt's choice only at a few values, at most m - 1 per prompt. Listing those
-steps once gives every choice for every value of the knob, exactly.
+steps once gives every choice for every operating point, exactly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from promptroute.core.errors import UserError
 from promptroute.routing.checks import FloatArray, IntArray
-
-Policy = Literal["cost_aware", "cheapest_within"]
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The choice at knob k is `start` after every step whose `key` is above k.
+    """The choice at operating point k is `start` after every step whose `key` is above k.
 
     `start` [n] int64: the choice at infinity, each prompt's cheapest model. Step s moves prompt
     `prompt[s]` from model `source[s]` to the costlier `target[s]`, better predicted; `key` [s] float64 > 0
@@ -31,9 +28,9 @@ class Steps:
     target: IntArray
     key: FloatArray
 
-    def taken(self, knobs: FloatArray) -> IntArray:
-        """Return how many of the steps are taken at each knob."""
-        return np.searchsorted(-self.key, -knobs, side="left").astype(np.int64)
+    def taken(self, points: FloatArray) -> IntArray:
+        """Return how many of the steps are taken at each operating point."""
+        return np.searchsorted(-self.key, -points, side="left").astype(np.int64)
 
     def means(self, values: FloatArray, taken: IntArray) -> FloatArray:
         """Return the mean of `values` [n, m] over the prompts' choices after the first `taken` [k] steps."""
@@ -50,13 +47,8 @@ class Steps:
         return choice
 
 
-def steps_of(policy: Policy, quality: FloatArray, cost: FloatArray) -> Steps:
-    """Return the steps of `policy` on quality [n, m] and cost [m]."""
-    if policy == "cost_aware":
-        return tradeoff_steps(quality, cost)
-    if policy == "cheapest_within":
-        return slack_steps(quality, cost)
-    raise UserError(f"policy is {policy!r}, expected 'cost_aware' or 'cheapest_within'")
+StepsOf = Callable[[FloatArray, FloatArray], Steps]
+"""Quality [n, m] and cost [m] to the steps of a policy: `tradeoff_steps`, `slack_steps`."""
 
 
 def tradeoff_steps(quality: FloatArray, cost: FloatArray) -> Steps:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from promptroute.router.router import Decision, Router, check_prompts
+from promptroute.router.router import Router
+from promptroute.router.types import Decision, check_prompts
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Engine:
 
     def predict(self, prompts: Sequence[str]) -> list[Predicted]:
         """Give each prompt's row."""
-        quality, ood = self._router.look(prompts)
+        quality, ood = self._router.assess(prompts)
         return [Predicted(row, bool(away)) for row, away in zip(quality, ood, strict=True)]
 
     def decide(
@@ -53,7 +54,7 @@ class Engine:
     ) -> list[Decision]:
         """Choose a model for each prompt from its row; `choosing` holds arguments of `Router.route`."""
         quality, ood = np.stack([row.quality for row in rows]), np.array([row.ood for row in rows])
-        return self._router.decide(prompts, quality, unlike=ood, **choosing)
+        return self._router.decide(prompts, quality, ood=ood, **choosing)
 
     def about(self) -> dict[str, Any]:
         """Say what decides, for programs and people."""
@@ -61,20 +62,5 @@ class Engine:
         return {
             "models": [asdict(model) for model in router.models],
             "scores": router.quality.scores,
-            "policy": router.policy,
-            "target": router.target,
-            "guarantee": _guarantee(router),
-            "fallback": None if router.fallback is None else {"share": router.fallback.share},
+            "policy": router.policy.describe(router.names),
         }
-
-
-def _guarantee(router: Router) -> dict[str, Any] | None:
-    if (guarantee := router.guarantee) is None:
-        return None
-    return {
-        "given": guarantee.given,
-        "epsilon": guarantee.epsilon,
-        "alpha": guarantee.alpha,
-        "against": router.names[guarantee.single],
-        "statement": guarantee.statement,
-    }

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import json
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ import pandas as pd
 import pytest
 
 from promptroute.core.errors import UserError
+from promptroute.io.files import sha256
 from promptroute.runtime.compose import compose
 from tests.stages.small import BASE as STUDY
-from tests.stages.small import path_of, run
+from tests.stages.small import judge, path_of, run
 
 FIRST = path_of("nima", "sdxl-turbo")  # the file that the prompts are taken from
 OTHER = path_of("nima", "amused")
@@ -66,6 +68,19 @@ def put(path: str, content: str | bytes) -> Break:
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+    return spoil
+
+
+def forged(old: bytes, new: bytes) -> Break:
+    """Change the router's facts, and list the file as it is now."""
+
+    def spoil(folder: Path) -> None:
+        router = folder / "data" / "router"
+        file, manifest = router / "router.json", router / "manifest.json"
+        file.write_bytes(file.read_bytes().replace(old, new))
+        listed = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**listed, "router.json": sha256(file)}))
 
     return spoil
 
@@ -205,7 +220,10 @@ def provoke(case: Case, folder: Path) -> str:
             return str(caught.value)
         if (folder / "params.yaml").is_file() and overrides:
             compose(folder / "params.yaml", [*STUDY, *overrides])
-        ran = run(folder, stage, *arguments, stdin=case.stdin, **environment)
+        if stage == "promptroute":
+            ran = judge(folder, *arguments[1:])
+        else:
+            ran = run(folder, stage, *arguments, stdin=case.stdin, **environment)
     lines = [text for text in ran.err.splitlines() if text and "%|" not in text]  # a progress bar is no error
     assert (ran.status, ran.out, len(lines)) == (1, "", 1), ran
     assert lines[0].startswith("error: ")

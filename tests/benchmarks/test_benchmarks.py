@@ -11,8 +11,8 @@ from benchmarks import budget, consistency, guarantee, routers, scores, shards, 
 from benchmarks import study as S
 from promptroute.core.errors import UserError
 from promptroute.evaluation import metrics
-from promptroute.routing import policies
-from promptroute.routing.calibrate import choose
+from promptroute.routing import choices
+from promptroute.routing.policies import CostAware
 
 KNN = ["--predictors", "mean,knn", "--scores", "nima", "--seeds", "0,1", "--against", "knn"]
 
@@ -40,8 +40,8 @@ def test_router_rows_are_what_they_say(small: Path) -> None:
     assert row["oracle_gap_closed"] == pytest.approx(
         metrics.oracle_gap_closed(kept["test"], true, cost), rel=1e-5
     )
-    knob = choose("cost_aware", kept["validation"], quality[side["validation"]], cost, "quality")
-    choice = knob.decide(kept["test"], cost)
+    policy = CostAware().calibrate(kept["validation"], quality[side["validation"]], cost)
+    choice = policy.choose(kept["test"], cost)
     assert row["quality_target_quality"] == pytest.approx(true[np.arange(len(true)), choice].mean(), rel=1e-5)
     assert row["quality_target_cost"] == pytest.approx(cost[choice].mean(), rel=1e-5)
     assert "| knn |" in printed and "nima: knn less mean" in printed
@@ -152,7 +152,7 @@ def test_one_weight_is_the_router_of_that_score(small: Path) -> None:
     test = S.read_table().study.take(side["test"])
     for score, name in (("nima", "weights 1 NIMA, 0 CLIP"), ("clip", "weights 0 NIMA, 1 CLIP")):
         predicted = S.predictions(S.Cell("knn", score, 0))["test"]
-        choice = policies.best_predicted(predicted, S.read_table().cost)
+        choice = choices.best_predicted(predicted, S.read_table().cost)
         own = test.raw[score][np.arange(len(choice)), choice].mean()
         assert rows.loc[name, score] == pytest.approx(own, rel=1e-5)
     pareto = [rows.loc[f"Pareto, slack {slack:g}", "cost"] for slack in scores.SLACKS]

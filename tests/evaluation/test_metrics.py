@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from promptroute.evaluation import metrics
-from promptroute.routing import policies
+from promptroute.routing import choices
 
 from .instances import TABLE_2, problems, simulated
 
@@ -101,6 +101,12 @@ def test_iso_quality_cost_and_share_by_hand():
     assert metrics.oracle_gap_closed(predicted, true, cost, single=1) == pytest.approx(0.0)
 
 
+def test_gap_closed_by_hand():
+    got = metrics.gap_closed([5.5, 6.0, 4.0, 4.0, 5.0], 5.0, [6.0, 6.0, 5.2, 5.05, 5.0])
+    # The fourth gap is a twentieth of the distance, the last is none.
+    np.testing.assert_allclose(got, [0.5, 1.0, -5.0, np.nan, np.nan])
+
+
 def test_a_quality_never_reached_is_nan():
     true = np.array([[1.0, 0.0], [1.0, 0.0]])
     upside_down = -true
@@ -116,9 +122,9 @@ def test_a_perfect_predictor_never_costs_more_at_equal_quality(problem):
     model = metrics.best_single(true)
     share = metrics.oracle_gap_closed(true, true, cost)
     alone, oracle = true[:, model].mean(), true.max(axis=1).mean()
-    if oracle > alone:
+    if oracle - alone > 1e-9:
         assert -1e-9 <= share <= 1 + 1e-9
-    else:
+    elif oracle == alone:
         assert np.isnan(share)
 
 
@@ -126,13 +132,13 @@ def test_a_perfect_predictor_never_costs_more_at_equal_quality(problem):
 def test_nothing_beats_the_oracle(problem, seed):
     true, cost = problem
     predicted = np.random.default_rng(seed).normal(size=true.shape)
-    oracle = metrics.strategy(true, cost, policies.best_predicted(true, cost))
+    oracle = metrics.strategy(true, cost, choices.best_predicted(true, cost))
     others = {
-        "random": policies.random_choice(predicted, cost, seed=seed),
-        "best_predicted": policies.best_predicted(predicted, cost),
-        "cost_aware": policies.cost_aware(predicted, cost, tradeoff=0.5),
-        "cheapest_within": policies.cheapest_within(predicted, cost, slack=0.5),
-        **{str(j): policies.single(predicted, cost, model=j) for j in range(len(cost))},
+        "random": choices.random_choice(predicted, cost, seed=seed),
+        "best_predicted": choices.best_predicted(predicted, cost),
+        "cost_aware": choices.cost_aware(predicted, cost, tradeoff=0.5),
+        "cheapest_within": choices.cheapest_within(predicted, cost, slack=0.5),
+        **{str(j): choices.single(predicted, cost, model=j) for j in range(len(cost))},
     }
     for row in metrics.strategies(true, cost, others).values():
         assert row.quality <= oracle.quality + 1e-12
@@ -163,7 +169,7 @@ def test_a_better_predictor_is_cheaper_and_closer_to_the_oracle():
 def test_one_price_for_all_leaves_only_quality():
     predicted, true, _ = simulated(50, seed=1)
     cost = np.full(4, TABLE_2[0])
-    best = metrics.strategy(true, cost, policies.best_predicted(predicted, cost)).quality
+    best = metrics.strategy(true, cost, choices.best_predicted(predicted, cost)).quality
     assert metrics.frontier_area(predicted, true, cost) == pytest.approx(best)
 
 

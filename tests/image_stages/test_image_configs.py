@@ -13,7 +13,7 @@ from promptroute.encoders.open_clip import OpenClip
 from promptroute.generators.diffusers import DiffusersModel
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest
-from promptroute.routing.costs import Flops, Serverless
+from promptroute.routing.costs import Facts, Flops, Serverless
 from promptroute.runtime.params import build
 from promptroute.scorers.base import EmbeddingScorer
 from promptroute.scorers.nima import Nima
@@ -82,9 +82,9 @@ def test_sets_of_models(compose: Compose) -> None:
 
 def test_the_papers_models_cost_what_it_says(compose: Compose) -> None:
     models = compose("+models=paper", config=None)["models"]
-    facts = {name: model["profile"] for name, model in models.items()}
+    facts = {name: Facts.of(model["profile"]) for name, model in models.items()}
     # Table 3, dollars for 5,000 prompts.
-    assert [round(5000 * cost, 4) for cost in Serverless()(facts)] == [0.5133, 0.0733, 0.1630, 0.5293]
+    assert [round(5000 * cost, 4) for cost in Serverless().cost(facts)] == [0.5133, 0.0733, 0.1630, 0.5293]
     assert [models[name]["generator"]["steps"] for name in models] == [4, 1, 12, 25]
     assert set(compose("+models=consistency", config=None)["models"]) == {"sdxl", "pixart-alpha"}
     assert isinstance(build(compose("+cost=flops", config=None)["cost"], "cost"), Flops)

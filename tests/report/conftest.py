@@ -1,9 +1,7 @@
 """A result on disk as `evaluate` writes it, for any number of models and prompt sets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,29 +10,12 @@ import pytest
 
 from promptroute.core.image import Image
 from promptroute.core.rows import Performance, Prompt, Score
-from promptroute.evaluation.evaluation import evaluate
+from promptroute.evaluation.evaluation import Judged, evaluate, to_calibrate
+from promptroute.evaluation.plots import write_plots
 from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
 from promptroute.io.tables import write_table
-from promptroute.routing import calibrate
-from stages.evaluate import write_plots
 from tests.report.made import Report, report_of
-
-
-@dataclass(frozen=True)
-class Toy:
-    """What `write_plots` asks of a router: quality is the one raw score."""
-
-    labels: list[str]
-    cost: np.ndarray
-
-    @property
-    def models(self) -> list[Any]:
-        return [SimpleNamespace(label=label) for label in self.labels]
-
-    @property
-    def quality(self) -> Any:
-        return SimpleNamespace(of=lambda raw: raw["nima"])
 
 
 def write_result(
@@ -59,22 +40,18 @@ def write_result(
     true = 5 + rng.normal(0, 0.5, (n, len(labels))) + np.linspace(0, 0.5, len(labels))
     predicted = predictions(true) if predictions else true + rng.normal(0, noise, true.shape)
     tune = slice(0, n // 2)
-    found: dict[Any, Any] = {
-        policy: {
-            target: calibrate.choose(policy, predicted[tune], true[tune], cost, target)
-            for target in ("quality", "cost")
-        }
-        for policy in ("cost_aware", "cheapest_within")
+    found = {
+        name: policy.calibrate(predicted[tune], true[tune], cost) for name, policy in to_calibrate().items()
     }
-    chosen = found["cost_aware"]["quality"].decide(predicted, cost)
+    own = found["cost_aware_quality"]
+    judged = Judged(
+        predicted, true, {"nima": true}, cost, names, own.choose(predicted, cost), own, found
+    )  # fmt: skip
     side = np.array([sets[i % len(sets)] for i in range(n)])
     ids = np.array([f"{name}{i}" for i, name in enumerate(side)])
 
     def measured(rows: np.ndarray) -> dict[str, Any]:
-        return evaluate(
-            predicted[rows], true[rows], {"nima": true[rows]}, cost, names, chosen[rows], found,
-            resamples=60, seed=0,
-        )  # fmt: skip
+        return evaluate(judged.take(rows), resamples=60, seed=0)
 
     metrics = folder / "metrics"
     write_json(
@@ -86,8 +63,7 @@ def write_result(
             "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
         },
     )
-    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids)
-    write_plots(metrics / "plots", Toy(labels, cost), study, predicted, chosen)  # type: ignore[arg-type]
+    write_plots(metrics / "plots", judged, labels, ids)
     prompts = pd.DataFrame(
         {
             "prompt_id": ids,

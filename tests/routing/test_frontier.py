@@ -1,4 +1,4 @@
-"""The frontier against one evaluation of the policy per knob; the hull against its definition."""
+"""The frontier against an evaluation of the policy at each operating point; the hull against its definition."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,17 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from promptroute.evaluation.metrics import strategy
-from promptroute.routing import policies
+from promptroute.routing import choices
 from promptroute.routing.frontier import Hull, area, cost_at, hull, quality_at, trace
-from promptroute.routing.steps import steps_of
+from promptroute.routing.steps import slack_steps, tradeoff_steps
 
 from .instances import problems, simulated
 
 KNOBS = {
-    "cost_aware": lambda quality, cost, knob: policies.cost_aware(quality, cost, tradeoff=knob),
-    "cheapest_within": lambda quality, cost, knob: policies.cheapest_within(quality, cost, slack=knob),
+    "cost_aware": lambda quality, cost, knob: choices.cost_aware(quality, cost, tradeoff=knob),
+    "cheapest_within": lambda quality, cost, knob: choices.cheapest_within(quality, cost, slack=knob),
 }
+STEPS = {"cost_aware": tradeoff_steps, "cheapest_within": slack_steps}
 POLICIES = st.sampled_from(sorted(KNOBS))
 
 
@@ -25,53 +26,53 @@ def test_frontier_by_hand():
     true = np.array([[3.0, 1.0], [2.0, 7.0]])
     curve = trace(predicted, true, [3.0, 1.0])
     # The second column is cheaper. Breakpoints are 1.0 / 2 and 0.1 / 2 quality per dollar.
-    np.testing.assert_allclose(curve.knobs, [np.inf, 0.275, 0.0])
+    np.testing.assert_allclose(curve.points, [np.inf, 0.275, 0.0])
     np.testing.assert_allclose(curve.cost, [1.0, 2.0, 3.0])
     np.testing.assert_allclose(curve.quality, [4.0, 5.0, 2.5])
-    within = trace(predicted, true, [3.0, 1.0], policy="cheapest_within")
+    within = trace(predicted, true, [3.0, 1.0], steps_of=slack_steps)
     # Gaps to the best are 1.0 and 0.1.
-    np.testing.assert_allclose(within.knobs, [np.inf, 0.55, 0.0])
+    np.testing.assert_allclose(within.points, [np.inf, 0.55, 0.0])
     np.testing.assert_allclose(within.quality, [4.0, 5.0, 2.5])
 
 
 @given(problems(), st.integers(0, 99), POLICIES)
-def test_every_point_is_what_the_policy_does_at_its_knob(problem, seed, policy):
+def test_points_are_choices(problem, seed, policy):
     predicted, cost = problem
     true = np.random.default_rng(seed).normal(size=predicted.shape)
-    curve = trace(predicted, true, cost, policy=policy)
-    for knob, mean_cost, mean_quality in zip(curve.knobs, curve.cost, curve.quality, strict=True):
+    curve = trace(predicted, true, cost, steps_of=STEPS[policy])
+    for knob, mean_cost, mean_quality in zip(curve.points, curve.cost, curve.quality, strict=True):
         row = strategy(true, cost, KNOBS[policy](predicted, cost, knob))
         assert row.cost == pytest.approx(mean_cost, abs=1e-12)
         assert row.quality == pytest.approx(mean_quality, abs=1e-12)
 
 
 @given(problems(), POLICIES)
-def test_every_choice_of_the_policy_is_visited(problem, policy):
+def test_every_choice_visited(problem, policy):
     quality, cost = problem
-    steps = steps_of(policy, quality, cost)
-    curve = trace(quality, quality, cost, policy=policy)
-    visited = {tuple(steps.choice(int(steps.taken(np.array([knob]))[0]))) for knob in curve.knobs}
+    steps = STEPS[policy](quality, cost)
+    curve = trace(quality, quality, cost, steps_of=STEPS[policy])
+    visited = {tuple(steps.choice(int(steps.taken(np.array([knob]))[0]))) for knob in curve.points}
     for knob in np.append(np.geomspace(1e-3, 40, 150), [0.0, np.inf]):
         assert tuple(KNOBS[policy](quality, cost, knob)) in visited
 
 
 @given(problems(), POLICIES)
-def test_knobs_fall_cost_rises_and_predicted_quality_rises(problem, policy):
+def test_points_fall_cost_rises(problem, policy):
     quality, cost = problem
-    curve = trace(quality, quality, cost, policy=policy)
-    assert (np.diff(curve.knobs) < 0).all()
+    curve = trace(quality, quality, cost, steps_of=STEPS[policy])
+    assert (np.diff(curve.points) < 0).all()
     assert (np.diff(curve.cost) > 0).all()
     assert (np.diff(curve.quality) > 0).all()
 
 
 @given(problems(), POLICIES, st.lists(st.integers(0, 40).map(lambda k: k / 8), min_size=1, max_size=5))
-def test_given_knobs_are_taken_exactly_at_breakpoints_too(problem, policy, knobs):
+def test_given_points(problem, policy, knobs):
     quality, cost = problem
     # Slopes of powers of two are exact, so that a knob can sit on a breakpoint.
     cost = 2.0 ** np.floor(cost)
-    curve = trace(quality, quality, cost, knobs, policy=policy)
-    assert curve.knobs.tolist() == sorted(knobs, reverse=True)
-    for knob, mean_cost in zip(curve.knobs, curve.cost, strict=True):
+    curve = trace(quality, quality, cost, knobs, steps_of=STEPS[policy])
+    assert curve.points.tolist() == sorted(knobs, reverse=True)
+    for knob, mean_cost in zip(curve.points, curve.cost, strict=True):
         exact = cost[KNOBS[policy](quality, cost, knob)].mean()
         if policy == "cheapest_within":
             assert mean_cost == pytest.approx(exact)
@@ -81,23 +82,23 @@ def test_given_knobs_are_taken_exactly_at_breakpoints_too(problem, policy, knobs
             assert low - 1e-12 <= mean_cost <= high + 1e-12
 
 
-def test_points_thin_the_frontier_and_keep_its_ends():
+def test_thinned_keeps_ends():
     predicted, true, cost = simulated(400, seed=0)
-    full, thin = trace(predicted, true, cost), trace(predicted, true, cost, points=20)
-    assert len(full.knobs) > 300
-    assert len(thin.knobs) == 20
-    assert thin.knobs[[0, -1]].tolist() == [np.inf, 0.0]
-    place = np.searchsorted(-full.knobs, -thin.knobs)
+    full, thin = trace(predicted, true, cost), trace(predicted, true, cost, most=20)
+    assert len(full.points) > 300
+    assert len(thin.points) == 20
+    assert thin.points[[0, -1]].tolist() == [np.inf, 0.0]
+    place = np.searchsorted(-full.points, -thin.points)
     np.testing.assert_array_equal(full.cost[place], thin.cost)
     np.testing.assert_array_equal(full.quality[place], thin.quality)
 
 
-def test_one_model_has_one_point():
+def test_single_model():
     curve = trace([[1.0], [2.0]], [[3.0], [5.0]], [0.5])
-    assert (curve.knobs.tolist(), curve.cost.tolist(), curve.quality.tolist()) == ([0.0], [0.5], [4.0])
+    assert (curve.points.tolist(), curve.cost.tolist(), curve.quality.tolist()) == ([0.0], [0.5], [4.0])
 
 
-def test_predictions_that_tie_but_for_rounding_make_one_step():
+def test_ties_by_rounding():
     # 0.3 - 0.1 and 0.2 differ in their last digit only.
     curve = trace([[0.3, 0.1], [0.2, 0.0]], [[1.0, 0.0], [1.0, 0.0]], [2.0, 1.0])
     assert curve.cost.tolist() == [1.0, 2.0]
@@ -125,7 +126,7 @@ def test_hull_by_hand():
     assert np.isnan(area(curve, 0.5, 5.0))
 
 
-def test_hull_of_falling_points_is_the_cheapest_one():
+def test_hull_of_falling_points():
     curve = hull([1.0, 2.0, 1.0], [3.0, 2.0, 2.5])
     assert (curve.cost.tolist(), curve.quality.tolist()) == ([1.0], [3.0])
     assert area(curve, 1.0, 2.0) == 3.0
@@ -135,7 +136,7 @@ CLOUD = st.lists(st.tuples(st.integers(1, 20), st.integers(-20, 20)), min_size=1
 
 
 @given(CLOUD)
-def test_hull_is_concave_rising_above_every_point_and_made_of_them(cloud):
+def test_hull_definition(cloud):
     x, y = (np.array(axis, dtype=float) for axis in zip(*cloud, strict=True))
     curve = hull(x, y)
     assert (np.diff(curve.cost) > 0).all()
@@ -159,7 +160,7 @@ def test_hull_agrees_with_qhull(seed):
 
 
 @given(CLOUD, st.integers(-30, 30))
-def test_cost_at_is_the_least_cost_that_reaches_the_quality(cloud, quality):
+def test_cost_at_definition(cloud, quality):
     x, y = (np.array(axis, dtype=float) for axis in zip(*cloud, strict=True))
     curve = hull(x, y)
     cost = cost_at(curve, quality)
@@ -172,7 +173,7 @@ def test_cost_at_is_the_least_cost_that_reaches_the_quality(cloud, quality):
 
 
 @given(CLOUD, st.floats(0, 30), st.floats(0.1, 30))
-def test_area_is_the_mean_quality(cloud, offset, width):
+def test_area_definition(cloud, offset, width):
     x, y = (np.array(axis, dtype=float) for axis in zip(*cloud, strict=True))
     curve = hull(x, y)
     low = curve.cost[0] + offset
@@ -181,7 +182,7 @@ def test_area_is_the_mean_quality(cloud, offset, width):
     assert area(curve, low, low + width) == pytest.approx(expected, abs=0.05)
 
 
-def test_rounding_at_the_ends_is_forgiven():
+def test_rounding_at_ends():
     curve = Hull(np.array([0.1 + 0.2, 1.0]), np.array([0.0, 0.1 + 0.2]))
     assert quality_at(curve, 0.3) == 0.0
     assert cost_at(curve, 0.3) == pytest.approx(1.0)
@@ -198,12 +199,11 @@ def test_rounding_at_the_ends_is_forgiven():
         (lambda: area(hull([1.0], [1.0]), 2.0, 2.0), "low below high"),
         (lambda: trace([[1.0]], [[1.0]], [1.0], []), "non-empty"),
         (lambda: trace([[1.0]], [[1.0]], [1.0], [-1.0]), "0 or more"),
-        (lambda: trace([[1.0]], [[1.0]], [1.0], points=1), "points is 1"),
-        (lambda: trace([[1.0]], [[1.0]], [1.0], policy="best"), "policy is 'best'"),
+        (lambda: trace([[1.0]], [[1.0]], [1.0], most=1), "most is 1"),
         (lambda: trace([[1.0]], [[1.0, 2.0]], [1.0, 1.0]), "same prompts and models"),
         (lambda: trace(np.empty((0, 2)), np.empty((0, 2)), [1.0, 1.0]), "at least one"),
     ],
 )
-def test_bad_arguments_are_named(call, says):
+def test_bad_arguments(call, says):
     with pytest.raises(ValueError, match=says):
         call()

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,19 +10,19 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from promptroute.core.errors import UserError
-from promptroute.routing import policies
+from promptroute.routing import choices
 from promptroute.routing.guarantees import abstain, calibrate, coverage, monotone_risk, novelty_threshold
 
 from .instances import problems, simulated
 
 
 def loss(predicted, true, cost, single, threshold, epsilon):
-    choice = policies.cheapest_guaranteed(predicted, cost, single=single, threshold=threshold)
+    choice = choices.cheapest_guaranteed(predicted, cost, single=single, threshold=threshold)
     return true[np.arange(len(true)), choice] < true[:, single] - epsilon
 
 
 @given(problems(prompts=6), st.integers(0, 99), st.sampled_from([0.0, 0.5]))
-def test_monotone_risk_is_the_mean_running_maximum_of_the_loss(problem, seed, epsilon):
+def test_monotone_risk_definition(problem, seed, epsilon):
     predicted, cost = problem
     true = np.random.default_rng(seed).normal(size=predicted.shape)
     single = int(true.mean(axis=0).argmax())
@@ -46,7 +45,7 @@ def test_monotone_risk_is_the_mean_running_maximum_of_the_loss(problem, seed, ep
     st.sampled_from([0.05, 0.1, 0.25, 0.5, 0.9]),
     st.sampled_from([0.0, 0.25, 1.0]),
 )
-def test_threshold_is_the_least_that_the_paper_allows(problem, seed, alpha, epsilon):
+def test_threshold_is_least(problem, seed, alpha, epsilon):
     predicted, cost = problem
     true = np.random.default_rng(seed).normal(size=predicted.shape)
     got = calibrate(predicted, true, cost, epsilon=epsilon, alpha=alpha)
@@ -56,7 +55,7 @@ def test_threshold_is_the_least_that_the_paper_allows(problem, seed, alpha, epsi
         risk = monotone_risk(predicted, true, cost, [threshold], epsilon=epsilon, single=got.single)[0]
         return (n * risk + 1) / (n + 1)
 
-    assert json.loads(json.dumps(asdict(got), allow_nan=False)) == asdict(got)
+    assert json.loads(json.dumps(got.model_dump(), allow_nan=False)) == got.model_dump()
     choice = got.decide(predicted, cost)
     if not got.given:
         assert got.threshold is None
@@ -93,7 +92,7 @@ def test_threshold_by_hand():
 
 
 @pytest.mark.parametrize(("epsilon", "alpha"), [(0.0, 0.4), (0.5, 0.2), (0.5, 0.05), (1.5, 0.1)])
-def test_coverage_holds_on_average_over_many_calibration_sets(epsilon, alpha):
+def test_coverage_on_average(epsilon, alpha):
     covered, cheaper = [], []
     for seed in range(300):
         predicted, true, cost = simulated(100 + 50, seed=seed, skill=0.6)
@@ -107,7 +106,7 @@ def test_coverage_holds_on_average_over_many_calibration_sets(epsilon, alpha):
     assert np.mean(cheaper) > 0.02
 
 
-def test_coverage_is_not_wastefully_high_with_two_models():
+def test_coverage_is_tight():
     # With one cheaper model the loss is monotone as it stands, and the method tight up to 1 / (n + 1).
     shares = []
     for seed in range(300):
@@ -131,7 +130,7 @@ def test_coverage_is_not_wastefully_high_with_two_models():
         ([[0.0, 1.0]] * 9, [[1.0, 0.0]] * 9, [2.0, 1.0], 0.5, "don't tell well enough"),
     ],
 )
-def test_what_can_not_be_given_is_refused_with_its_reason(predicted, true, cost, alpha, why):
+def test_not_given(predicted, true, cost, alpha, why):
     got = calibrate(predicted, true, cost, epsilon=0.1, alpha=alpha)
     assert (got.given, got.threshold, got.cheaper_share) == (False, None, 0.0)
     assert re.search(why, got.statement)
@@ -139,7 +138,7 @@ def test_what_can_not_be_given_is_refused_with_its_reason(predicted, true, cost,
     assert (got.decide(predicted, cost) == got.single).all()
 
 
-def test_nine_prompts_are_enough_for_a_tenth():
+def test_nine_prompts_enough():
     got = calibrate([[0.0, 1.0]] * 9, [[1.0, 1.0]] * 9, [2.0, 1.0], epsilon=0.1, alpha=0.1, single=0)
     assert got.given
     assert got.bound == 0.1
@@ -161,7 +160,7 @@ def test_abstain_by_hand():
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.floats(0, 1))
-def test_novelty_threshold_sends_away_at_most_the_share(scores, share):
+def test_novelty_threshold(scores, share):
     threshold = novelty_threshold(scores, share)
     scores = np.array(scores)
     assert (scores > threshold).mean() <= share + 1e-9
@@ -170,12 +169,12 @@ def test_novelty_threshold_sends_away_at_most_the_share(scores, share):
         assert (scores > lower.max()).mean() > share - 1e-9
 
 
-def test_abstaining_limits_the_harm_of_a_shift():
+def test_abstaining_limits_harm():
     predicted, true, cost = simulated(2000, seed=0, skill=0.8)
     strange = np.arange(2000) >= 1000
     # On strange prompts the prediction is worthless and the cheap model fails.
     true[strange, 1] -= 3
-    choice = policies.cost_aware(predicted, cost, tradeoff=6000.0)
+    choice = choices.cost_aware(predicted, cost, tradeoff=6000.0)
     safe = abstain(choice, strange, safest=0)
     rows = np.arange(2000)
     assert true[rows, choice][strange].mean() < true[strange, 0].mean() - 0.5
@@ -191,7 +190,7 @@ def test_abstaining_limits_the_harm_of_a_shift():
         (lambda: calibrate([[1.0]], [[1.0]], [1.0], epsilon=-0.1, alpha=0.1), "epsilon is -0.1"),
     ],
 )
-def test_bad_settings_are_bad_input(call, says):
+def test_bad_settings(call, says):
     with pytest.raises(UserError, match=says):
         call()
 
@@ -206,6 +205,6 @@ def test_bad_settings_are_bad_input(call, says):
         (lambda: novelty_threshold([1.0], 1.1), "share is 1.1"),
     ],
 )
-def test_bad_arguments_are_named(call, says):
+def test_bad_arguments(call, says):
     with pytest.raises(ValueError, match=says):
         call()

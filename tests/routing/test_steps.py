@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from promptroute.routing import policies
-from promptroute.routing.steps import steps_of
+from promptroute.routing import choices
+from promptroute.routing.steps import slack_steps, tradeoff_steps
 
 
 def collinear(scale):
@@ -15,11 +15,11 @@ def collinear(scale):
     return slope * cost, cost
 
 
-@pytest.mark.parametrize("policy", ["cost_aware", "cheapest_within"])
+@pytest.mark.parametrize("steps_of", [tradeoff_steps, slack_steps])
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.7])
-def test_steps_are_chains_though_keys_tie(policy, scale):
+def test_chains_though_keys_tie(steps_of, scale):
     quality, cost = collinear(scale)
-    steps = steps_of(policy, quality, cost)
+    steps = steps_of(quality, cost)
     assert (np.diff(steps.key) <= 0).all()
     at = steps.start.copy()
     for prompt, source, target in zip(steps.prompt, steps.source, steps.target, strict=True):
@@ -27,15 +27,15 @@ def test_steps_are_chains_though_keys_tie(policy, scale):
         assert cost[target] > cost[source]
         assert quality[prompt, target] > quality[prompt, source]
         at[prompt] = target
-    np.testing.assert_array_equal(at, policies.best_predicted(quality, cost))
+    np.testing.assert_array_equal(at, choices.best_predicted(quality, cost))
     np.testing.assert_array_equal(at, steps.choice(len(steps.key)))
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.7])
-def test_a_budget_is_spent_to_the_last_increment_though_slopes_tie(scale):
+def test_budget_spent_though_slopes_tie(scale):
     quality, cost = collinear(scale)
     budget = 6 * 500 * scale + 1000 * scale
-    plan = policies.plan_budget(quality, cost, budget=budget)
+    plan = choices.plan_budget(quality, cost, budget=budget)
     assert plan.cost <= budget * (1 + 1e-12)
     # Steps cost 2 to 6 of these units: less than one step is left, at no more than the steepest slope.
     assert budget - plan.cost < 6 * scale

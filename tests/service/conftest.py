@@ -18,9 +18,10 @@ from promptroute.core.batch import PromptBatch
 from promptroute.predictors.features import Features
 from promptroute.predictors.folder import save_predictor
 from promptroute.predictors.ridge import Ridge
-from promptroute.router.router import ModelInfo, Router
-from promptroute.router.settings import KNOBS, TARGETS
-from promptroute.routing.calibrate import Calibration
+from promptroute.router.router import Router
+from promptroute.router.types import ModelInfo
+from promptroute.routing.base import Calibration
+from promptroute.routing.policies import CostAware
 from promptroute.routing.quality import Quality
 
 ROOT = Path(__file__).parents[2]
@@ -53,13 +54,16 @@ def make_router(folder: Path, encoders: dict[str, Any] | None = None) -> Path:
     """Train a router and save it below `folder`."""
     texts, quality = table()
     # λ = 100 per dollar moves quality by 0.1 at most, so the little table's margins of 1 decide.
-    knob = Calibration("cost_aware", 100.0, "quality", True, "by hand", 5.3, 5e-4, 0, 5.3, 1e-3, 0.0, 9)
-    calibrations = {policy: dict.fromkeys(TARGETS, knob) for policy in KNOBS}
+    facts = Calibration(
+        prompts=9, quality=5.3, cost=5e-4, single=0, single_quality=5.3, single_cost=1e-3,
+        mean_quality=[5.0, 4.8, 4.5],
+    )  # fmt: skip
+    policy = CostAware(tradeoff=100.0, calibration=facts)
 
     def packed(predictor: Any) -> Router:
         score = Quality({"nima": 1.0}, {"nima": True}, {"nima": 0.0}, {"nima": 1.0})
         return Router(
-            MODELS, score, predictor, encoders or {}, "cost_aware", "quality", calibrations, {"predictor": "Ridge"}
+            MODELS, score, predictor, encoders or {}, policy, about={"predictor": "Ridge"}
         )  # fmt: skip
 
     batch = packed(None).batch(texts) if encoders else PromptBatch(texts)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from promptroute.cli.main import main as command_line
+from promptroute.core.errors import UserError
 from promptroute.runtime.compose import compose
 from promptroute.runtime.stage import run_stage
 
@@ -116,6 +117,23 @@ def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environ
         except SystemExit as stop:
             status = int(stop.code or 0)
     return Ran(status, out.getvalue(), err.getvalue())
+
+
+def judge(folder: Path, *arguments: str) -> Ran:
+    """Run `promptroute evaluate ARGUMENTS` in `folder`, in this process."""
+    import typer
+    from typer.testing import CliRunner
+
+    from promptroute.cli.evaluate import evaluate
+
+    app = typer.Typer()
+    app.command()(evaluate)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
+        ran = CliRunner().invoke(app, list(arguments))
+    error = f"error: {ran.exception}\n" if isinstance(ran.exception, UserError) else ran.stderr
+    return Ran(ran.exit_code, ran.stdout, error)
 
 
 CHAIN: tuple[tuple[str, ...], ...] = (

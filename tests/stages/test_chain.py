@@ -22,7 +22,7 @@ from promptroute.io.tables import read_table, write_table
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.router import Router
 from promptroute.runtime.compose import compose
-from tests.stages.small import BASE, SCORERS, STEMS, path_of, run, run_chain, table, write_published
+from tests.stages.small import BASE, SCORERS, STEMS, judge, path_of, run, run_chain, table, write_published
 
 ROOT = Path(__file__).parents[2]
 MODELS = list(STEMS)
@@ -64,7 +64,7 @@ def test_each_stage_prints_one_line(finished: tuple[Path, dict[str, str]]) -> No
     assert printed["encode"] == "encode: 150 prompts with no encoder on cpu\n"
     assert printed["table"] == "table: 1200 rows of 4 models and 2 scores\n"
     assert printed["train"].startswith("train: Ridge on 120 prompts in ")
-    assert printed["calibrate"].startswith("calibrate: cost_aware for quality, knob ")
+    assert printed["calibrate"].startswith("calibrate: cost-aware, to keep quality: λ = ")
 
 
 def test_sample_keeps_the_tables_prompts(finished: tuple[Path, Any]) -> None:
@@ -246,13 +246,13 @@ def test_nothing_of_the_test_split_reaches_predictor_or_router(study: Path, opti
     assert learnt(study) == before
 
 
-def test_validation_sets_the_knob_but_trains_nothing(study: Path) -> None:
+def test_validation_sets_the_operating_point_but_trains_nothing(study: Path) -> None:
     before = learnt(study)
     tear_scores(study, "validation")
     rerun(study, "table", "train", "calibrate")
     after = learnt(study)
     assert {key for key in after if after[key] != before[key]} == {"router"}
-    assert after["router"]["calibrations"] != before["router"]["calibrations"]
+    assert after["router"]["policy"] != before["router"]["policy"]
 
 
 def test_the_training_split_does_train(study: Path) -> None:
@@ -284,23 +284,28 @@ def test_calibrate_takes_a_price_list(study: Path) -> None:
     assert Router.load(study / "data/router").cost.tolist() == [0.01, 0.02, 0.03, 0.04]
 
 
-@pytest.mark.parametrize("policy", ["cost_aware", "cheapest_within", "best_predicted"])
-@pytest.mark.parametrize("target", ["quality", "cost"])
-def test_calibrate_packs_every_policy_and_names_the_one_that_decides(
-    study: Path, policy: str, target: str
+@pytest.mark.parametrize(
+    ("policy", "line"),
+    [
+        (("cost_aware",), "cost-aware, to keep quality: λ = "),
+        (("cost_aware", "policy.target=cost"), "cost-aware, to keep cost: λ = "),
+        (("cost_aware_cost",), "cost-aware, to keep cost: λ = "),
+        (("cheapest_within",), "cheapest within, to keep quality: ε = "),
+        (("cheapest_within", "policy.target=cost"), "cheapest within, to keep cost: ε = "),
+        (("best_predicted",), "best predicted\n"),
+        (("single",), "single model, aMUSEd: every prompt goes to this model"),
+        (("with_margin",), "cost-aware, to keep quality: λ = "),
+    ],
+)
+def test_calibrate_packs_the_policy_and_those_compared(
+    study: Path, policy: tuple[str, ...], line: str
 ) -> None:
-    params(study, f"policy={policy}", f"policy.target={target}")
-    line = run(study, "calibrate").out
+    params(study, f"policy={policy[0]}", *policy[1:])
+    assert run(study, "calibrate").out.startswith(f"calibrate: {line}")
     one = Router.load(study / "data/router")
-    assert (one.policy, one.target) == (policy, target)
-    assert {name: set(targets) for name, targets in one.calibrations.items()} == {
-        "cost_aware": {"quality", "cost"},
-        "cheapest_within": {"quality", "cost"},
-    }
-    if policy == "best_predicted":
-        assert line == "calibrate: best_predicted, which has no knob\n"
-    else:
-        assert line.startswith(f"calibrate: {policy} for {target}, knob ")
+    assert list(one.compared) == [
+        "cost_aware_quality", "cost_aware_cost", "cheapest_within_quality", "cheapest_within_cost",
+    ]  # fmt: skip
     validation = table()[table()["prompt_id"].map(sides(study)) == "validation"]
     assert [model.mean_quality for model in one.models] == pytest.approx(matrix(validation, "nima").mean(0))
     assert one.about["calibrated_on"] == 15
@@ -363,7 +368,7 @@ def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(t
     save_file({**weights, name: weights[name] * 1.5}, clip / "model.safetensors", {"format": "pt"})
     said = run(folder, "calibrate").err
     assert "error: data/text/clip.parquet: not the vectors that encoder clip gives on this machine" in said
-    assert "delete cache/text" in said
+    assert "encode the prompts again" in said
     shutil.rmtree(folder / "cache" / "text")
     rerun(folder, "encode", "train", "calibrate", "evaluate")
 
@@ -408,12 +413,11 @@ def on_sides(folder: Path, **to: str) -> None:
     rows.replace({"split": to}).to_parquet(file, index=False)
 
 
-def test_knobs_are_chosen_on_validation_or_not_at_all(study: Path) -> None:
+def test_calibrated_on_validation_or_not_at_all(study: Path) -> None:
     on_sides(study, validation="train")
     ran = run(study, "calibrate")
     assert ran.err == (
-        "error: data/split.parquet: no validation prompt to choose knobs on; give it a share with -S "
-        "split.shares\n"
+        "error: data/split.parquet: no validation prompt to calibrate on; give it a share with -S split.shares\n"
     )
 
 
@@ -435,9 +439,9 @@ def test_a_model_that_left_the_study_after_training_is_named(study: Path) -> Non
     params(study, "~published.models.amused")
     assert "was trained for amused too, which the study lacks; run `dvc repro`" in run(study, "calibrate").err
     other = ("--performance", str(study / "cems"), "--out", "x.json")
-    assert "published.models lacks ['amused']" in run(study, "evaluate", *other).err
+    assert "published.models lacks ['amused']" in judge(study, *other).err
     params(study, "~published.scorers.nima", "~published.scorers.clip")
-    assert "published.scorers is empty; use published=cems" in run(study, "evaluate", *other).err
+    assert "published.scorers is empty; use published=cems" in judge(study, *other).err
     assert not (study / "x.json").exists()
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from promptroute.router.router import Router
-from tests.stages.small import STEMS, run, table, write_published
+from promptroute.routing.policies import Guaranteed
+from tests.stages.small import STEMS, judge, run, table, write_published
 from tests.stages.test_chain import content, matrix, params, sides
 
 MODELS = list(STEMS)
@@ -85,15 +86,21 @@ def test_without_resamples_there_are_no_intervals(study: Path) -> None:
         for name, interval in after[group].items():
             assert interval["estimate"] == before[group][name]["estimate"]
             assert interval["low"] is None and interval["high"] is None
-    assert "[–, –]" in run(study, "evaluate", "--show").out
+    assert "[–, –]" in judge(study, "--show").out
+
+
+def new(n: int) -> pd.DataFrame:
+    """n rows of a table, with prompts that no other has."""
+    rows = table(n=n, seed=9)
+    return rows.assign(prompt=rows["prompt"] + " of the new table")
 
 
 @pytest.mark.parametrize("below", ["", "Model_Perf", "Model_Perf/aug_10k"])
 def test_another_table_is_judged_without_refitting(study: Path, tmp_path: Path, below: str) -> None:
-    rows = table(n=40, seed=9)
+    rows = new(40)
     write_published(tmp_path / "other", rows)
     before = content(study, ".")
-    ran = run(study, "evaluate", "--performance", str(tmp_path / "other" / below), "--out", "new/result.json")
+    ran = judge(study, "--performance", str(tmp_path / "other" / below), "--out", "new/result.json")
     assert ran.status == 0, ran.err
     assert ran.out.startswith("evaluate: on 40 prompts the router's quality is ")
     found = result(study, "new/result.json")
@@ -102,12 +109,12 @@ def test_another_table_is_judged_without_refitting(study: Path, tmp_path: Path, 
     after = content(study, ".")
     assert set(after) - set(before) == {"new/result.json"}
     assert all(after[name] == before[name] for name in before)
-    shown = run(study, "evaluate", "--show", "new/result.json").out
+    shown = judge(study, "--show", "new/result.json").out
     assert "40 test prompts" in shown
 
 
 def test_another_tables_rows_are_joined_by_key(study: Path, tmp_path: Path) -> None:
-    rows = table(n=40, seed=9)
+    rows = new(40)
     for name, shuffled in (("straight", False), ("shuffled", True)):
         write_published(tmp_path / name, rows)
         if shuffled:
@@ -115,33 +122,79 @@ def test_another_tables_rows_are_joined_by_key(study: Path, tmp_path: Path) -> N
                 if "nima_score_with_time_SDXL" not in file.name:
                     mixed = pd.read_csv(file, dtype=str).sample(frac=1, random_state=place)
                     mixed.to_csv(file, index=False)
-        out = run(study, "evaluate", "--performance", str(tmp_path / name), "--out", f"{name}.json")
+        out = judge(study, "--performance", str(tmp_path / name), "--out", f"{name}.json")
         assert out.status == 0, out.err
     assert result(study, "straight.json") == result(study, "shuffled.json")
 
 
-def test_the_routers_own_folder_can_be_named(study: Path, tmp_path: Path) -> None:
+def test_another_folder_can_be_named(study: Path, tmp_path: Path) -> None:
     (study / "data/router").rename(tmp_path / "kept")
     assert "no such router folder" in run(study, "evaluate").err
-    before = result(study)
-    assert run(study, "evaluate", "--router", str(tmp_path / "kept")).status == 0
-    assert result(study) == before
+    write_published(tmp_path / "other", new(40))
+    arguments = ("--performance", str(tmp_path / "other"), "--out", "new.json")
+    assert "no such router folder" in judge(study, *arguments).err
+    assert judge(study, *arguments, "--router", str(tmp_path / "kept")).status == 0
+
+
+class TestSeenPrompts:
+    def test_left_out_and_said(self, study: Path, tmp_path: Path) -> None:
+        rows = table()
+        known = (rows["prompt_id"].map(sides(study)) != "test").to_numpy()
+        write_published(tmp_path / "other", rows)
+        ran = judge(study, "--performance", str(tmp_path / "other"), "--out", "new.json")
+        assert ran.status == 0, ran.err
+        assert "(135 of 150 prompts left out: the router was trained on them)" in ran.out
+        assert "(only 15 prompts, too few to tell much by)" in ran.out
+        found = result(study, "new.json")
+        assert found["prompts"] == 15 and found["seen"].startswith("135 of 150")
+        check_strategies(found["strategies"], rows[~known], Router.load(study / "data/router"))
+        assert "(135 of 150 prompts left out" in judge(study, "--show", "new.json").out
+
+    def test_letter_case_and_ends_do_not_hide(self, study: Path, tmp_path: Path) -> None:
+        rows = table()
+        write_published(tmp_path / "other", rows.assign(prompt=rows["prompt"].str.upper()))
+        ran = judge(study, "--performance", str(tmp_path / "other"), "--out", "new.json")
+        assert "135 of 150 prompts left out" in ran.out
+
+    def test_all_judges_them(self, study: Path, tmp_path: Path) -> None:
+        write_published(tmp_path / "other", table())
+        ran = judge(study, "--performance", str(tmp_path / "other"), "--out", "new.json", "--all")
+        assert ran.status == 0 and "left out" not in ran.out
+        assert result(study, "new.json")["prompts"] == 150
+
+    def test_nothing_else(self, study: Path, tmp_path: Path) -> None:
+        rows = table()
+        known = (rows["prompt_id"].map(sides(study)) != "test").to_numpy()
+        write_published(tmp_path / "other", rows[known])
+        ran = judge(study, "--performance", str(tmp_path / "other"), "--out", "new.json")
+        assert ran.status == 1 and "all 135 prompts are among those that the router was trained on" in ran.err
+
+
+def test_few_prompts_are_said(finished: tuple[Path, Any]) -> None:
+    folder, printed = finished
+    assert "(only 15 prompts, too few to tell much by)" in printed["evaluate"]
+    found = result(folder)
+    assert found["few"] == "only 15 prompts, too few to tell much by"
+    for part in found["sets"].values():
+        if part["prompts"] == 1:
+            assert part["router"]["quality"]["low"] is None
 
 
 def test_show_prints_the_cost_table(study: Path) -> None:
-    lines = run(study, "evaluate", "--show").out.splitlines()
+    lines = judge(study, "--show").out.splitlines()
     found = result(study)
     best = found["labels"][found["best_single"]]
     assert lines[0] == f"quality = nima; 15 test prompts; best single model: {best}"
-    assert lines[2].split() == ["strategy", "quality", "clip", "$", "per", "1000", "vs", "best", "single"]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[3:16]}
+    assert lines[1] == "(only 15 prompts, too few to tell much by)"
+    assert lines[3].split("  ", 1)[0] == "strategy" and "CLIP score" in lines[3]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[4:17]}
     assert rows[best] == [
         f"{found['strategies']['single_' + found['best_single']]['quality']:.4f}",
         f"{found['strategies']['single_' + found['best_single']]['clip']:.4f}",
         f"{1000 * found['strategies']['single_' + found['best_single']]['cost']:.4f}",
         "+0.0%",
     ]
-    assert len({len(line) for line in lines[2:16]}) == 1  # columns stand under each other
+    assert len({len(line) for line in lines[3:17]}) == 1  # columns stand under each other
     assert {"oracle", "random", "best_predicted", "under_budget", "router"} <= set(rows)
 
 
@@ -149,9 +202,9 @@ def test_show_prints_the_cost_table(study: Path) -> None:
     "arguments",
     [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]],
 )
-def test_bad_command_lines_are_usage_errors(study: Path, arguments: list[str]) -> None:
-    ran = run(study, "evaluate", *arguments)
-    assert ran.status == 2 and "usage: python -m stages.evaluate" in ran.err
+def test_usage_errors(study: Path, arguments: list[str]) -> None:
+    ran = judge(study, *arguments)
+    assert ran.status == 2 and "Usage: " in ran.err
     assert not (study / "x.json").exists()
 
 
@@ -212,9 +265,9 @@ def test_route_keeps_control_characters_off_the_terminal(study: Path) -> None:
         ),
         (["--file", "data"], b"", "data: can't be read (Is a directory)"),
         (["a", "--file", "x"], b"", "prompts are given as arguments and with --file; give only one of them"),
-        (["a", " "], b"", "prompt 2 of 2 (' ') is empty; give a text to draw"),
-        (["a\udcff"], b"", "prompt 1 of 1 ('a\\udcff') is not valid Unicode text; take out what is none"),
-        (["--router", "absent", "a"], b"", "absent: no such router folder; `dvc repro` trains one"),
+        (["a", " "], b"", "prompt 2 of 2 (' ') is empty; give a text to generate"),
+        (["a\udcff"], b"", "prompt 1 of 1 ('a\\udcff') is not valid Unicode text; take out what is invalid"),
+        (["--router", "absent", "a"], b"", "absent: no such router folder; train a router"),
     ],
 )
 def test_route_refuses_in_one_line(study: Path, arguments: list[str], stdin: bytes, message: str) -> None:
@@ -234,9 +287,10 @@ def test_a_guarantee_that_can_be_given_is_kept_and_measured(study: Path) -> None
     split = rows["prompt_id"].map(sides(study))
     train, test = (matrix(rows[(split == side).to_numpy()], "nima") for side in ("train", "test"))
     best = train.mean(0).argmax()
-    assert one.guarantee is not None and one.guarantee.single == best
+    assert isinstance(one.policy, Guaranteed) and one.policy.guarantee is not None
+    assert one.policy.guarantee.single == best
     assert ran.out.startswith("calibrate: guaranteed, against ")
-    assert one.guarantee.given == ("probability 0.75: given, calibrated on 15 prompts" in ran.out)
+    assert one.policy.guarantee.given == ("probability 0.75: given, calibrated on 15 prompts" in ran.out)
     assert run(study, "evaluate").status == 0
     found = result(study)
     decisions = one.route(rows["prompt"][(split == "test").to_numpy()].to_list())
@@ -265,7 +319,7 @@ def test_a_guarantee_that_can_not_be_given_says_so_everywhere(study: Path) -> No
 
 
 def test_a_margin_as_wide_as_all_predictions_leaves_the_best_single_model(study: Path) -> None:
-    params(study, "policy.margin=100")
+    params(study, "policy=with_margin", "policy.margin=100")
     assert run(study, "calibrate").status == 0 and run(study, "evaluate").status == 0
     found = result(study)
     assert max(found["strategies"]["router"]["share"].values()) == 1.0

@@ -1,7 +1,7 @@
-"""How unlike the training prompts a prompt is, and the safest model for those that are too unlike.
+"""Which prompts are out-of-distribution: too far from the training prompts for a prediction to count.
 
-A predictor has nothing to go by where no training prompt is near, so there it is safer to take the model that
-is best on average. `Fallback.fit` sets the threshold on validation prompts.
+A predictor has nothing to go by where no training prompt is near. `OodDetector.fit` sets the threshold on
+validation prompts.
 """
 
 from dataclasses import dataclass
@@ -11,56 +11,51 @@ import numpy.typing as npt
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
-from promptroute.routing.guarantees import abstain, novelty_threshold
+from promptroute.routing.checks import BoolArray, FloatArray
+from promptroute.routing.guarantees import novelty_threshold
 
 # Prompts compared at a time: bounds memory.
 _ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Fallback:
-    """Send prompts unlike the training prompts to one safe model.
+class OodDetector:
+    """Tell prompts that are too far from the training prompts.
 
     `rows` [k, d] float32: unit embeddings of the training prompts; `neighbours`: how many of them count;
-    `threshold`: the novelty (see `novelty`) above which a prompt is sent to column `safest`; `share` of the
-    validation prompts, at most, is above it. `encoder` names what embeds, for whoever has to.
+    `threshold`: the novelty (see `novelty`) above which a prompt is out-of-distribution.
     """
 
     rows: npt.NDArray[np.float32]
     neighbours: int
     threshold: float
-    safest: int
-    share: float = 0.05
-    encoder: str = ""
 
     @classmethod
     def fit(
-        cls,
-        train: npt.ArrayLike,
-        validation: npt.ArrayLike,
-        *,
-        safest: int,
-        share: float = 0.05,
-        neighbours: int = 10,
-        encoder: str = "",
-    ) -> "Fallback":
+        cls, train: npt.ArrayLike, validation: npt.ArrayLike, *, share: float = 0.05, neighbours: int = 10
+    ) -> "OodDetector":
         """Set the threshold so that at most `share` (0 to 1) of the validation prompts is above it.
 
         `train` [k, d] and `validation` [n, d] are embeddings from one encoder, k and n >= 1.
         """
         rows = _unit(train, "train")
         scores = novelty(validation, rows, neighbours=neighbours)
-        return cls(rows, neighbours, novelty_threshold(scores, share), safest, float(share), encoder)
+        # Novelty is 0 or more: below that every prompt is above the threshold.
+        return cls(rows, neighbours, max(novelty_threshold(scores, share), -1.0))
 
-    def unlike(self, embeddings: npt.ArrayLike) -> BoolArray:
-        """Return bool [n]: whether prompts, embeddings [n, d], are too unlike the training prompts."""
+    def flags(self, embeddings: npt.ArrayLike) -> BoolArray:
+        """Return bool [n]: whether prompts, embeddings [n, d], are out-of-distribution."""
         queries = _unit(embeddings, "embeddings")
         return np.asarray(_novelty(queries, self.rows, self.neighbours) > self.threshold)
 
-    def decide(self, choice: npt.ArrayLike, embeddings: npt.ArrayLike) -> IntArray:
-        """Return the choice [n] with column `safest` for prompts, embeddings [n, d], that are too unlike."""
-        return abstain(choice, self.unlike(embeddings), safest=self.safest)
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, OodDetector)
+            and (self.neighbours, self.threshold) == (other.neighbours, other.threshold)
+            and np.array_equal(self.rows, other.rows)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def novelty(embeddings: npt.ArrayLike, train: npt.ArrayLike, *, neighbours: int = 10) -> FloatArray:
@@ -73,7 +68,7 @@ def novelty(embeddings: npt.ArrayLike, train: npt.ArrayLike, *, neighbours: int 
 
 
 def _novelty(queries: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], neighbours: int) -> FloatArray:
-    """`novelty` of rows that have unit length already: the training rows are many, so not each time anew."""
+    """`novelty` of rows that have unit length already: the training rows are many, so not again each time."""
     if queries.shape[1] != rows.shape[1] or not len(rows):
         raise ValueError(
             f"embeddings are {queries.shape} and train {rows.shape}: expected equal widths, one row or more"

@@ -1,4 +1,4 @@
-"""Novelty by hand, and what the fallback sends away."""
+"""Novelty by hand, and which prompts are out-of-distribution."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptroute.core.errors import UserError
-from promptroute.routing.fallback import Fallback, novelty
+from promptroute.routing.guarantees import abstain
+from promptroute.routing.ood import OodDetector, novelty
 
 AXES = np.array([[1.0, 0, 0], [0, 2.0, 0], [3.0, 0, 0]])
 
@@ -20,7 +21,7 @@ def test_novelty_by_hand():
 
 
 @given(st.integers(0, 10_000), st.integers(1, 20), st.integers(1, 12))
-def test_novelty_is_one_less_the_mean_of_the_greatest_cosines(seed, rows, neighbours):
+def test_novelty_definition(seed, rows, neighbours):
     random = np.random.default_rng(seed)
     train, queries = random.normal(size=(rows, 4)), random.normal(size=(600, 4))
     unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
@@ -29,22 +30,22 @@ def test_novelty_is_one_less_the_mean_of_the_greatest_cosines(seed, rows, neighb
     np.testing.assert_allclose(novelty(queries, train, neighbours=neighbours), expected, atol=1e-5)
 
 
-def test_the_fallback_sends_away_what_is_unlike_train_and_leaves_the_rest():
+def test_far_prompts_are_sent_away():
     random = np.random.default_rng(0)
     axes = 6 * np.eye(8)
     here = lambda n: random.normal(size=(n, 8)) + axes[0]  # noqa: E731
     there = random.normal(size=(50, 8)) + axes[1]
     validation, near = here(200), here(200)
-    fallback = Fallback.fit(here(500), validation, safest=2, share=0.05)
-    on_validation = fallback.decide(np.zeros(200, np.int64), validation)
+    detector = OodDetector.fit(here(500), validation, share=0.05)
+    on_validation = abstain(np.zeros(200, np.int64), detector.flags(validation), safest=2)
     assert (on_validation == 2).sum() == 10  # a share of 5 %
-    assert (fallback.decide(np.zeros(200, np.int64), near) == 2).mean() < 0.15
-    assert (fallback.decide(np.arange(50) % 2, there) == 2).all()
-    nobody = Fallback.fit(here(500), validation, safest=2, share=0.0)
-    np.testing.assert_array_equal(nobody.decide(np.full(200, 1), validation), 1)
+    assert detector.flags(near).mean() < 0.15
+    assert (abstain(np.arange(50) % 2, detector.flags(there), safest=2) == 2).all()
+    assert not OodDetector.fit(here(500), validation, share=0.0).flags(validation).any()
+    assert OodDetector.fit(here(500), validation, share=1.0).flags(validation).all()
 
 
-def test_bad_arguments_are_named():
+def test_bad_arguments():
     with pytest.raises(ValueError, match=r"embeddings are \(1, 2\) and train \(3, 3\)"):
         novelty([[1, 2]], AXES)
     with pytest.raises(ValueError, match="one row or more"):
@@ -55,12 +56,12 @@ def test_bad_arguments_are_named():
         novelty(AXES, [[1, np.nan, 0]])
 
 
-def test_unlike_is_novelty_above_the_threshold_and_names_its_share():
+def test_flags_are_novelty_above_threshold():
     random = np.random.default_rng(1)
     train, queries = random.normal(size=(80, 5)), random.normal(size=(70, 5))
-    fallback = Fallback.fit(train, queries, safest=1, share=0.2, neighbours=3, encoder="minilm")
-    expected = novelty(queries, train, neighbours=3) > fallback.threshold
-    np.testing.assert_array_equal(fallback.unlike(queries), expected)
-    assert expected.sum() == 14 and (fallback.share, fallback.encoder) == (0.2, "minilm")
-    one_by_one = np.concatenate([fallback.unlike(queries[i : i + 1]) for i in range(70)])
+    detector = OodDetector.fit(train, queries, share=0.2, neighbours=3)
+    expected = novelty(queries, train, neighbours=3) > detector.threshold
+    np.testing.assert_array_equal(detector.flags(queries), expected)
+    assert expected.sum() == 14
+    one_by_one = np.concatenate([detector.flags(queries[i : i + 1]) for i in range(70)])
     np.testing.assert_array_equal(one_by_one, expected)

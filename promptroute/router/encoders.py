@@ -1,0 +1,56 @@
+"""A router's text encoders, from the sections that its folder names them by."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from promptroute.core.errors import UserError
+from promptroute.encoders.base import TextEncoder
+from promptroute.io.cache import fingerprint as digest
+from promptroute.runtime.component import build
+
+OWN = "encoders"
+"""Where an encoder that travels with the router lies in its folder."""
+PACKAGE = "promptroute.encoders."
+
+
+def build_encoder(section: Mapping[str, Any], where: str, allow: Collection[str] = ()) -> TextEncoder:
+    """Make a text encoder; its weights are read when they are first needed.
+
+    Raises:
+        UserError: the class is not allowed, or refuses its settings.
+    """
+    return build(section, where, TextEncoder, (PACKAGE, *allow))
+
+
+def build_encoders(
+    sections: Mapping[str, Mapping[str, Any]], home: Path | None, allow: Collection[str]
+) -> dict[str, TextEncoder]:
+    """Make all of a router's encoders; those that lie in its folder `home` are read from there."""
+    encoders = {}
+    for name, section in sections.items():
+        own = None if home is None else home / OWN / name
+        here = {} if own is None or not own.is_dir() else {"folder": str(own)}
+        encoders[name] = build_encoder({**section, **here}, f"encoder {name}", allow)
+    return encoders
+
+
+def check_fingerprints(
+    encoders: Mapping[str, TextEncoder],
+    sections: Mapping[str, Mapping[str, Any]],
+    expected: Mapping[str, str],
+) -> None:
+    """Refuse encoders other than those that the predictor was trained with: their vectors would be noise to it.
+
+    Raises:
+        UserError: naming the encoder.
+    """
+    for name, recorded in expected.items():
+        found = digest(encoders[name].fingerprint())
+        if found != recorded:
+            raise UserError(
+                f"encoder {name}: the weights or settings of {sections[name].get('model')} on this "
+                f"machine are not those that the router was trained with (fingerprint "
+                f"{found[:12]}, expected {recorded[:12] or 'a fingerprint, but none is recorded'}); "
+                f"install the revision that the router's README names, or train it again"
+            )

@@ -1,0 +1,111 @@
+"""Judge a router on a study: everything that `promptroute.evaluation` measures, on all prompts and set by set."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from promptroute.core.errors import UserError
+from promptroute.core.study import StudyData
+from promptroute.evaluation.evaluation import Judged, compared, evaluate, strategy_rows
+from promptroute.router.router import Router
+from promptroute.router.seen import seen
+
+
+def judge(router: Router, study: StudyData) -> Judged:
+    """Predict and choose for a study's n prompts, whose embeddings are there."""
+    predicted, ood = router.assess(study.batch)
+    return Judged(
+        predicted=predicted,
+        observed=router.quality.of(study.raw),
+        raw=study.raw,
+        cost=router.cost,
+        models=router.names,
+        decided=router.choose(predicted, ood=ood),
+        policy=router.policy,
+        calibrated=router.compared,
+    )
+
+
+def measure(
+    router: Router,
+    study: StudyData,
+    judged: Judged,
+    scores: Mapping[str, str],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return everything measured of a router, as plain values: all prompts, then each set by itself.
+
+    Args:
+        router: which decided.
+        study: n prompts.
+        judged: what `judge` gave for them.
+        scores: score name → label, of the study's scores.
+        resamples, seed: see `evaluate`.
+    """
+    sets = {str(name): np.flatnonzero(study.sets == name) for name in sorted(set(study.sets))}
+    policies = {
+        **compared(judged.observed, judged.cost, judged.models, judged.calibrated, seed),
+        "router": router.policy,
+    }
+    return {
+        "labels": dict(zip(router.names, router.labels, strict=True)),
+        "scores": {name: scores.get(name, name) for name in study.raw},
+        "policies": {
+            name: {"title": policy.name, "description": policy.description}
+            for name, policy in policies.items()
+            if not name.startswith("single_")
+        },
+        "score": " + ".join(router.quality.scores),
+        **evaluate(judged, resamples=resamples, seed=seed),
+        "sets": {
+            name: evaluate(judged.take(index), resamples=resamples, seed=seed) for name, index in sets.items()
+        },
+    }
+
+
+def without_choice(router: Router, study: StudyData) -> dict[str, Any]:
+    """Measure oracle and single models over every prompt of a study: nothing here is predicted."""
+    observed, cost = router.quality.of(study.raw), router.cost
+    chosen = {
+        name: policy.choose(observed, cost)
+        for name, policy in compared(observed, cost, router.names, {}, 0).items()
+        if name == "oracle" or name.startswith("single_")
+    }
+    return {
+        "prompts": len(study),
+        "strategies": strategy_rows(observed, study.raw, cost, router.names, chosen),
+    }
+
+
+def unseen(router: Router, study: StudyData) -> tuple[StudyData, int]:
+    """Return the prompts that the router was not fitted or calibrated on, and how many it was.
+
+    Raises:
+        UserError: it has seen them all.
+    """
+    known = seen(study.batch.texts, router.seen)
+    if known.all():
+        raise UserError(
+            f"all {len(study)} prompts are among those that the router was trained on, so they say nothing of new "
+            f"ones; give others, or judge all of them in spite of it"
+        )
+    return study.take(np.flatnonzero(~known)), int(known.sum())
+
+
+def embedded(router: Router, study: StudyData) -> StudyData:
+    """Return the study with its prompts embedded by the router's encoders."""
+    return replace(study, batch=router.batch(study.batch.texts))
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """Say in a line what came out."""
+    gain, change = result["router"]["quality_gain"]["estimate"], result["router"]["cost_change"]["estimate"]
+    notes = "".join(f" ({result[key]})" for key in ("few", "seen") if result.get(key))
+    return (
+        f"on {result['prompts']} prompts the router's quality is {gain:+.4f} and its cost {change:+.1%} "
+        f"against {result['labels'][result['best_single']]}, the best single model{notes}"
+    )

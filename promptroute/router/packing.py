@@ -1,0 +1,207 @@
+"""Pack a router: calibrate its policy, set its prices, check its encoders."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptroute.core.batch import PromptBatch
+from promptroute.core.errors import UserError
+from promptroute.core.rows import SPLITS
+from promptroute.core.study import StudyData
+from promptroute.evaluation import metrics
+from promptroute.evaluation.evaluation import to_calibrate
+from promptroute.predictors.base import Predictor
+from promptroute.router.router import Router
+from promptroute.router.seen import digests
+from promptroute.router.types import ModelInfo
+from promptroute.routing.base import Policy, Training
+from promptroute.routing.costs import Facts
+from promptroute.routing.quality import Quality
+
+
+class NoValidation(UserError):
+    """A study has no prompt to calibrate on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a router is packed of, besides its policy and prices.
+
+    Attributes:
+        study: every prompt with what was observed; models in the predictor's order.
+        split: of each of its prompts, "train", "validation" or "test".
+        predictor: fitted.
+        quality: what it predicts.
+        out_of_fold: prompt_id → row of `predicted`: prompts with predictions of a fit that hadn't seen them.
+        predicted: quality [k, m].
+        encoders: encoder name → section.
+    """
+
+    study: StudyData
+    split: np.ndarray
+    predictor: Predictor
+    quality: Quality
+    out_of_fold: Mapping[str, int]
+    predicted: np.ndarray
+    encoders: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Mapping[str, Any]]) -> "Trained":
+        """Read the study and its predictor below `data`.
+
+        Args:
+            data: folder of prompts, performance, split, text embeddings and predictor.
+            scores: of the study.
+            encoders: encoder name → section.
+
+        Raises:
+            UserError: a file is absent or corrupt, or there is no validation prompt.
+        """
+        import pandas as pd
+
+        from promptroute.io.files import read_json
+        from promptroute.io.study import load_study
+        from promptroute.predictors.folder import load_predictor
+
+        predictor = data / "predictor"
+        fitted = read_json(predictor / "quality.json")
+        study, split = load_study(data, fitted["models"], scores, list(encoders))
+        if not (split == "validation").any():
+            raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
+        rows = pd.read_parquet(predictor / "out_of_fold.parquet")
+        return cls(
+            study=study,
+            split=split,
+            predictor=load_predictor(predictor),
+            quality=Quality(**fitted["quality"]),
+            out_of_fold={str(prompt_id): place for place, prompt_id in enumerate(rows["prompt_id"])},
+            predicted=rows[fitted["models"]].to_numpy(np.float64),
+            encoders=encoders,
+        )
+
+    def part(self, split: str) -> StudyData:
+        """Return the prompts of a split."""
+        return self.study.take(np.flatnonzero(self.split == split))
+
+
+def facts_of(
+    trained: Trained, profiles: Mapping[str, Mapping[str, Any]], fresh: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Facts]:
+    """Gather what is known of each model's cost: model → facts, in the order of the columns.
+
+    Args:
+        trained: whose training prompts may have recorded seconds.
+        profiles: model → profile, as stated.
+        fresh: model → profile measured on this machine, with its `seconds`.
+
+    Raises:
+        UserError: the predictor was trained for a model that the study lacks.
+    """
+    models, measured = trained.study.models, trained.part("train").measured_seconds()
+    if lost := [name for name in models if name not in profiles]:
+        raise UserError(f"the predictor was trained for {', '.join(lost)} too, which the study lacks")
+    known = {name: {**profiles[name], "measured_seconds": measured.get(name)} for name in models}
+    for name, profile in fresh.items():
+        known[name] |= {**profile, "measured_seconds": profile["seconds"]}
+    return {name: Facts.of(profile) for name, profile in known.items()}
+
+
+def pack(
+    trained: Trained,
+    policy: Policy,
+    cost: np.ndarray,
+    labels: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> Router:
+    """Return the router: its policy, and those that it is compared with, calibrated on out-of-fold predictions.
+
+    Args:
+        trained: predictor and study.
+        policy: what decides, not calibrated.
+        cost: dollars per image [m].
+        labels: model → how people write it; its name where it is absent.
+        about: where it comes from; see `promptroute.router.card`.
+
+    Raises:
+        UserError: an encoder doesn't give the vectors that were learnt from; what the policy refuses.
+    """
+    position = [trained.out_of_fold.get(prompt_id) for prompt_id in trained.study.prompt_ids]
+    held = trained.study.take(np.flatnonzero([place is not None for place in position]))
+    predicted = trained.predicted[[place for place in position if place is not None]]
+    observed = trained.quality.of(held.raw)
+    known = trained.study.take(np.flatnonzero(trained.split != "test")).batch.texts
+    draft = Router(
+        models=[
+            ModelInfo(name, labels.get(name, name), float(price), float(mean))
+            for name, price, mean in zip(trained.study.models, cost, observed.mean(axis=0), strict=True)
+        ],
+        quality=trained.quality,
+        predictor=trained.predictor,
+        encoders=trained.encoders,
+        policy=policy,
+        seen=digests(known),
+        about={
+            **about,
+            "prompts": {name: int((trained.split == name).sum()) for name in SPLITS},
+            "calibrated_on": len(held),
+        },
+    )
+    check_encoders(draft, trained.part("validation").batch)
+    training = _training(draft, trained)
+    calibrated = {name: other.calibrate(predicted, observed, cost) for name, other in to_calibrate().items()}
+    return replace(draft, policy=policy.calibrate(predicted, observed, cost, training), compared=calibrated)
+
+
+def _training(router: Router, trained: Trained) -> Training:
+    """Gather what a policy may know of the study besides the prompts that it is calibrated on."""
+    train, validation = trained.part("train"), trained.part("validation")
+    widths = {
+        # Of an encoder that gives inner layers too, the last columns are the sentence embedding.
+        name: int(getattr(encoder, "sentence_width", encoder.description["dim"]))
+        for name, encoder in router.loaded.items()
+    }
+
+    def vectors(batch: PromptBatch) -> dict[str, np.ndarray]:
+        return {name: batch.embeddings[name][:, -width:] for name, width in widths.items()}
+
+    return Training(
+        models=router.names,
+        single=metrics.best_single(trained.quality.of(train.raw)),
+        train=vectors(train.batch),
+        validation=vectors(validation.batch),
+    )
+
+
+def check_encoders(router: Router, batch: PromptBatch) -> None:
+    """Refuse to pack a router whose encoders, as they are here, don't give the vectors that were learnt from.
+
+    Raises:
+        UserError: naming the encoder.
+    """
+    few = batch.take(np.arange(min(len(batch), 4)))
+    for name, vectors in router.batch(few.texts).embeddings.items():
+        learnt = few.embeddings[name]
+        # Kernels and devices differ by rounding; other weights differ by far more than a hundredth.
+        if np.linalg.norm(vectors - learnt) > 0.01 * np.linalg.norm(learnt):
+            raise UserError(
+                f"data/text/{name}.parquet: not the vectors that encoder {name} gives on this machine, so its "
+                f"weights have changed since; encode the prompts again"
+            )
+
+
+def provenance(prompts: Path, performance: Path, split: Path) -> dict[str, Any]:
+    """Return what the study was read from and made into, with checksums."""
+    import json
+
+    import pyarrow.parquet as pq
+
+    from promptroute.io.files import sha256
+
+    data: dict[str, Any] = {}
+    for path in (prompts, performance):
+        read = json.loads((pq.read_schema(path).metadata or {}).get(b"sources", b"{}"))
+        data |= read if isinstance(read, dict) else {"prompts": read}
+    return {"data": data, "files": {str(path): sha256(path) for path in (prompts, performance, split)}}

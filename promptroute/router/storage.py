@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder
-from promptroute.io.cache import fingerprint as digest
+from promptroute.io.cache import fingerprint as digest_of
 from promptroute.io.files import atomic_path, sha256, write_json
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.card import model_card
@@ -66,7 +66,7 @@ def save(router: Router, folder: Path, predictor: Path) -> None:
         for place, policy in policies.items()
         for name, values in policy.arrays().items()
     }
-    fingerprints = {name: digest(encoder.fingerprint()) for name, encoder in router.loaded.items()}
+    fingerprints = {name: digest_of(encoder.fingerprint()) for name, encoder in router.loaded.items()}
     facts = {
         "format": FORMAT,
         "models": [asdict(model) for model in router.models],

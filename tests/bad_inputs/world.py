@@ -201,10 +201,10 @@ def provoke(case: Case, folder: Path) -> str:
             environment["PROMPTROUTE_CEMS"] = ""
         if stage == "compose":
             with pytest.raises(UserError) as caught:
-                compose(folder / "params.yaml", arguments)
+                compose(folder / "params.yaml", arguments, Path(__file__).parents[2])
             return str(caught.value)
         if (folder / "params.yaml").is_file() and overrides:
-            compose(folder / "params.yaml", [*STUDY, *overrides])
+            compose(folder / "params.yaml", [*STUDY, *overrides], Path(__file__).parents[2])
         ran = run(folder, stage, *arguments, stdin=case.stdin, **environment)
     lines = [text for text in ran.err.splitlines() if text and "%|" not in text]  # a progress bar is no error
     assert (ran.status, ran.out, len(lines)) == (1, "", 1), ran

@@ -133,7 +133,7 @@ CHAIN: tuple[tuple[str, ...], ...] = (
 def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -> dict[str, str]:
     """Make a study in an empty folder and run all of it; returns what each stage printed."""
     write_published(folder / "cems", table() if rows is None else rows)
-    compose(folder / "params.yaml", [*BASE, *overrides])
+    compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
     printed = {}
     for stage in CHAIN:
         ran = run(folder, *stage)

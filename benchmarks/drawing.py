@@ -45,7 +45,7 @@ WARM_UP = 2  # images of the plain loop, batches of ours
 def settings(*overrides: str) -> Params:
     """The small world's parameters."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*MINI, *overrides])
+        compose(Path(folder) / "params.yaml", [*MINI, *overrides], Path(__file__).resolve().parents[1])
         return load_params(Path(folder) / "params.yaml")
 
 

@@ -83,7 +83,7 @@ class Copy:
     def choose(self, prompts: int, seeds: Sequence[int], later: bool) -> None:
         """Say what the study is."""
         overrides = [*MINI, *self._others, f"prompts.n={prompts}", f"generation.seeds={list(seeds)}"]
-        compose(self.project / "params.yaml", [*overrides, *([] if later else [f"~scorers.{LATER}"])])
+        compose(self.project / "params.yaml", [*overrides, *([] if later else [f"~scorers.{LATER}"])], ROOT)
 
     def grow(self, what: str, *options: str) -> dict[str, Any]:
         """Run what is new: first the images, then their embeddings and scores."""

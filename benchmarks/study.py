@@ -39,7 +39,7 @@ BASE = ("experiment=published", "compute=cpu")
 def settings(*overrides: str) -> Params:
     """The default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` would compose them."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*BASE, *overrides])
+        compose(Path(folder) / "params.yaml", [*BASE, *overrides], ROOT)
         return load_params(Path(folder) / "params.yaml")
 
 

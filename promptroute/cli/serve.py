@@ -53,10 +53,8 @@ def serve(
 ) -> None:
     """Serve a trained router: POST /route, GET /healthz, GET /metrics, and a page at /."""
     try:
-        import uvicorn
-
         from promptroute.service.app import create_app
-        from promptroute.service.connections import fit_connections, server_config
+        from promptroute.service.connections import Server, fit_connections, server_config
         from promptroute.service.gates import LOCAL
     except ImportError as error:
         raise UserError(
@@ -81,8 +79,8 @@ def serve(
     with listen(host, port) as server:
         address, number = server.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        print(f"serve: {router} on http://{shown}:{number} (Ctrl-C stops it)", flush=True)
-        uvicorn.Server(server_config(create_app(loaded, limits, hosts), limits)).run(sockets=[server])
+        line = f"serve: {router} on http://{shown}:{number} (Ctrl-C stops it)"
+        Server(server_config(create_app(loaded, limits, hosts), limits), line).run(sockets=[server])
 
 
 def set_threads(threads: int) -> None:

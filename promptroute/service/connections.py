@@ -1,6 +1,7 @@
 """How many connections there may be and how long they may say nothing; logs that no stranger can fill."""
 
 import logging
+import socket
 import time
 from functools import partial
 from typing import Any
@@ -139,6 +140,24 @@ def fit_connections(wanted: int, files: int | None = None) -> int:
     if room < 1:
         raise UserError(f"this process may open {files} files; expected {BACKLOG + _RESERVED + 1} or more")
     return min(wanted, room)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which prints a line once it listens and Ctrl-C ends it in order.
+
+    Args:
+        config: what `server_config` gives.
+        line: the line.
+    """
+
+    def __init__(self, config: uvicorn.Config, line: str) -> None:
+        super().__init__(config)
+        self._line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, and say so."""
+        await super().startup(sockets)
+        print(self._line, flush=True)
 
 
 def server_config(app: Any, limits: Limits) -> uvicorn.Config:

@@ -216,10 +216,10 @@ def provoke(case: Case, folder: Path) -> str:
             environment["PROMPTROUTE_CEMS"] = ""
         if stage == "compose":
             with pytest.raises(UserError) as caught:
-                compose(folder / "params.yaml", arguments)
+                compose(folder / "params.yaml", arguments, Path(__file__).parents[2])
             return str(caught.value)
         if (folder / "params.yaml").is_file() and overrides:
-            compose(folder / "params.yaml", [*STUDY, *overrides])
+            compose(folder / "params.yaml", [*STUDY, *overrides], Path(__file__).parents[2])
         if stage == "promptroute":
             ran = judge(folder, *arguments[1:])
         else:

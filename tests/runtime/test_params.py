@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_params_yaml_is_the_composition_of_conf(tmp_path: Path) -> None:
-    compose(tmp_path / "params.yaml")
+    compose(tmp_path / "params.yaml", project=ROOT)
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text(), "run `make params`"
 
 
 def test_an_unknown_option_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)score/nope.*clip.*mixed.*nima"):
-        compose(tmp_path / "params.yaml", ["score=nope"])
+        compose(tmp_path / "params.yaml", ["score=nope"], ROOT)
     assert not (tmp_path / "params.yaml").exists()
 
 

@@ -156,7 +156,7 @@ def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -
     write_published(folder / "cems", table() if rows is None else rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
-        compose(folder / "params.yaml", [*BASE, *overrides])
+        compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
     printed = {}
     for stage in CHAIN:
         ran = run(folder, *stage)

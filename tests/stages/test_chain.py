@@ -29,7 +29,7 @@ MODELS = list(STEMS)
 
 
 def params(folder: Path, *overrides: str) -> None:
-    compose(folder / "params.yaml", [*BASE, *overrides])
+    compose(folder / "params.yaml", [*BASE, *overrides], ROOT)
 
 
 def published(folder: Path) -> None:

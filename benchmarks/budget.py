@@ -1,12 +1,12 @@
-"""A budget in dollars for a batch: how near to the optimum, known at once or prompt by prompt.
+"""Spend a budget in dollars on a batch: the gap to the optimum, all prompts at once or prompt by prompt.
 
     python -m benchmarks.budget [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4] [--orders 20]
     python -m benchmarks.budget --table                   only print the table of benchmarks/results/budget.csv
 
 `batch` sees all test prompts at once (`plan_budget`); its gap is to the linear relaxation, which no choice
 within the budget exceeds. `online` sees them one by one, in random order or sorted by prompt set (the order
-least like validation), and re-prices its λ at every prompt (`BudgetedStream`). `fixed λ` keeps the λ that
-spends the budget on validation: nothing stops it from overspending.
+farthest from validation), and re-prices its λ at every prompt (`BudgetedStream`). `fixed λ` keeps the λ that
+spends the budget on validation; it may overspend.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BUDGETS = (0.25, 0.5, 0.75)
 def runs(
     predicted: np.ndarray, before: np.ndarray, cost: np.ndarray, rate: float, sets: np.ndarray, orders: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each way of spending `rate` dollars per prompt: (its name, choice [n])."""
+    """Generate each way of spending `rate` dollars per prompt: (its name, choice [n])."""
     n = len(predicted)
     yield "batch", policies.plan_budget(predicted, cost, budget=rate * n).choice
     stream = policies.BudgetedStream.fit(before, cost)
@@ -44,7 +44,7 @@ def runs(
 
 
 def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> list[dict[str, Any]]:
-    """Rows: one for each seed, budget and way, means over its runs. Quality is per prompt."""
+    """Return rows: one for each seed, budget and way, means over its runs. Quality is per prompt."""
     cost, study = S.read_table().cost, S.read_table().study
     rows = []
     for seed in seeds:
@@ -85,14 +85,14 @@ def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> li
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: means over seeds and orders; the most that any run spent."""
+    """Format the table in Markdown: means over seeds and orders; the most that any run spent."""
     head = [
         "budget, of the best single model's cost",
         "spent, % of it",
         "at most",
-        "short of the bound, per prompt",
+        "gap to the bound, per prompt",
         "% of what it can buy",
-        "true quality against best single",
+        "observed quality against best single",
     ]
     lines = [
         [

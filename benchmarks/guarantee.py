@@ -1,11 +1,11 @@
-"""Does the guarantee hold? Conformal risk control on many splits of held-out prompts.
+"""Measure the guarantee's coverage: conformal risk control on many splits of prompts unseen in training.
 
     python -m benchmarks.guarantee [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4] [--splits 200]
     python -m benchmarks.guarantee --table                only print the table of benchmarks/results/guarantee.csv
 
-The promise: "within ε of the best single model's quality with probability 1 - α". A predictor is fitted once a
-seed on the training prompts; its validation and test prompts, which it hasn't seen, are pooled and dealt anew
-into calibration and test halves (by text) for every split. The theorem speaks of the mean over such splits.
+The guarantee: "within ε of the best single model's quality with probability 1 - α". A predictor is fitted once a
+seed on the training prompts; the validation and test prompts, which it has not seen, are pooled and split again
+into calibration and test halves (by text) every time. The theorem is about the mean over such splits.
 The best single model is that of the training prompts.
 """
 
@@ -30,7 +30,7 @@ FEW = (8, 20)
 
 
 def halves(texts: Sequence[str], splits: int, seed: int) -> list[np.ndarray]:
-    """Masks [n] of the calibration half, one for each split; equal texts stand on one side."""
+    """Make masks [n] of the calibration half, one for each split; equal texts are in the same half."""
     _, which = np.unique([text.strip().casefold() for text in texts], return_inverse=True)
     random = np.random.default_rng(seed)
     masks = []
@@ -41,7 +41,7 @@ def halves(texts: Sequence[str], splits: int, seed: int) -> list[np.ndarray]:
 
 
 def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> list[dict[str, Any]]:
-    """Rows of the table, one for each ε, α and number of calibration prompts."""
+    """Return rows, one for each ε, α and number of calibration prompts."""
     cost, texts = S.read_table().cost, S.read_table().study.batch.texts
     cases = [(e, a, None) for e in EPSILONS[score] for a in ALPHAS]
     cases += [(EPSILONS[score][1], 0.1, few) for few in FEW]
@@ -99,13 +99,13 @@ def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> li
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown."""
+    """Format the table in Markdown."""
     head = [
-        "promise",
+        "guarantee",
         "calibration prompts",
-        "given, % of splits",
-        "promised, %",
-        "measured, %",
+        "attainable, % of splits",
+        "nominal coverage, %",
+        "measured coverage, %",
         "5 to 95 % of splits",
         "to a cheaper model, %",
         "cost, %",

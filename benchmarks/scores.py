@@ -1,11 +1,11 @@
-"""Several scores at once: weights and Pareto rules over NIMA and CLIP, against routers of one score.
+"""Route by several scores at once: weights and Pareto rules over NIMA and CLIP, against routers of a single score.
 
     python -m benchmarks.scores [--predictor ridge] [--seeds 0,1,2,3,4]
     python -m benchmarks.scores --table                   only print the table of benchmarks/results/scores.csv
 
 One predictor for each score, each min-max scaled on the training prompts (as score=mixed). `weighted` takes
-the best of the weighted sum; `Pareto` the cheapest model that no other beats on both predicted scores, at a
-slack in the scaled unit. Nothing is tuned. Changes are against the best single model of each score.
+the best weighted sum; `Pareto` the cheapest model that no other beats on both predicted scores, with a slack in
+the scaled unit. Nothing is tuned. Changes are against the best single model of each score.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from promptroute.runtime.stage import run_stage
 CSV = S.RESULTS / "scores.csv"
 SCORES = ("nima", "clip")
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of CLIP; NIMA has the rest."""
+"""Of CLIP; NIMA gets the rest."""
 SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
 
 
 def choices(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Each policy's choice [n] from predicted qualities [n, m] in one unit."""
+    """Generate each policy's choice [n] from predicted qualities [n, m] in the same unit."""
     for weight in WEIGHTS:
         mixed = policies.weighted(scaled, {"nima": 1 - weight, "clip": weight})
         yield f"weights {1 - weight:g} NIMA, {weight:g} CLIP", policies.best_predicted(mixed, cost)
@@ -38,7 +38,7 @@ def choices(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tupl
 
 
 def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
-    """Rows: one for each policy on the test prompts of a seed."""
+    """Return rows: one for each policy on the test prompts of a seed."""
     study, cost = S.read_table().study, S.read_table().cost
     side = S.positions(S.Cell(predictor, "nima", seed))
     higher = {name: one["higher_is_better"] for name, one in S.settings()["published"]["scorers"].items()}
@@ -63,7 +63,7 @@ def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: mean ± standard deviation over seeds."""
+    """Format the table in Markdown: mean ± standard deviation over seeds."""
     head = ["policy", "NIMA against best single", "CLIP against best single", "cost, %"]
     lines = []
     for name, part in rows.groupby("policy", sort=False):

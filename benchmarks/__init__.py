@@ -1,1 +1,1 @@
-"""Measurements behind the README's figures: `python -m benchmarks` lists them. No stage imports this."""
+"""Measurements behind docs/results.md: `python -m benchmarks` lists them. No stage imports this."""

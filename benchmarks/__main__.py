@@ -1,4 +1,4 @@
-"""Figures behind the README's, each by one command.
+"""Figures of docs/results.md and benchmarks/README.md, each by one command.
 
     python -m benchmarks          what there is, what it shows, how long it takes
     python -m benchmarks short    run the short ones (`make bench`)
@@ -20,7 +20,7 @@ from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE.parent / "docs" / "models.md")
+PAGES = (HERE.parent / "docs" / "results.md", HERE / "README.md")
 LIST = {
     "routers": ("every predictor x score x split seed: accuracy, cost, frontier, training time", "an hour"),
     "shift": ("trained without one prompt set, tested on it; and the fallback", "ten minutes"),

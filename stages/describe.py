@@ -1,16 +1,25 @@
-"""Describe the published prompt sets: `prompt_sets` → metrics/prompts.json (CEMS, Table 1)."""
+"""Describe the prompt sets that were read: data/sources → metrics/prompts.json (CEMS, Table 1)."""
 
+import argparse
+import json
+
+import pandas as pd
+
+from promptroute.core.rows import Prompt
 from promptroute.io.files import write_json
-from promptroute.prompts.statistics import describe
-from promptroute.runtime.params import build, load_params
+from promptroute.io.tables import read_table
+from promptroute.prompts.statistics import statistics
+from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    sources = load_params()["prompt_sets"]["sources"]
-    sets = {name: describe(build(config, f"prompt_sets.sources.{name}")) for name, config in sources.items()}
-    write_json("metrics/prompts.json", sets)
-    return f"describe: {sum(one['prompts'] for one in sets.values())} prompts in {len(sets)} sets"
+    argparse.ArgumentParser(prog="python -m stages.describe", description=__doc__).parse_args()
+    tables = [read_table(f"data/sources/{name}.parquet", Prompt) for name in load_params()["prompts"]["sources"]]
+    files = [file for table in tables for file in json.loads(table.attrs["files"])]
+    sets = statistics(pd.concat(tables, ignore_index=True))
+    write_json("metrics/prompts.json", {"sets": sets, "files": files})
+    return f"describe: {sum(described['prompts'] for described in sets.values())} prompts in {len(sets)} sets"
 
 
 if __name__ == "__main__":

@@ -1,55 +1,55 @@
-"""Draw the result for people: metrics/ → metrics/plots/*.png and report/index.html.
-
-    python -m stages.report
+"""Write the result for people: metrics/ → metrics/plots/*.png and report/index.html.
 
 The page needs nothing beside it: send it to anybody, open it anywhere.
 """
 
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from promptroute.core.rows import Performance, Prompt
 from promptroute.io.files import atomic_path
 from promptroute.io.tables import read_table
 from promptroute.report.examples import pick
-from promptroute.report.figures import paint
-from promptroute.report.images import load_drawn
+from promptroute.report.figures import render
+from promptroute.report.images import load_images
 from promptroute.report.page import page
 from promptroute.report.result import read_result
 from promptroute.runtime.params import load_params, study_scorers
 from promptroute.runtime.stage import run_stage
 
-METRICS, REPORT = Path("metrics"), Path("report")
+DATA, PLOTS, PAGE = Path("data"), Path("metrics/plots"), Path("report/index.html")
 
 
-def data_label(params: dict[str, Any]) -> str:
-    """Where the true quality comes from, for people."""
+def data_label(params: Mapping[str, object]) -> str:
+    """Say where the observed quality comes from, and what must be known about it."""
     published = params["published"]
-    found = [str(published.get("label") or "published scores")] if published["models"] else []
-    found += ["images drawn here"] if params["models"] else []
-    return " and ".join(found) + (f" ({params['about']})" if params.get("about") else "")
+    assert isinstance(published, Mapping)
+    sources = [str(published.get("label") or "published scores")] if published["models"] else []
+    sources += ["images generated here"] if params["models"] else []
+    return " and ".join(sources) + (f" ({params['about']})" if params.get("about") else "")
 
 
 def main() -> str:
+    """Render the figures, then the page."""
+    argparse.ArgumentParser(prog="python -m stages.report", description=__doc__).parse_args()
     params = load_params()
-    about = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
-    result = read_result(METRICS, scores=about, data=data_label(params))
-    examples = pick(result, read_table("data/prompts.parquet", Prompt))
-    drawn = load_drawn(
-        Path("data/images"),
-        Path("data/scores"),
-        list(params["models"]),
-        list(params["scorers"]),
-        {one.prompt_id for one in examples},
+    labels = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
+    result = read_result("metrics", scores=labels, data=data_label(params))
+    examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
+    shown = {example.prompt_id for example in examples}
+    images = load_images(
+        DATA / "images", DATA / "scores", list(params["models"]), list(params["scorers"]), shown
     )
-    performance = read_table("data/performance.parquet", Performance, ("prompt_id", "model", "score"))
-    pictures = paint(result, performance, examples, drawn, about)
-    for name, picture in pictures.items():
-        with atomic_path(METRICS / "plots" / f"{name}.png") as temporary:
-            temporary.write_bytes(picture.png)
-    with atomic_path(REPORT / "index.html") as temporary:
-        temporary.write_text(page(result, pictures, examples, drawn, about), encoding="utf-8")
-    return f"report: {len(pictures)} pictures in {METRICS / 'plots'}, and {REPORT / 'index.html'}"
+    performance = read_table(DATA / "performance.parquet", Performance, ("prompt_id", "model", "score"))
+    figures = render(result, performance, examples, images)
+    for name, figure in figures.items():
+        with atomic_path(PLOTS / f"{name}.png") as temporary:
+            temporary.write_bytes(figure.png)
+    with atomic_path(PAGE) as temporary:
+        note = str(params.get("about") or "")
+        temporary.write_text(page(result, figures, examples, images, note), encoding="utf-8")
+    return f"report: {len(figures)} figures in {PLOTS}, and {PAGE}"
 
 
 if __name__ == "__main__":

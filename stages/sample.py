@@ -1,23 +1,22 @@
-"""Sample the study's prompts: `prompts` (sources, how many) → data/prompts.parquet."""
+"""Sample the study's prompts: `prompts` (sources, how many), data/sources → data/prompts.parquet."""
+
+import argparse
 
 from promptroute.core.rows import Prompt
 from promptroute.io.tables import write_table
 from promptroute.prompts.sampling import sample
-from promptroute.runtime.params import build, load_params
+from promptroute.prompts.stored import StoredPrompts
+from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    params = load_params()
-    section = params["prompts"]
-    sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
+    argparse.ArgumentParser(prog="python -m stages.sample", description=__doc__).parse_args()
+    section = load_params()["prompts"]
+    sources = [StoredPrompts(path=f"data/sources/{name}.parquet") for name in section["sources"]]
     prompts = sample(sources, n=section["n"], seed=section["seed"])
-    write_table(
-        "data/prompts.parquet",
-        prompts,
-        Prompt,
-        about={str(key): value for key, value in prompts.attrs.items()},
-    )
+    about = {str(key): value for key, value in prompts.attrs.items()}
+    write_table("data/prompts.parquet", prompts, Prompt, about=about)
     sets = ", ".join(f"{name} {count}" for name, count in prompts["set"].value_counts(sort=False).items())
     return f"sample: {len(prompts)} prompts ({sets})"
 

@@ -1,15 +1,18 @@
 """Split the prompts: `split` → data/split.parquet, train : validation : test."""
 
+import argparse
+
 from promptroute.core.rows import SPLITS, Prompt, SplitRow
 from promptroute.io.tables import read_table, write_table
-from promptroute.runtime.params import build, load_params
+from promptroute.prompts.split import Split
+from promptroute.runtime.component import build
+from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    params = load_params()
-    prompts = read_table("data/prompts.parquet", Prompt)
-    split = build(params["split"], "split")(prompts)
+    argparse.ArgumentParser(prog="python -m stages.split", description=__doc__).parse_args()
+    split = build(load_params()["split"], "params.yaml: split", Split).split(read_table("data/prompts.parquet", Prompt))
     write_table("data/split.parquet", split, SplitRow)
     sizes = split["split"].value_counts()
     return "split: " + ", ".join(f"{sizes.get(name, 0)} {name}" for name in SPLITS)

@@ -1,11 +1,10 @@
-"""Text tables of people we don't know: csv and tsv read as plain text, with the line of every row.
+"""Read text tables that may come from anybody: csv and tsv as plain text, with the line of every row.
 
-Nothing is guessed: each cell stays the text that stands in the file, so a prompt `None` or `null` stays a
-prompt, and every row knows its line, so that an error can name it.
+Nothing is guessed: each cell stays the text that the file has, so a prompt `None` or `null` stays a prompt, and every
+row knows its line, so that an error can name it.
 """
 
-import csv
-import io
+import re
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -22,7 +21,7 @@ _NO_TABLE = {
 
 
 def decode(content: bytes, where: str) -> str:
-    """UTF-8 text of a file, without its byte order mark.
+    """Decode the UTF-8 text of a file, without its byte order mark.
 
     Args:
         content: the file's bytes.
@@ -54,10 +53,11 @@ def decode(content: bytes, where: str) -> str:
 def read_delimited(
     content: bytes, where: str, columns: Sequence[str], delimiter: str = ",", closed: bool = False
 ) -> pd.DataFrame:
-    """Rows of a csv or tsv file with a header, as text.
+    """Read the rows of a csv or tsv file with a header, as text.
 
-    Quoted cells may hold delimiters, line ends and doubled quotes; blank lines are passed over; a byte order
-    mark is dropped. A quote that closes too early is read as pandas reads it (PartiPrompts has one).
+    A quoted cell may hold delimiters, line ends, and quotes that are doubled (RFC 4180) or follow a backslash. A
+    cell that begins with a quote and isn't quoted as a whole, as `"red" car`, is taken as it is. Blank lines are passed
+    over; a byte order mark is dropped. A csv file with semicolons between its cells is read too.
 
     Args:
         content: the file's bytes.
@@ -75,8 +75,11 @@ def read_delimited(
         UserError: naming the file, the line and the fix, for whatever is not such a table.
     """
     text = decode(content, where)
-    records = _records(text, where, delimiter)
-    _, header = next(records)
+    _, header = next(_records(text, where, delimiter))
+    if delimiter == "," and not set(columns) <= set(header):
+        _, other = next(_records(text, where, ";"))
+        if set(columns) <= set(other):  # as spreadsheets save csv where the comma is the decimal sign
+            delimiter, header = ";", other
     _check_header(header, where, columns, delimiter)
     if closed and not text.endswith(("\n", "\r")):
         last = text.rstrip("\n").count("\n") + 1
@@ -85,7 +88,7 @@ def read_delimited(
             "(or add the line end, if the row is whole)"
         )
     lines, rows = [], []
-    for line, row in records:
+    for line, row in _records(text, where, delimiter):
         if len(row) != len(header):
             raise UserError(
                 f"{where}: line {line} has {len(row)} cells, the header has {len(header)}; "
@@ -94,46 +97,56 @@ def read_delimited(
             )
         lines.append(line)
         rows.append(row)
-    if not rows:
+    if len(rows) < 2:
         raise UserError(f"{where}: a header and no rows; fetch the file again")
-    return pd.DataFrame(rows, columns=header, index=pd.Index(lines, name="line"), dtype=object)
+    return pd.DataFrame(rows[1:], columns=header, index=pd.Index(lines[1:], name="line"), dtype=object)
 
 
 def _records(text: str, where: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line that it starts on; blank lines are passed over."""
-    # Where a quote is never closed, the csv module takes the rest of the file as one cell without a word.
-    # A last record of our own, which then doesn't come out, shows it.
-    end = ["\x00"]
-    reader = csv.reader(io.StringIO(f"{text}\n{end[0]}\n", newline=""), delimiter=delimiter)
-    line, row = 1, []
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except (csv.Error, StopIteration) as error:
+    """Split a text into records, each with the line that it starts on; blank lines are passed over."""
+    between = re.escape(delimiter)
+    ends = rf"(?={between}|\r\n?|\n|\Z)"
+    cell = re.compile(
+        rf'"(?P<doubled>(?:[^"]|"")*+)"{ends}|"(?P<escaped>(?:[^"\\]|\\.)*+)"{ends}|(?P<plain>[^{between}\r\n]*+)',
+        re.S,
+    )
+    place, line, row, start = 0, 1, [], 1
+    while place < len(text) or row:
+        found = cell.match(text, place)
+        assert found is not None  # a plain cell may be empty
+        value, kind = found[found.lastgroup or "plain"], found.lastgroup
+        if kind == "plain" and value.startswith('"') and value.count('"') == 1:
             raise UserError(
-                f"{where}: the row that starts on line {line} can't be read ({error}); close its quote"
-            ) from error
-        if row == end:
-            return
-        if row and row[-1].endswith(f"\n{end[0]}\n"):
-            raise UserError(
-                f"{where}: a quote that opens in the row on line {line} is never closed; close it, or fetch "
+                f"{where}: a quote that opens in the row on line {start} is never closed; close it, or fetch "
                 "the file again if it was cut off"
             )
-        if row:
-            yield line, row
+        if kind == "doubled":
+            value = value.replace('""', '"')
+        elif kind == "escaped":
+            value = re.sub(r"\\(.)", r"\1", value, flags=re.S)
+        row.append(value)
+        line += len(re.findall(r"\r\n?|\n", found[0]))
+        place = found.end()
+        if text.startswith(delimiter, place):
+            place += 1
+            continue
+        if row != [""]:
+            yield start, row
+        row = []
+        place += 2 if text.startswith("\r\n", place) else 1
+        line += 1
+        start = line
 
 
 def _check_header(header: list[str], where: str, columns: Sequence[str], delimiter: str) -> None:
     for other, name in {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}.items():
         if len(header) == 1 and len(columns) and header[0] not in columns and other in header[0]:
             raise UserError(
-                f"{where}: cells stand between {name} ({header[0][:60]!r}), expected {delimiter!r}; "
+                f"{where}: cells are separated by {name} ({header[0][:60]!r}), expected {delimiter!r}; "
                 f"save it with {delimiter!r} between cells"
             )
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise UserError(f"{where}: columns {twice} stand twice in the header; rename or remove one")
+    if again := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{where}: columns {again} are duplicates in the header; rename or remove one")
     if missing := [name for name in columns if name not in header]:
         raise UserError(
             f"{where}: no column {', '.join(missing)}, the file has {', '.join(header)}; "

@@ -12,13 +12,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Scorer
+from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import read_delimited
-from promptroute.io.sources import FileRead, Source
+from promptroute.io.sources import Cems, FileRead, Source
+from promptroute.runtime.component import Component, build
 
 BASE = "Model_Perf/{scorer}_score/{scorer}_score_with_time_{stem}.csv"
 AUGMENTED = "Model_Perf/aug_10k/{scorer}_score_with_time_{stem}.csv"
@@ -60,14 +64,13 @@ class TableRead:
         return json.dumps([dataclasses.asdict(file) for file in self.files])
 
 
-@dataclass(frozen=True)
-class PublishedTable:
-    """Reader of published scores.
+class PublishedTable(Component):
+    """A published performance table.
 
-    Attributes:
+    Settings:
         source: where the files lie.
         files: scorer → stems of the models whose files the table has. The first of them is what every
-            other is held against: either all have a base part, or none.
+            other is compared with: either all have a base part, or none.
         augmented: path of the part that must be there, below the source; `{scorer}` and `{stem}` are
             filled in.
         base: path of the part that may be absent as a whole; null: there is none.
@@ -78,7 +81,15 @@ class PublishedTable:
     files: Mapping[str, Sequence[str]]
     augmented: str = AUGMENTED
     base: str | None = BASE
-    images: int = 3
+    images: int = Field(3, ge=1)
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the augmented file of a section's `scorer` and `stem`."""
+        path = str(section.get("augmented") or AUGMENTED)
+        return build(section["source"], "source", Source).place(
+            path.format(scorer=section["scorer"], stem=section["stem"])
+        )
 
     def at(self, folder: Path | str) -> "PublishedTable":
         """The same table in another local folder.
@@ -91,9 +102,9 @@ class PublishedTable:
         """
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: no such folder; name one that holds {self._names(AUGMENTED)[0]}")
-        source = Source(str(folder))
+        source = Source(address=str(folder))
         for base, augmented in _FOLDERS:
-            table = dataclasses.replace(self, source=source, base=base, augmented=augmented)
+            table = self.model_copy(update={"source": source, "base": base, "augmented": augmented})
             if any(source.has(name) for name in table._names(augmented)):
                 return table
         held = sorted(entry.name + "/" * entry.is_dir() for entry in Path(folder).iterdir())
@@ -174,6 +185,15 @@ class PublishedTable:
         return rows, FileRead(path, sha256, len(rows))
 
 
+class CemsTable(PublishedTable):
+    """CEMS's published table: four models and two scores; see `PublishedTable`."""
+
+    source: Source = Cems()
+    files: Mapping[str, Sequence[str]] = dict.fromkeys(
+        ("nima", "clip"), ("SDXL-Turbo", "SD-Turbo", "amused", "TAESD")
+    )
+
+
 def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = False) -> None:
     """Refuse a table that is not about these prompts: rows are joined by prompt_id, and texts must agree.
 
@@ -222,7 +242,7 @@ def _short(text: str) -> str:
 
 
 def _refuse_empty(cells: "pd.Series[str]", path: str, column: str) -> None:
-    empty = cells.str.strip() == ""
+    empty = cells.map(is_blank)
     if empty.any():
         line = cells.index[empty.to_numpy()][0]
         raise UserError(
@@ -235,21 +255,18 @@ def _numbers(raw: pd.DataFrame, column: str, path: str, low: float, high: float,
     """A column's finite numbers within [low, high]; `what` they are, for the message."""
     numbers = []
     for line, text in raw[column].items():
-        try:
-            number = float(text) if "_" not in text else math.nan  # float() would take 1_0 for 10
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+        value = number(text)
+        if value is None:
             raise UserError(
                 f"{path}: line {line}: {column} {_short(text)} is not a finite number; fetch the file again"
             )
-        if not low <= number <= high:
-            between = f"below {low:g}" if number < low else f"above {high:g}"
+        if not low <= value <= high:
+            between = f"below {low:g}" if value < low else f"above {high:g}"
             raise UserError(
                 f"{path}: line {line}: {column} {_short(text)} is {between}, but expected are {low:g} to "
                 f"{high:g}, {what}; check that the file holds this column's values"
             )
-        numbers.append(number)
+        numbers.append(value)
     return numbers
 
 

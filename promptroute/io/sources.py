@@ -1,12 +1,12 @@
-"""Published files, wherever they lie: under a local folder or an https address."""
+"""Read published files, wherever they lie: in a local folder or at an https address."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from promptroute.core.errors import UserError
+from promptroute.runtime.component import Component
 
 
 @dataclass(frozen=True)
@@ -24,42 +24,39 @@ class FileRead:
     rows: int
 
 
-@dataclass(frozen=True)
-class Source:
-    """The root of a data set, decided when a stage runs.
+class Source(Component):
+    """The root of a data set: a public address, or a folder with the same layout.
 
-    Attributes:
-        address: where the public reads it, an https address without the last slash; or a local folder.
-        variable: environment variable that may name a local folder with the same layout instead.
+    Where it was read from never enters a result: what is recorded is each file's checksum.
 
-    The folder wins where the variable is set. Which of the two it was never enters a result: what is
-    recorded is each file's checksum.
+    Settings:
+        address: https address without the last slash; or a local folder.
+        folder: local folder that is read instead; null: none.
     """
 
     address: str
-    variable: str | None = None
+    folder: str | None = None
 
     @property
     def root(self) -> str:
-        """The folder or address in force now.
+        """The folder or address in force.
 
         Raises:
-            UserError: the variable names no folder.
+            UserError: there is no such folder.
         """
-        folder = os.environ.get(self.variable) if self.variable else None
-        if not folder:
-            return self.address
-        if not Path(folder).is_dir():
-            raise UserError(
-                f"{self.variable}={folder}: no such folder; set it to a copy of {self.address}, or unset it"
-            )
-        return folder
+        if self.folder is not None and not Path(self.folder).is_dir():
+            raise UserError(f"{self.folder}: no such folder; name a copy of {self.address}, or none")
+        return self.folder or self.address
+
+    def place(self, path: str) -> str:
+        """Give the full path or address of a file, whether it is there or not."""
+        return f"{self.folder or self.address}/{path}"
 
     def has(self, path: str) -> bool:
-        """Whether the file is there.
+        """Tell whether the file is there.
 
         Raises:
-            UserError: nobody can tell, because the address can't be reached.
+            UserError: the address can't be reached.
         """
         filesystem, name = self._open(path)
         try:
@@ -70,7 +67,7 @@ class Source:
             raise self._unreadable(path, error) from error
 
     def read(self, path: str) -> tuple[bytes, str]:
-        """The bytes of the file `path` (relative, with forward slashes) and their SHA-256 in hex.
+        """Return the bytes of the file `path` (relative, with forward slashes) and their SHA-256 in hex.
 
         Raises:
             UserError: the file is absent or can't be reached; names the places it could come from, and what
@@ -102,7 +99,7 @@ class Source:
         return UserError(f"{self.root}/{path}: can't be read ({reason}); {self._remedy()}")
 
     def _beside(self, path: str) -> str:
-        """What a local folder does hold, for the message: the nearest folder above `path` that exists."""
+        """List what a local folder holds, for the message: the nearest folder above `path` that exists."""
         folder = Path(self.root, path).parent
         if "://" in self.root:
             return ""
@@ -113,8 +110,16 @@ class Source:
         return f" ({folder} holds {', '.join(names[:20]) or 'nothing'}{more})"
 
     def _remedy(self) -> str:
-        if not self.variable:
-            return "check the name"
-        if self.root == self.address:
-            return f"check the address and the network, or set {self.variable} to a folder that has it"
-        return f"set {self.variable} to a folder that has it, or unset it to read {self.address}"
+        if self.folder is not None:
+            return f"name a folder that has it, or none, to read {self.address}"
+        return (
+            "check the address and the network, or name a local folder that has it"
+            if "://" in self.address
+            else "check the name"
+        )
+
+
+class Cems(Source):
+    """The public repository of CEMS (Lee & Lee, CIKM '24), or a copy of it; see `Source`."""
+
+    address: str = "https://raw.githubusercontent.com/sco-edge/CEMS/main"

@@ -3,31 +3,33 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
 
 import pandas as pd
+from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
 from promptroute.io.sources import FileRead, Source
+from promptroute.prompts.source import PromptSource
+from promptroute.runtime.component import build
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt")
-DUPLICATES = ("merge", "keep")
 ID_WIDTH = 7
 
 
-@dataclass(frozen=True)
-class PromptFile:
-    """One file of prompts as a prompt source: `read()` gives its `Prompt` rows in the file's order.
+class PromptFile(PromptSource):
+    """One file of prompts.
 
-    Attributes:
+    Settings:
         path: below `source`, with forward slashes; without a source, a local path.
-        set: short name of the prompt set, as `DRAW`; stands in every row.
-        text: column of the prompts. Of no meaning for txt, which has one prompt a line.
-        id: column of the file's own ids, which then stay the prompts' ids; null: numbers are made.
-        source: where the published file lies; null: on this machine.
-        format: one of `FORMATS`; null: what the path's ending says.
+        set: short name of the prompt set, as `DRAW`; it is part of every row.
+        text: column of the prompts. Without meaning for txt, which has one prompt a line.
+        id: column of the file's own ids, which then stay the prompts' ids; null: ids are numbered.
+        source: where a published file lies; null: on this machine.
+        format: null: what the path's ending says.
         min_words, max_words: keep prompts of so many words, ends included; words are counted by white space.
         below: column → threshold; keep rows whose number lies below it. DiffusionDB rates how unsafe an
             image and its prompt are in `image_nsfw` and `prompt_nsfw`, 0 (safe) to 1; 2 is a blurred image.
@@ -36,42 +38,46 @@ class PromptFile:
     """
 
     path: str
-    set: str
+    set: str = "OWN"
     text: str = "prompt"
     id: str | None = None
     source: Source | None = None
-    format: str | None = None
-    min_words: int | None = None
-    max_words: int | None = None
-    below: Mapping[str, float] = field(default_factory=dict)
-    duplicates: str = "merge"
+    format: Literal["csv", "tsv", "jsonl", "parquet", "txt"] | None = None
+    min_words: int | None = Field(None, ge=0)
+    max_words: int | None = Field(None, ge=0)
+    below: Mapping[str, float] = {}
+    duplicates: Literal["merge", "keep"] = "merge"
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
         if self._format not in FORMATS:
             raise UserError(
-                f"{self.path}: format {self._format!r} is none that can be read; "
-                f"set format to one of {', '.join(FORMATS)}"
+                f"{self.path}: format {self._format!r} can't be read; set format to one of {', '.join(FORMATS)}"
             )
-        if self.duplicates not in DUPLICATES:
-            allowed = " or ".join(DUPLICATES)
-            raise UserError(f"{self.path}: duplicates is {self.duplicates!r}; set it to {allowed}")
         if self._format == "txt" and (self.id or self.below):
-            raise UserError(f"{self.path}: a txt file has no columns; take away id and below, or use csv")
+            raise UserError(f"{self.path}: a txt file has no columns; leave out id and below, or use csv")
+        return self
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the file, or its address."""
+        path, source = section.get("path"), section.get("source")
+        return build(source, "source", Source).place(str(path)) if source else path
 
     @property
     def has_own_ids(self) -> bool:
-        """Whether ids come from the file rather than being made here."""
+        """Tell whether ids come from the file rather than being numbered here."""
         return self.id is not None
 
     def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
-        """`Prompt` rows in the file's order, and the file that they were read from.
+        """Read `Prompt` rows in the file's order.
 
         Ids that are made here are `set` and the number of the row among those that are left, in a fixed
         width of `ID_WIDTH` digits.
 
         Raises:
             UserError: naming file, line and fix: a file or column that is absent, text that is not UTF-8, an
-                empty prompt or id, an id that stands twice, a filter column that is no number, or filters
+                empty prompt or id, an id that is a duplicate, a filter column that is no number, or filters
                 that leave nothing.
         """
         content, sha256 = self._content()
@@ -107,14 +113,14 @@ class PromptFile:
         if self.source is not None:
             return self.source.read(self.path)
         folder, slash, name = self.path.rpartition("/")
-        return Source(folder or slash or ".").read(name)
+        return Source(address=folder or slash or ".").read(name)
 
     @property
     def _columns(self) -> list[str]:
         return [self.text, *([self.id] if self.id else []), *self.below]
 
     def _rows(self, content: bytes) -> pd.DataFrame:
-        """The file's records; the index is the line (for parquet, the row) of each."""
+        """Read the file's records; the index is the line (for parquet, the row) of each."""
         match self._format:
             case "csv":
                 return read_delimited(content, self.path, self._columns)
@@ -125,29 +131,29 @@ class PromptFile:
             case "parquet":
                 return self._parquet_rows(content)
         lines = decode(content, self.path).split("\n")
-        # Splitting at anything but line ends would tear prompts that hold, say, a line separator sign.
+        # Splitting at anything but line ends would cut prompts that hold, say, a line separator character.
         texts = ((number, line.removesuffix("\r")) for number, line in enumerate(lines, 1))
         return _table(((number, {self.text: line}) for number, line in texts if line.strip()), self.path)
 
     def _json_rows(self, content: bytes) -> Iterator[tuple[int, dict[str, object]]]:
-        for number, line in enumerate(decode(content, self.path).split("\n"), 1):
+        for place, line in enumerate(decode(content, self.path).split("\n"), 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except ValueError as error:
                 raise UserError(
-                    f"{self.path}: line {number} is not JSON ({error}); write one object a line"
+                    f"{self.path}: line {place} is not JSON ({error}); write one object a line"
                 ) from error
             if not isinstance(row, dict):
-                raise UserError(f"{self.path}: line {number} is no JSON object; write one object a line")
+                raise UserError(f"{self.path}: line {place} is not a JSON object; write one object a line")
             if missing := [name for name in self._columns if name not in row]:
                 have = ", ".join(map(str, row)) or "nothing"
                 raise UserError(
-                    f"{self.path}: line {number} has no {', '.join(missing)}, only {have}; "
-                    f"give every line the same keys, or name the right one in prompts.sources"
+                    f"{self.path}: line {place} has no {', '.join(missing)}, only {have}; "
+                    f"give every line the same keys, or set text (or id, below) to the right one"
                 )
-            yield number, {name: row[name] for name in self._columns}
+            yield place, {name: row[name] for name in self._columns}
 
     def _parquet_rows(self, content: bytes) -> pd.DataFrame:
         import pyarrow as pa
@@ -156,10 +162,14 @@ class PromptFile:
         try:
             file = pq.ParquetFile(io.BytesIO(content))
             have = file.schema_arrow.names
+            if again := sorted({name for name in self._columns if have.count(name) > 1}):
+                raise UserError(
+                    f"{self.path}: {len(have)} columns, of which {again} are duplicates; rename or remove one"
+                )
             if missing := [name for name in self._columns if name not in have]:
                 raise UserError(
                     f"{self.path}: no column {', '.join(missing)}, the file has {', '.join(have)}; "
-                    f"name the right one in prompts.sources"
+                    f"set text (or id, below) to the right one"
                 )
             columns = file.read(columns=self._columns).to_pydict()
         except (pa.ArrowException, OSError) as error:
@@ -177,9 +187,9 @@ class PromptFile:
             for line, value in raw[name].items():
                 where = f"{self.path}: {self._unit} {line}: {name}"
                 if not isinstance(value, str):
-                    raise UserError(f"{where} {value!r} is no text; make it text, or remove the row")
-                if not value.strip():
-                    raise UserError(f"{where} is empty; fill it in, or remove the row")
+                    raise UserError(f"{where} {value!r} is not text; make it text, or remove the row")
+                if is_blank(value):
+                    raise UserError(f"{where} is empty, or shows nothing; fill it in, or remove the row")
                 if "\x00" in value or not _encodable(value):
                     raise UserError(f"{where} {value[:60]!r} is not valid Unicode text; rewrite it")
         if self.id is not None and raw[self.id].duplicated().any():
@@ -187,7 +197,7 @@ class PromptFile:
             value = raw.loc[line, self.id]
             first = raw.index[raw[self.id] == value][0]
             raise UserError(
-                f"{self.path}: {self._unit} {line}: {self.id} {value!r} stands already in {self._unit} "
+                f"{self.path}: {self._unit} {line}: {self.id} {value!r} duplicates that in {self._unit} "
                 f"{first}; make ids unique, or set id to null to have them numbered"
             )
 
@@ -199,7 +209,7 @@ class PromptFile:
         if self.max_words is not None:
             keep &= words <= self.max_words
         for name, threshold in self.below.items():
-            numbers = pd.to_numeric(raw[name], errors="coerce")
+            numbers = pd.to_numeric(raw[name].map(lambda cell: number(str(cell))))
             if numbers.isna().any():
                 line = numbers.index[numbers.isna()][0]
                 raise UserError(
@@ -208,6 +218,38 @@ class PromptFile:
                 )
             keep &= numbers < threshold
         return keep
+
+
+class PromptFolder(PromptSource):
+    """A folder of prompt files, each a set of its own that is named as the file: `tags.csv` is the set `TAGS`.
+
+    Settings:
+        path: the folder. Its csv, tsv, jsonl, parquet and txt files are read, in the order of their names.
+        text: column of the prompts in each of them.
+    """
+
+    path: str
+    text: str = "prompt"
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the folder."""
+        return section.get("path")
+
+    def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
+        """Read every file; see `PromptSource.read` and `PromptFile.read`."""
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise UserError(f"{self.path}: no such folder; name one that holds files of prompts")
+        files = sorted(path for path in folder.iterdir() if path.suffix.removeprefix(".").lower() in FORMATS)
+        if not files:
+            raise UserError(f"{self.path}: holds no file of prompts; put one there ({', '.join(FORMATS)})")
+        read = [
+            PromptFile(path=path.as_posix(), set=path.stem.upper(), text=self.text).read() for path in files
+        ]
+        return pd.concat([rows for rows, _ in read], ignore_index=True), [
+            file for _, found in read for file in found
+        ]
 
 
 def _table(rows: Iterator[tuple[int, dict[str, object]]], where: str) -> pd.DataFrame:

@@ -1,34 +1,45 @@
-"""The prompts that a published table has scores of."""
+"""Prompts of a published table."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from promptroute.core.rows import Scorer
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import FileRead
+from promptroute.prompts.source import PromptSource
 
 
-@dataclass(frozen=True)
-class PublishedPrompts:
-    """A prompt source (see `promptroute.prompts`): every row of a published table, with its own id.
+class PublishedPrompts(PromptSource):
+    """The prompts of a published table: every row, with its own id.
 
-    Rows are kept as they stand, in the order of CEMS's own code: base part, then augmented. A text that
-    stands in two rows stays two prompts with a count of 1 each, because each has scores of its own.
+    Rows are kept in the order of CEMS's own code: base part, then augmented. A text of two rows stays two
+    prompts with a count of 1 each, because each has scores of its own.
 
-    Attributes:
+    Settings:
         table: the published table.
-        scorer, stem: the file to take the prompts from; every other is held against it where it is read.
+        scorer, stem: the file to take the prompts from; every other is compared with it where it is read.
     """
 
     table: PublishedTable
     scorer: str
     stem: str
-    has_own_ids = True
+
+    @property
+    def has_own_ids(self) -> bool:
+        """Tell that they come with the table."""
+        return True
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the table's file."""
+        return PublishedTable.reads(
+            {**section["table"], "scorer": section["scorer"], "stem": section["stem"]}
+        )
 
     def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
-        """`Prompt` rows in the table's order, and the files that they were read from.
+        """Read `Prompt` rows in the table's order, and name the files.
 
         Raises:
             UserError: where `PublishedTable.read` refuses the file; the score's range is not looked at here.

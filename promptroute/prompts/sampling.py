@@ -1,42 +1,28 @@
-"""Which prompts a study takes, in which order, under which ids."""
+"""Sample a study's prompts: which, in which order, under which ids."""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Protocol
 
 import pandas as pd
 
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt, check
-from promptroute.io.sources import FileRead
+from promptroute.prompts.source import PromptSource
 
 PREFIX = "P"
 WIDTH = 7
 """Digits of a made id. Not taken from how many prompts there are, so that growing a study renames none."""
 
 
-class PromptSource(Protocol):
-    """What a source of prompts can do."""
-
-    @property
-    def has_own_ids(self) -> bool:
-        """Whether its ids are known elsewhere (as in a published table), and so must stay."""
-        ...
-
-    def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
-        """`Prompt` rows in the source's order, and the files that they were read from."""
-        ...
-
-
 def sample(sources: Sequence[PromptSource], n: int | None = None, seed: int | None = 0) -> pd.DataFrame:
     """Take prompts from the sources: all, or n.
 
-    With a seed, prompts come in a drawn order which depends on their sets, their texts (and their own ids),
+    With a seed, prompts come in a random order which depends on their sets, their texts (and their own ids),
     and the seed, never on the order of sources and rows. Each set is spread evenly over it, so that any
-    first part holds the sets in proportion, to within a few prompts. Without one they come as they stand
-    in the sources. Either way n takes the first n: a sample of n is a prefix of the sample of n + k.
+    first part holds the sets in proportion, to within a few prompts. Without one they come in the
+    sources' order. Either way n takes the first n: a sample of n is a prefix of the sample of n + k.
 
     Ids stay where every source has its own. Else each row gets `PREFIX` and its number in the sample, so
     that ids are unique, of one width, and sort in sampling order.
@@ -44,19 +30,20 @@ def sample(sources: Sequence[PromptSource], n: int | None = None, seed: int | No
     Args:
         sources: where prompts come from; texts that two sources share stay two prompts.
         n: how many rows; None: all.
-        seed: of the draw; None: the sources' order, for all prompts only.
+        seed: of the random order; None: the sources' order, for all prompts only.
 
     Returns:
-        `Prompt` rows in sampling order. `attrs["sources"]` is JSON: [{path, sha256, rows}] of the files read.
+        `Prompt` rows in sampling order. `attrs["sources"]` is JSON: [{path, sha256, rows}] of the files read;
+        `attrs["order"]` is "sources" or "random".
 
     Raises:
         UserError: no source, an n that is below 1 or above what there is, an n without a seed, or an id
             that two sources share.
     """
     if not sources:
-        raise UserError("prompts.sources: none given; choose a group, as -S prompts=cems_table")
+        raise UserError("prompts.sources is empty; give at least one source of prompts")
     if n is not None and seed is None:
-        raise UserError(f"prompts.n={n}: a draw needs a seed; give prompts.seed too, as -S prompts.seed=0")
+        raise UserError(f"prompts.n={n}: a random sample needs a seed; give prompts.seed too")
     read = [source.read() for source in sources]
     rows = pd.concat([frame for frame, _ in read], ignore_index=True)
     own_ids = all(source.has_own_ids for source in sources)
@@ -65,17 +52,18 @@ def sample(sources: Sequence[PromptSource], n: int | None = None, seed: int | No
             f"prompts.n={n}: the sources hold {len(rows)} prompts; give 1 to {len(rows)}, or null for all"
         )
     if seed is not None:
-        rows = rows.iloc[_drawn_order(rows, seed, own_ids)]
+        rows = rows.iloc[_random_order(rows, seed, own_ids)]
     rows = rows.head(len(rows) if n is None else n).reset_index(drop=True)
     if not own_ids:
         rows["prompt_id"] = [f"{PREFIX}{number:0{WIDTH}d}" for number in range(1, len(rows) + 1)]
     check(rows, Prompt, "prompts.sources together")
     rows.attrs["sources"] = json.dumps([dataclasses.asdict(file) for _, files in read for file in files])
+    rows.attrs["order"] = "sources" if seed is None else "random"
     return rows
 
 
-def _drawn_order(rows: pd.DataFrame, seed: int, own_ids: bool) -> list[int]:
-    """Positions of the rows in drawn order.
+def _random_order(rows: pd.DataFrame, seed: int, own_ids: bool) -> list[int]:
+    """Give the positions of the rows in random order.
 
     Within a set, rows stand by a hash of the seed and what they are: a random order that more or fewer
     other rows don't change. The i-th of a set's m rows then stands at (i + 1/2) / m of the whole.

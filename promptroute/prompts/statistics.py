@@ -1,25 +1,22 @@
-"""What a prompt set is like (CEMS, Table 1)."""
+"""Describe prompt sets (CEMS, Table 1)."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from promptroute.prompts.sampling import PromptSource
-
 
 def statistics(prompts: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Size and length of each prompt set.
+    """Count the prompts of each set, and their words.
 
-    A row counts as often as its `count` says, so merging duplicates changes nothing here. Words are what
-    white space parts; the standard deviation is that of the whole set (over n, not n - 1), as in Table 1.
+    A row counts as often as its `count` says, so merging duplicates changes nothing here. Words are
+    separated by white space; the standard deviation is that of the whole set (over n, not n - 1), as in Table 1.
 
     Args:
         prompts: `Prompt` rows.
 
     Returns:
-        set → {prompts, duplicates, words: {mean, std, min, max}}, in the order in which sets first stand.
+        set → {prompts, duplicates, words: {mean, std, min, max}}, in the order in which sets first come.
         `duplicates` are the prompts beyond the first of each text.
     """
     described = {}
@@ -38,22 +35,3 @@ def statistics(prompts: pd.DataFrame) -> dict[str, dict[str, Any]]:
             },
         }
     return described
-
-
-def describe(source: PromptSource) -> dict[str, Any]:
-    """Read a source and describe it.
-
-    Returns:
-        {prompts, duplicates, words} of a source of one set, as `statistics` gives them; of a source of
-        several sets, {prompts, sets: {set: …}}. Either way `files`: [{path, sha256, rows}].
-
-    Raises:
-        UserError: where the source can't be read.
-    """
-    prompts, files = source.read()
-    sets = statistics(prompts)
-    if len(sets) == 1:
-        described = next(iter(sets.values()))
-    else:
-        described = {"prompts": sum(one["prompts"] for one in sets.values()), "sets": sets}
-    return {**described, "files": [dataclasses.asdict(file) for file in files]}

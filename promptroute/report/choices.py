@@ -1,97 +1,106 @@
-"""Which models the oracle, the router and CEMS's rule choose, over all prompts and by prompt set."""
+"""Show which models the oracle, the router and the best prediction choose, over all prompts and by prompt set."""
+
+from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from promptroute.report import style
-from promptroute.report.format import percent, strategy_name
-from promptroute.report.result import Result
+from promptroute.report.format import percent
+from promptroute.report.result import Measured, Result
 
 _SHOWN = ("oracle", "router", "best_predicted")
-_SMALL = 0.055  # a share below this is too narrow for its figure
+_MOST = 8  # areas of a bar: with more models, those that get most prompts, and the others together
+_SMALL = 0.055  # a fraction below this is too narrow for its number
+_OTHERS = "#c9ccd0"
 
 
-def draw(result: Result) -> tuple[str, str, Figure]:
-    """Return headline, description and figure."""
-    share = {name: _shares(result.values, result, name) for name in _SHOWN}
-    most = int(np.argmax(share["router"]))
+def chart(result: Result) -> style.Chart:
+    """Plot the share of prompts that each model gets."""
+    rows = [name for name in _SHOWN if name in result.values.strategies]
+    router, oracle = (_shares(result.values, result, name) for name in ("router", "oracle"))
+    most = int(np.argmax(router))
     title = (
-        f"The router sends {percent(share['router'][most], 0)} of prompts to {result.labels[most]}, "
-        f"the oracle {percent(share['oracle'][most], 0)}"
+        f"The router sends {percent(router[most], 0)} of prompts to {result.labels[most]}, "
+        f"the oracle {percent(oracle[most], 0)}"
     )
-    sets = result.values["sets"] if len(result.values["sets"]) > 1 else {}
-    parts = {f"All {result.values['prompts']:,} prompts": result.values}
-    parts |= {f"{name} · {values['prompts']:,} prompts": values for name, values in sets.items()}
-    columns = min(len(result.names), 6)
-    legend_rows = -(-len(result.names) // columns)
+    sets = result.values.sets if len(result.values.sets) > 1 else {}
+    parts: dict[str, Measured] = {f"All {result.values.prompts:,} prompts": result.values}
+    parts |= {f"{name} · {values.prompts:,} prompts": values for name, values in sets.items()}
     figure, axes = style.canvas(
         9.2,
-        0.75 + 1.32 * len(parts) + 0.27 * legend_rows,
+        0.75 + (0.42 + 0.3 * len(rows)) * len(parts),
         title,
-        f"{result.subtitle}. Share of prompts per chosen model",
+        f"{result.subtitle}. Share of prompts that each model gets, in percent",
     )
+    shown = _most_chosen(result, rows)
     y, ticks, names = 0.0, [], []
     for heading, values in parts.items():
         axes.text(0, y - 0.62, heading, weight="bold", size=10.5, va="center")
-        for name in _SHOWN:
-            _bar(axes, y, _shares(values, result, name))
+        for name in rows:
+            _bar(axes, y, _shares(values, result, name), shown)
             ticks.append(y)
-            names.append(strategy_name(result, name))
+            names.append(result.title(name))
             y += 0.9
         y += 1.0
     axes.set_yticks(ticks, names)
-    for tick in axes.get_yticklabels():
-        tick.set_color(style.INK)
-        tick.set_weight("bold" if tick.get_text() == "router" else "normal")
-    axes.set_ylim(y - 1.4, -1.0)
-    axes.set_xlim(0, 1)
+    for tick, name in zip(axes.get_yticklabels(), rows * len(parts), strict=True):
+        tick.set(color=style.INK, weight="bold" if name == "router" else "normal")
+    axes.set(xlim=(0, 1), ylim=(y - 1.4, -1.0), xlabel="Share of prompts")
     axes.set_xticks(np.linspace(0, 1, 5), [percent(v, 0) for v in np.linspace(0, 1, 5)])
-    axes.set_xlabel("Share of prompts")
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
-    figure.legend(
-        handles=[
-            Patch(facecolor=style.colour(k), hatch=style.hatch(k), edgecolor="white", label=label)
-            for k, label in enumerate(result.labels)
-        ],
-        loc="outside lower left",
-        ncols=columns,
-        fontsize=9.5 if columns < 6 else 8.5,
-        handlelength=1.2,
-        columnspacing=1.4,
-    )
-    alt = "Share of prompts per chosen model. " + ". ".join(
-        f"{heading}, {strategy_name(result, name)}: "
+    patches = [Patch(facecolor=style.colour(k), hatch=style.hatch(k), edgecolor="white") for k in shown]
+    labels = [result.labels[k] for k in shown]
+    if rest := len(result.names) - len(shown):
+        patches.append(Patch(facecolor=_OTHERS, edgecolor="white"))
+        labels.append(f"{rest} other models")
+    style.key(figure, patches, labels)
+    return style.Chart(title, _alt(result, parts, rows), figure)
+
+
+def _alt(result: Result, parts: Mapping[str, Measured], rows: list[str]) -> str:
+    texts = [
+        f"{heading}, {result.title(name)}: "
         + ", ".join(
-            f"{label} {percent(value, 0)}"
-            for label, value in zip(result.labels, _shares(values, result, name), strict=True)
+            f"{label} {percent(share, 0)}"
+            for label, share in zip(result.labels, _shares(values, result, name).tolist(), strict=True)
+            if share > 0
         )
         for heading, values in parts.items()
-        for name in _SHOWN
-    )
-    return title, alt + ".", figure
+        for name in rows
+    ]
+    return f"Share of prompts that each model gets. {'. '.join(texts)}."
 
 
-def _shares(values: dict, result: Result, strategy: str) -> np.ndarray:  # type: ignore[type-arg]
-    share = values["strategies"][strategy]["share"]
+def _shares(values: Measured, result: Result, row: str) -> np.ndarray:
+    share = values.strategies[row].share
     return np.array([share[name] for name in result.names], dtype=np.float64)
 
 
-def _bar(axes, y: float, share: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+def _most_chosen(result: Result, rows: list[str]) -> list[int]:
+    """Return the columns of the models with areas of their own, in order."""
+    if len(result.names) <= _MOST:
+        return list(range(len(result.names)))
+    most = np.max([_shares(result.values, result, name) for name in rows], axis=0)
+    return sorted(np.argsort(-most, kind="stable")[: _MOST - 1].tolist())
+
+
+def _bar(axes: Axes, y: float, share: np.ndarray, shown: list[int]) -> None:
+    """Stack the shares of a row, those of `shown`, then all others."""
+    areas = [(share[k], style.colour(k), style.hatch(k)) for k in shown]
+    areas.append((share.sum() - share[shown].sum(), _OTHERS, ""))
     left = 0.0
-    for model, value in enumerate(share.tolist()):
-        if value <= 0:
+    for value, paint, hatch in areas:
+        if value <= 1e-9:
             continue
-        paint = style.colour(model)
-        axes.barh(
-            y, value, 0.78, left, color=paint, hatch=style.hatch(model), edgecolor="white", linewidth=0.8
-        )
+        axes.barh(y, value, 0.78, left, color=paint, hatch=hatch, edgecolor="white", linewidth=0.8)
         if value >= _SMALL:
             text = axes.text(
                 left + value / 2, y, f"{100 * value:.0f}", ha="center", va="center", size=9.5,
                 color=style.ink_on(paint),
             )  # fmt: skip
-            if style.hatch(model):
+            if hatch:
                 text.set_bbox({"facecolor": paint, "edgecolor": "none", "pad": 1.2})
         left += value

@@ -1,53 +1,60 @@
-"""All pictures of a result, as bytes."""
+"""Render every figure of a result."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from promptroute.report import choices, confusion, frontier, gallery, predicted, scores, style
 from promptroute.report.examples import Example
-from promptroute.report.images import Drawn
+from promptroute.report.images import Images
 from promptroute.report.result import Result
+
+if TYPE_CHECKING:
+    from promptroute.report.style import Chart
 
 
 @dataclass(frozen=True)
-class Painted:
-    """A picture: its headline, what it shows in words (for those who can't see it), and its PNG."""
+class Figure:
+    """A rendered figure: its headline, what it shows in words (for those who can't see it), and its PNG."""
 
     title: str
     alt: str
     png: bytes
 
 
-def paint(
-    result: Result,
-    performance: pd.DataFrame,
-    examples: Sequence[Example],
-    drawn: Drawn,
-    about: Mapping[str, str],
-) -> dict[str, Painted]:
-    """Draw every picture of a result: file name (without ending) → picture.
+def render(
+    result: Result, performance: pd.DataFrame, examples: Sequence[Example], images: Images
+) -> dict[str, Figure]:
+    """Render the figures of a result: file name (without ending) → figure.
 
     Args:
         result: what was measured.
         performance: `Performance` rows of every prompt.
         examples: whose images are shown.
-        drawn: these images; empty where none were drawn.
-        about: score name → how people write it.
+        images: of the examples; empty where none were generated.
     """
-    pictures: dict[str, Callable[[], tuple[str, str, Figure]]] = {
-        "frontier": lambda: frontier.draw(result),
-        "choices": lambda: choices.draw(result),
-        "gallery": lambda: gallery.draw(result, examples, drawn, about),
-        "scores": lambda: scores.draw(result, performance, about),
-        "predicted": lambda: predicted.draw(result),
-        "confusion": lambda: confusion.draw(result),
+    from promptroute.report import (
+        choices,
+        confusion,
+        frontier,
+        gallery,
+        predicted,
+        scores,
+        style,
+    )  # matplotlib
+
+    charts: dict[str, Callable[[], Chart]] = {
+        "frontier": lambda: frontier.chart(result),
+        "choices": lambda: choices.chart(result),
+        "gallery": lambda: gallery.chart(result, examples, images),
+        "scores": lambda: scores.chart(result, performance),
+        "predicted": lambda: predicted.chart(result),
+        "confusion": lambda: confusion.chart(result),
     }
-    painted = {}
+    figures = {}
     with style.style():
-        for name, draw in pictures.items():
-            title, alt, figure = draw()
-            painted[name] = Painted(title, alt, style.png(figure))
-    return painted
+        for name, chart in charts.items():
+            title, alt, figure = chart()
+            figures[name] = Figure(title, alt, style.png(figure))
+    return figures

@@ -1,62 +1,39 @@
-"""Figures and names as people write them, the same in pictures and pages."""
+"""Numbers and texts as people read them, the same in figures and pages."""
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from typing import Protocol
 
-from promptroute.report.result import Result
-
-NARROW = "\u00a0"  # a space that no line breaks at
-
-# strategy → name, and what it does. Those in PREDICTED see the prediction only.
-STRATEGIES = {
-    "router": ("router", "the trained router, its knob set beforehand on other prompts"),
-    "oracle": ("oracle", "each prompt's truly best model: the most that any router can reach"),
-    "random": ("random", "a model at random"),
-    "best_predicted": (
-        "best predicted (CEMS)",
-        "the model of the highest predicted quality, whatever it costs",
-    ),
-    "under_budget": (
-        "under budget",
-        "most predicted quality at no more than the best single model's total cost",
-    ),
-    "cost_aware_quality": (
-        "cost-aware, to keep quality",
-        "predicted quality less λ · cost; λ set to reach the best single model's quality at least cost",
-    ),
-    "cost_aware_cost": (
-        "cost-aware, to keep cost",
-        "predicted quality less λ · cost; λ set for most quality at the best single model's cost",
-    ),
-    "cheapest_within_quality": (
-        "cheapest within, to keep quality",
-        "the cheapest model within ε of the best predicted; ε set to reach the best single model's quality "
-        "at least cost",
-    ),
-    "cheapest_within_cost": (
-        "cheapest within, to keep cost",
-        "the cheapest model within ε of the best predicted; ε set for most quality at the best single "
-        "model's cost",
-    ),
-}
+NARROW = "\u00a0"  # a space at which no line breaks
+# Characters that turn the direction of what follows: shown by name, or a prompt could read as another prompt.
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def strategy_name(result: Result, name: str) -> str:
-    """A strategy's name for people; a single model's is the model's label."""
-    model = name.removeprefix("single_")
-    if name.startswith("single_") and model in result.values["labels"]:
-        return str(result.values["labels"][model])
-    return STRATEGIES[name][0] if name in STRATEGIES else name.replace("_", " ")
+class Ends(Protocol):
+    """An estimate with the ends of its 95 % interval; None where a value is undefined."""
+
+    @property
+    def estimate(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
-def strategy_does(name: str) -> str:
-    """What a strategy does, in a phrase; empty where there is nothing to add to its name."""
-    if name.startswith("single_"):
-        return "this model for every prompt"
-    return STRATEGIES[name][1] if name in STRATEGIES else ""
+def visible(text: str) -> str:
+    """Name the characters that a page can't hold or that hide or reorder others, as ‹U+202E›.
+
+    Line ends and tabs stay. The result is not HTML: it still has to be escaped.
+    """
+    shown = _TURNING.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
+    return "".join(
+        f"‹U+{ord(c):04X}›" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c
+        for c in shown
+    )
 
 
 def number(value: float | None, digits: int, *, signed: bool = False, missing: str = "–") -> str:
-    """A number with a true minus sign; zero has no sign; None is `missing`."""
+    """Format a number with a real minus sign; zero has no sign; None and NaN are `missing`."""
     if value is None or value != value:
         return missing
     rounded = round(value, digits) + 0.0  # turns −0.0 into 0.0
@@ -65,41 +42,40 @@ def number(value: float | None, digits: int, *, signed: bool = False, missing: s
 
 
 def percent(value: float | None, digits: int = 1, *, signed: bool = False, missing: str = "–") -> str:
-    """A share or relative change as a percentage."""
+    """Format a fraction or relative change as a percentage."""
     if value is None or value != value:
         return missing
     return number(100 * value, digits, signed=signed) + f"{NARROW}%"
 
 
-def interval(
-    one: Mapping[str, float | None],
-    digits: int,
-    *,
-    share: bool = False,
-    signed: bool = False,
-    missing: str = "–",
-) -> str:
-    """A figure with its 95 % interval, as `−11.8 % [−27.6 %, 3.1 %]`; an end that can't be had is `missing`."""
+def estimate_and_ends(
+    ends: Ends, digits: int, *, share: bool = False, signed: bool = False, missing: str = "–"
+) -> tuple[str, str]:
+    """Format an estimate and its 95 % interval, as `−11.8 %` and `[−27.6 %, 3.1 %]`.
+
+    Args:
+        ends: the values; None is written as `missing`.
+        digits: after the point.
+        share: write percentages.
+        signed: write + before what is above zero.
+        missing: stands for what is undefined.
+    """
     form = percent if share else number
     value, low, high = (
-        form(one[end], digits, signed=signed, missing=missing) for end in ("estimate", "low", "high")
+        form(end, digits, signed=signed, missing=missing) for end in (ends.estimate, ends.low, ends.high)
     )
-    return f"{value} [{low}, {high}]"
+    return value, f"[{low}, {high}]"
 
 
-def way(one: Mapping[str, float | None]) -> str:
-    """A share of the way to the oracle with its 95 % interval.
-
-    Where the best single model all but is the oracle there is hardly a way, and a share of it, thousands of percent, says
-    nothing: beyond ± 1,000 % it is left out.
-    """
-    ends = {end: None if (share := one[end]) is None or abs(share) > 10 else share for end in one}
-    return interval(ends, 1, share=True)
+def interval(
+    ends: Ends, digits: int, *, share: bool = False, signed: bool = False, missing: str = "–"
+) -> str:
+    """Format an estimate with its 95 % interval in a line; arguments as `estimate_and_ends`."""
+    return " ".join(estimate_and_ends(ends, digits, share=share, signed=signed, missing=missing))
 
 
-def less_or_more(change: float, digits: int = 0) -> str:
-    """A relative change of cost, as `25 % less money`."""
-    size = percent(abs(change), digits)
-    if float(round(100 * change, digits)) == 0:
-        return "the same money"
-    return f"{size} {'less' if change < 0 else 'more'} money"
+def cost_comparison(change: float) -> str:
+    """Format a relative change of cost as `35 % less than`, or `as much as`."""
+    if round(100 * change) == 0:
+        return "as much as"
+    return f"{percent(abs(change), 0)} {'less' if change < 0 else 'more'} than"

@@ -1,4 +1,4 @@
-"""The images behind the examples, with their scores, small enough for a page."""
+"""Load the images behind the examples, with their scores, small enough for a page."""
 
 import io
 from collections.abc import Collection, Mapping, Sequence
@@ -8,19 +8,20 @@ from pathlib import Path
 from promptroute.core.rows import Score
 from promptroute.io.tables import read_table
 
-SIDE = 192  # pixels that a shown image has at most along each axis
+SIDE = 192
+"""Pixels that a shown image has at most along each axis."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One image of an example.
+class ExampleImage:
+    """An image of an example.
 
     Attributes:
-        seed: that it was drawn with.
+        seed: that it was generated with.
         kind: `png` or `jpeg`.
         data: the file's bytes; None where the image failed.
         reason: why it failed.
-        scores: score name → this image's score, in the score's own unit.
+        scores: a score's full name → this image's score, in the score's own unit.
     """
 
     seed: int
@@ -30,53 +31,63 @@ class Shown:
     scores: Mapping[str, float]
 
 
-Drawn = Mapping[tuple[str, str], Sequence[Shown]]
+Images = Mapping[tuple[str, str], Sequence[ExampleImage]]
 """(prompt_id, model) → its images, in order of seeds."""
 
 
 def small(png: bytes, side: int = SIDE) -> tuple[str, bytes]:
-    """A picture no larger than side × side: its kind and bytes. A smaller one stays as it is."""
+    """Return the kind and bytes of an image no larger than side × side pixels; a smaller image stays as it is."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as picture:
-        if max(picture.size) <= side:
+    with Image.open(io.BytesIO(png)) as opened:
+        if max(opened.size) <= side:
             return "png", png
-        smaller = picture.convert("RGB")
+        smaller = opened.convert("RGB")
     smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     smaller.save(out, "JPEG", quality=88)
     return "jpeg", out.getvalue()
 
 
-def load_drawn(
+def load_images(
     images: Path, scores: Path, models: Sequence[str], scorers: Sequence[str], prompt_ids: Collection[str]
-) -> Drawn:
-    """Read the images of some prompts, with what each image was scored.
+) -> Images:
+    """Read the images of some prompts, with the scores of each image.
 
     Args:
         images: data/images.
         scores: data/scores.
-        models: that drew.
-        scorers: whose scores to read; one that scores a prompt's images together says nothing of a single one.
+        models: that generated.
+        scorers: whose scores to read; a score of all images of a prompt says nothing of a single image.
         prompt_ids: of which prompts.
 
     Raises:
-        UserError: a file is absent or torn.
+        UserError: a file is absent or corrupt.
     """
     from promptroute.io.images import images_of
 
-    drawn: dict[tuple[str, str], list[Shown]] = {}
+    loaded: dict[tuple[str, str], list[ExampleImage]] = {}
     for model in models:
         single: dict[tuple[str, int], dict[str, float]] = {}
         for scorer in scorers:
-            rows = read_table(scores / scorer / f"{model}.parquet", Score, ("prompt_id", "seed"))
-            rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
-            for prompt_id, seed, score in zip(rows["prompt_id"], rows["seed"], rows["score"], strict=True):
-                single.setdefault((prompt_id, int(seed)), {})[scorer] = float(score)
+            for key, name, value in _scores(scores, scorer, model, prompt_ids):
+                single.setdefault(key, {})[name] = value
         for prompt_id, found in images_of(images / model, prompt_ids).items():
-            drawn[prompt_id, model] = []
+            loaded[prompt_id, model] = []
             for image in found:
                 kind, data = small(image.image) if image.image else ("png", None)
                 known = single.get((prompt_id, image.seed), {})
-                drawn[prompt_id, model].append(Shown(image.seed, kind, data, image.reason, known))
-    return drawn
+                loaded[prompt_id, model].append(ExampleImage(image.seed, kind, data, image.reason, known))
+    return loaded
+
+
+def _scores(
+    scores: Path, scorer: str, model: str, prompt_ids: Collection[str]
+) -> list[tuple[tuple[str, int], str, float]]:
+    """Read a scorer's scores of single images: (prompt_id, seed), full name, value."""
+    rows = read_table(scores / scorer / f"{model}.parquet", Score, ("prompt_id", "seed"))
+    rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
+    return [
+        ((prompt_id, int(seed)), scorer, float(value))
+        for prompt_id, seed, value in zip(rows["prompt_id"], rows["seed"], rows["score"], strict=True)
+    ]

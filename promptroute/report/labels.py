@@ -1,4 +1,8 @@
-"""Labels beside their points, none on another: the best of many places for each, in turns."""
+"""Write labels beside their points, off each other: of many places for each, the best, in turns.
+
+adjustText was tried in its place: its labels came to stand on the frontier's line, on markers and on their
+neighbours' connectors, and left the axes.
+"""
 
 from collections.abc import Sequence
 
@@ -8,10 +12,10 @@ from matplotlib.transforms import Bbox
 
 from promptroute.report.style import INK, QUIET, renderer, root
 
-_RADII = (8.0, 13.0, 20.0, 29.0, 40.0, 54.0, 72.0, 95.0, 125.0, 160.0)  # points
+_RADII = np.array([8.0, 13.0, 20.0, 29.0, 40.0, 54.0, 72.0, 95.0, 125.0, 160.0])  # points
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 _MARGIN = 2.5  # points around a label that are its own
-_ROUNDS = 6
+_ROUNDS = 12
 
 
 def place_labels(
@@ -19,57 +23,52 @@ def place_labels(
     points: np.ndarray,
     texts: Sequence[str],
     *,
-    avoid: np.ndarray,
+    markers: np.ndarray,
+    lines: np.ndarray,
     boxes: Sequence[Bbox] = (),
-    weights: Sequence[str] | None = None,
+    weights: Sequence[str],
     size: float = 9.5,
-) -> list[Bbox]:
+) -> None:
     """Write a label beside each point, with a thin line to it where it had to move away.
 
-    Each label takes one of 240 places around its point, so that overlaps with other labels, points and
-    boxes, then with lines, then distances are small in sum; it is moved, alone or with one other, until
-    that helps no more.
+    Each label takes one of 240 places around its point, so that overlaps with other labels, their connectors,
+    markers and boxes, then with lines, then distances are small in sum; labels move in turns until none gains.
 
     Args:
         axes: with its final layout and limits.
-        points: [k, 2] in data units.
+        points: what is labelled, float64 [k, 2], data units.
         texts: k labels.
-        avoid: [a, 2] in data units: samples of lines that labels should rather not cover.
-        boxes: in pixels, that labels must not cover.
-        weights: font weight of each.
+        markers: points that no label may cover, float64 [a, 2], data units.
+        lines: samples of lines that labels should rather not cover, float64 [b, 2], data units.
+        boxes: areas that labels must not cover, in pixels.
+        weights: font weight of each label.
         size: of the font, in points.
-
-    Returns:
-        Where each label came to stand, in pixels.
     """
     figure = root(axes)
     unit = figure.dpi / 72
-    at = axes.transData.transform(points)
-    lines = axes.transData.transform(avoid) if len(avoid) else np.empty((0, 2))
+    at, marks, covered = (axes.transData.transform(part) for part in (points, markers, lines))
     artists = [
         axes.annotate(text, (0, 0), xycoords="figure pixels", size=size, color=INK, weight=weight, zorder=9)
-        for text, weight in zip(texts, weights or ["normal"] * len(texts), strict=True)
+        for text, weight in zip(texts, weights, strict=True)
     ]
     extents = [artist.get_window_extent(renderer(figure)) for artist in artists]
-    fixed = np.array([box.extents for box in boxes]).reshape(-1, 4)
-    markers = np.hstack([at - 6 * unit, at + 6 * unit])
-    inside = np.array(axes.bbox.extents)
-
     places = [
         _places(point, extent.width, extent.height, unit) for point, extent in zip(at, extents, strict=True)
     ]
-    away = np.repeat(_RADII, len(_ANGLES))
+    fixed = np.array([box.extents for box in boxes]).reshape(-1, 4)
+    dots = np.hstack([marks - 6 * unit, marks + 6 * unit])
+    inside = np.array(axes.bbox.extents)
     own = [
-        away
+        np.repeat(_RADII, len(_ANGLES))
         + 50 * _outside(options, inside)
         + 50 * _overlap(options, fixed, unit).sum(axis=1)
-        + 20 * _overlap(options, np.delete(markers, k, axis=0), unit).sum(axis=1)
-        + 6 * _covered(options, lines)
-        for k, options in enumerate(places)
+        + 20 * _overlap(options, dots[np.hypot(*(marks - point).T) > unit], unit).sum(axis=1)
+        + 6 * _covers(options, covered)
+        for point, options in zip(at, places, strict=True)
     ]
     taken = _settle(own, _between(at, places, unit))
-    for point, options, k, artist in zip(at, places, taken, artists, strict=True):
-        box = options[k]
+    for point, options, place, artist in zip(at, places, taken, artists, strict=True):
+        box = options[place]
         artist.set_position((float(box[0]), float(box[1])))
         artist.set_verticalalignment("bottom")
         end = np.clip(point, box[:2], box[2:])
@@ -81,11 +80,10 @@ def place_labels(
                 arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
                 zorder=3,
             )  # fmt: skip
-    return [Bbox.from_extents(*options[k]) for options, k in zip(places, taken, strict=True)]
 
 
 def _places(point: np.ndarray, width: float, height: float, unit: float) -> np.ndarray:
-    """Where a label may stand: boxes [places, 4] in pixels, by distance, then angle."""
+    """Return where a label may stand: boxes [places, 4] in pixels, by distance, then angle."""
     half = np.array([width, height]) / 2
     turn = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
     # From the point to the centre of a box whose nearest edge touches the point.
@@ -95,51 +93,33 @@ def _places(point: np.ndarray, width: float, height: float, unit: float) -> np.n
 
 
 def _between(at: np.ndarray, places: Sequence[np.ndarray], unit: float) -> dict[tuple[int, int], np.ndarray]:
-    """What each two labels' places cost together: (i, j), i < j → [places of i, places of j]."""
+    """Return what each two labels' places cost together: (i, j) → [places of i, places of j]."""
     ends = [np.clip(point, options[:, :2], options[:, 2:]) for point, options in zip(at, places, strict=True)]
     cost = {}
     for j in range(len(places)):
         for i in range(j):
-            apart = 50 * _overlap(places[i], places[j], unit)
-            apart += 60 * _crosses(at[i], ends[i], places[j])
-            apart += 60 * _crosses(at[j], ends[j], places[i]).T
-            cost[i, j] = apart
+            cost[i, j] = 50 * _overlap(places[i], places[j], unit)
+            cost[i, j] += 60 * _crosses(at[i], ends[i], places[j])
+            cost[i, j] += 60 * _crosses(at[j], ends[j], places[i]).T
+            cost[j, i] = cost[i, j].T
     return cost
 
 
 def _settle(own: Sequence[np.ndarray], between: dict[tuple[int, int], np.ndarray]) -> list[int]:
-    """The places that together cost least, as far as moving one label, or two at once, can lower it."""
-    count = len(own)
-
-    def pair(i: int, j: int) -> np.ndarray:
-        return between[i, j] if i < j else between[j, i].T
-
+    """Return the places that together cost least, as far as moving a label at a time can lower it."""
     taken = [int(np.argmin(cost)) for cost in own]
-
-    def given(i: int, without: int = -1) -> np.ndarray:
-        """Cost of each place of label i, given the others (but one)."""
-        others = [pair(i, j)[:, taken[j]] for j in range(count) if j not in (i, without)]
-        return own[i] + sum(others, np.zeros(len(own[i])))
-
     for _ in range(_ROUNDS):
         before = list(taken)
-        for i in range(count):
-            taken[i] = int(np.argmin(given(i)))
-        for (i, j), together in between.items():
-            if (
-                together[taken[i], taken[j]] > 0
-                or own[i][taken[i]] > _RADII[2]
-                or own[j][taken[j]] > _RADII[2]
-            ):
-                both = given(i, j)[:, None] + given(j, i)[None, :] + together
-                taken[i], taken[j] = (int(k) for k in np.unravel_index(np.argmin(both), both.shape))
+        for i, cost in enumerate(own):
+            others = [between[i, j][:, taken[j]] for j in range(len(own)) if j != i]
+            taken[i] = int(np.argmin(cost + np.sum(others, axis=0)))
         if taken == before:
             break
     return taken
 
 
 def _crosses(start: np.ndarray, ends: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Whether the lines from a point to `ends` [k, 2] cross boxes [j, 4]: 0 or 1 as [k, j] (Liang-Barsky)."""
+    """Tell whether the lines from a point to `ends` [k, 2] cross boxes [j, 4]: 0 or 1 as [k, j] (Liang-Barsky)."""
     way = np.where(np.abs(ends - start) < 1e-9, 1e-9, ends - start)[:, None]
     first, second = (boxes[None, :, :2] - start) / way, (boxes[None, :, 2:] - start) / way
     enter = np.minimum(first, second).max(axis=2)
@@ -148,9 +128,7 @@ def _crosses(start: np.ndarray, ends: np.ndarray, boxes: np.ndarray) -> np.ndarr
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray, unit: float) -> np.ndarray:
-    """How much boxes [k, 4] and others [j, 4] overlap, with the margin: [k, j], 0 where they don't."""
-    if not len(others):
-        return np.zeros((len(boxes), 0))
+    """Return how much boxes [k, 4] and others [j, 4] overlap, with the margin: [k, j], 0 where they don't."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2] - _MARGIN * unit)
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:] + _MARGIN * unit)
     area = np.clip(high - low, 0, None).prod(axis=2)
@@ -158,16 +136,13 @@ def _overlap(boxes: np.ndarray, others: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _outside(boxes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """How far each box stands out of the axes, in pixels."""
+    """Return how far each box stands out of the axes, in pixels."""
     return np.asarray(
-        np.clip(inside[:2] - boxes[:, :2], 0, None).sum(axis=1)
-        + np.clip(boxes[:, 2:] - inside[2:], 0, None).sum(axis=1)
+        np.clip(np.hstack([inside[:2] - boxes[:, :2], boxes[:, 2:] - inside[2:]]), 0, None).sum(axis=1)
     )
 
 
-def _covered(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """How many points each box covers."""
-    if not len(points) or not len(boxes):
-        return np.zeros(len(boxes))
+def _covers(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Count the points that each box covers."""
     within = (points[None] >= boxes[:, None, :2]) & (points[None] <= boxes[:, None, 2:])
-    return np.asarray(within.all(axis=2).sum(axis=1).astype(float))
+    return np.asarray(within.all(axis=2).sum(axis=1))

@@ -1,55 +1,38 @@
-"""The report: one page that needs nothing else, with every text of other people escaped."""
+"""Write the report: one HTML page that needs nothing else, with every text from outside escaped."""
 
 import base64
 import hashlib
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from promptroute.report.examples import GROUPS, Example
-from promptroute.report.figures import Painted
-from promptroute.report.format import interval, number, percent, strategy_does, strategy_name, way
-from promptroute.report.images import Drawn
-from promptroute.report.result import Result
+from promptroute.report.figures import Figure
+from promptroute.report.format import estimate_and_ends, interval, number, percent, visible
+from promptroute.report.images import Images
+from promptroute.report.result import LARGEST_SHARE, Interval, Result
+
+Cells = dict[str, object]
+"""What the template writes of a row, an example, a figure: texts, flags, and lists of the same."""
 
 _HERE = Path(__file__).parent
-# Characters that turn the direction of what follows: shown by name, or a prompt could read as another one.
-_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    """A text without characters that a page can't hold or that hide or reorder others: they show as ‹U+202E›.
-
-    Line ends and tabs stay. The result is not HTML: it still has to be escaped.
-    """
-
-    def name(match: "re.Match[str]") -> str:
-        return f"‹U+{ord(match[0]):04X}›"
-
-    shown = _TURNING.sub(name, text)
-    return "".join(
-        f"‹U+{ord(c):04X}›" if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c
-        for c in shown
-    )
+_MANY = (
+    6  # more models than this, and an example's card shows the images of those that play a part in it alone
+)
 
 
 def page(
-    result: Result,
-    pictures: Mapping[str, Painted],
-    examples: Sequence[Example],
-    drawn: Drawn,
-    about: Mapping[str, str],
+    result: Result, figures: Mapping[str, Figure], examples: Sequence[Example], images: Images, note: str = ""
 ) -> str:
-    """The whole page as HTML; the same arguments give the same text.
+    """Write the page as HTML; the same arguments give the same text.
 
     Args:
         result: what was measured.
-        pictures: file name → picture.
+        figures: file name → figure.
         examples: prompts to show.
-        drawn: their images; empty where none were drawn.
-        about: score name → how people write it.
+        images: of the examples; empty where none were generated.
+        note: what readers must know about the data before anything else, as that it is synthetic.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -68,146 +51,134 @@ def page(
         css=Markup(css),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         subtitle=visible(result.subtitle),
+        note=visible(note),
         headline=[visible(line) for line in headline(result)],
-        strategies=_strategies(result),
-        scores=_scores(result),
+        scores=[visible(result.scores[name]) for name in _scores(result)],
+        rows=_cost_table(result),
         sets=_sets(result),
         figures=[
             {
-                "name": name,
-                "title": visible(painted.title),
-                "alt": visible(painted.alt),
-                "data": base64.b64encode(painted.png).decode(),
-                "size": _size(painted.png),
+                "title": visible(figure.title),
+                "alt": visible(figure.alt),
+                "data": base64.b64encode(figure.png).decode(),
+                "size": _size(figure.png),
             }
-            for name, painted in pictures.items()
+            for figure in figures.values()
         ],
         groups=[
-            (title, why, [_example(result, one, drawn, about) for one in examples if one.group == group])
-            for group, (title, why) in GROUPS.items()
+            (heading, why, [_example(result, one, images) for one in examples if one.group == group])
+            for group, (heading, why) in GROUPS.items()
             if any(one.group == group for one in examples)
         ],
     )
 
 
 def headline(result: Result) -> list[str]:
-    """What came out, in sentences with 95 % intervals."""
-    router, frontier = result.values["router"], result.values["frontier"]
-    model = result.labels[result.best_single]
-    never = "not reached"
+    """Return what came out, in sentences with 95 % intervals: first at the operating point set beforehand."""
+    router, frontier = result.values.router, result.values.frontier
     return [
-        f"The router's cost changes by {interval(router['cost_change'], 1, share=True, signed=True)} and its mean "
-        f"quality by {interval(router['quality_gain'], 3, signed=True)} against {model}, the best single model, "
-        f"with its knob set beforehand, on other prompts.",
-        f"On the frontier read off these prompts, the best single model's quality costs "
-        f"{interval(frontier['iso_quality_cost'], 1, share=True, signed=True, missing=never)}; at no more than its cost "
-        f"the router goes {way(frontier['oracle_gap_closed'])} of the way "
-        "from the best single model to the oracle.",
+        f"Against {result.labels[result.best_single]}, the best single model, the router's cost changes by "
+        f"{interval(router.cost_change, 1, share=True, signed=True)} and its mean quality by "
+        f"{interval(router.quality_gain, 3, signed=True)}, at the operating point that was set beforehand on other "
+        f"prompts.",
+        f"Read off the frontier on these test prompts, so without an operating point set beforehand: cost at the best "
+        f"single model's quality "
+        f"{interval(frontier.iso_quality_cost, 1, share=True, signed=True, missing='not reached')}; oracle gap closed "
+        f"at no more than its cost {interval(frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True)}.",
     ]
 
 
 def _scores(result: Result) -> list[str]:
-    """Raw scores that the quality itself isn't."""
-    known = ("quality", "cost", "total_cost", "regret", "share")
-    return [k for k in result.strategies["oracle"] if k not in known and k != result.values["score"]]
+    """Return the full names of the scores in the cost table: all but what quality itself is."""
+    oracle = result.values.strategies["oracle"]
+    return [name for name in result.scores if name != result.values.score and oracle.score(name) is not None]
 
 
-def _strategies(result: Result) -> list[dict[str, Any]]:
-    """Rows of the cost table: the router first, then as measured."""
-    base = result.strategies[f"single_{result.values['best_single']}"]
-    rows = sorted(result.strategies.items(), key=lambda item: item[0] != "router")
+def _cost_table(result: Result) -> list[Cells]:
+    """Return the rows of the cost table: the router first, then as measured."""
+    best = f"single_{result.values.best_single}"
+    base = result.values.strategies[best]
+    rows = sorted(result.values.strategies.items(), key=lambda item: item[0] != "router")
     return [
         {
-            "kind": "router" if name == "router" else "base" if row is base else "",
-            "name": visible(strategy_name(result, name)),
-            "does": strategy_does(name) + (": the best single model" if row is base else ""),
-            "quality": number(row["quality"], 4),
-            "gain": number(row["quality"] - base["quality"], 4, signed=True),
-            "scores": [number(row[score], 3) for score in _scores(result)],
-            "cost": number(1000 * row["cost"], 4),
-            "change": percent(row["cost"] / base["cost"] - 1, 1, signed=True),
+            "kind": "router" if name == "router" else "base" if name == best else "",
+            "title": visible(result.title(name)),
+            "note": "best single model" if name == best else "",
+            "quality": number(row.quality, 4),
+            "gain": number(row.quality - base.quality, 4, signed=True),
+            "scores": [number(row.score(score), 3) for score in _scores(result)],
+            "cost": number(1000 * row.cost, 4),
+            "change": percent(row.cost / base.cost - 1, 1, signed=True),
         }
         for name, row in rows
     ]
 
 
-def _sets(result: Result) -> list[dict[str, Any]]:
-    """Rows of the table by prompt set."""
+def _sets(result: Result) -> list[Cells]:
+    """Return the rows of the table by prompt set."""
+
+    def relative(ends: Interval) -> tuple[str, str]:
+        return estimate_and_ends(ends, 1, share=True, signed=True, missing="not reached")
+
     return [
         {
             "name": visible(name),
-            "prompts": f"{values['prompts']:,}",
-            "single": visible(result.values["labels"][values["best_single"]]),
+            "prompts": f"{values.prompts:,}",
+            "single": visible(result.values.labels[values.best_single]),
             "figures": [
-                _split(interval(values["router"]["quality_gain"], 3, signed=True)),
-                _split(interval(values["router"]["cost_change"], 1, share=True, signed=True)),
-                _split(
-                    interval(
-                        values["frontier"]["iso_quality_cost"],
-                        1,
-                        share=True,
-                        signed=True,
-                        missing="not reached",
-                    )
-                ),
-                _split(way(values["frontier"]["oracle_gap_closed"])),
+                estimate_and_ends(values.router.quality_gain, 3, signed=True),
+                relative(values.router.cost_change),
+                relative(values.frontier.iso_quality_cost),
+                estimate_and_ends(values.frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True),
             ],
-            "accuracy": percent(values["choice"]["router"]["accuracy"], 1),
+            "accuracy": percent(values.choice["router"].accuracy, 1),
         }
-        for name, values in {"all prompts": result.values, **result.values["sets"]}.items()
+        for name, values in {"all prompts": result.values, **result.values.sets}.items()
     ]
 
 
-def _split(figure: str) -> tuple[str, str]:
-    """A figure and its interval."""
-    estimate, _, ends = figure.partition(" [")
-    return estimate, f"[{ends}"
-
-
-def _images(
-    one: Example, model: str, label: str, drawn: Drawn, about: Mapping[str, str]
-) -> list[dict[str, str]]:
-    """A model's images of an example, as the page shows them."""
-    images = []
-    for image in drawn.get((one.prompt_id, model), ()):
-        scores = [f"{about[name]} {number(score, 2)}" for name, score in image.scores.items()]
-        images.append(
-            {
-                "source": f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
-                if image.data
-                else "",
-                "alt": visible(f"{label}, seed {image.seed}"),
-                "scores": visible(" · ".join(scores) if image.data else f"failed: {image.reason}"),
-            }
-        )
-    return images
-
-
-def _example(result: Result, one: Example, drawn: Drawn, about: Mapping[str, str]) -> dict[str, Any]:
-    """An example as the page shows it."""
-    cost = result.cost
-    digits = 2 if max(abs(v) for v in one.true) >= 1 else 3
+def _example(result: Result, example: Example, images: Images) -> Cells:
+    """Return an example's card: the models that are shown at once, and the others."""
+    digits = 2 if max(abs(value) for value in example.observed) >= 1 else 3
+    columns = list(range(len(result.names)))
+    parts = {example.chosen, example.best, result.best_single, int(np.argmin(result.cost))}
+    shown = columns if len(columns) <= _MANY else [k for k in columns if k in parts]
+    cells = {k: _model(result, example, k, digits, images if k in shown else {}) for k in columns}
     return {
-        "id": visible(one.prompt_id),
-        "set": visible(one.set),
-        "prompt": visible(one.prompt),
-        "gain": number(one.gain, digits, signed=True),
-        "saving": percent(one.saving, 0, signed=True),
-        "models": [
-            {
-                "name": visible(label),
-                "predicted": number(one.predicted[k], digits),
-                "true": number(one.true[k], digits),
-                "cost": number(1000 * float(cost[k]), 4),
-                "chosen": k == one.chosen,
-                "best": k == one.best,
-                "images": _images(one, result.names[k], label, drawn, about),
-            }
-            for k, label in enumerate(result.labels)
-        ],
+        "id": visible(example.prompt_id),
+        "set": visible(example.set),
+        "prompt": visible(example.prompt),
+        "gain": number(example.gain, digits, signed=True),
+        "saving": percent(example.saving, 0, signed=True),
+        "models": [cells[k] for k in shown],
+        "others": [cells[k] for k in columns if k not in shown],
+    }
+
+
+def _model(result: Result, example: Example, model: int, digits: int, images: Images) -> Cells:
+    """Return a model's row in an example's card, with its images."""
+    label = result.labels[model]
+    shown = []
+    for image in images.get((example.prompt_id, result.names[model]), ()):
+        scores = [
+            f"{result.scores.get(name, name)} {number(score, 2)}" for name, score in image.scores.items()
+        ]
+        source = ""
+        if image.data is not None:
+            source = f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
+        text = f"failed: {image.reason}" if image.data is None else " · ".join(scores)
+        shown.append({"source": source, "alt": visible(f"{label}, seed {image.seed}"), "text": visible(text)})
+    return {
+        "name": visible(label),
+        "predicted": number(example.predicted[model], digits),
+        "observed": number(example.observed[model], digits),
+        "cost": number(1000 * float(result.cost[model]), 4),
+        "chosen": model == example.chosen,
+        "best": model == example.best,
+        "images": shown,
     }
 
 
 def _size(png: bytes) -> tuple[int, int]:
-    """Width and height in pixels, from the PNG's header."""
+    """Read width and height in pixels from a PNG's header."""
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")

@@ -1,20 +1,109 @@
-"""What `evaluate` wrote, read back and checked: metrics/evaluate.json and the tables in metrics/plots/."""
+"""Read back and check what `evaluate` wrote: metrics/evaluate.json and the tables in metrics/plots/."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptroute.core.errors import UserError
 from promptroute.io.delimited import read_delimited
 from promptroute.io.files import read_json
 
-_AGAIN = "run `dvc repro evaluate`"
-_KEYS = ("labels", "score", "prompts", "best_single", "frontier", "router", "choice", "strategies", "sets")
-_STRATEGIES = ("oracle", "random", "best_predicted", "router")
+_AGAIN = "evaluate the router again"
+LARGEST_SHARE = 10.0
+"""Of the oracle gap, either way; beyond it there is hardly a gap, and a share of it says nothing."""
+
+
+class _Values(BaseModel):
+    """A part of evaluate.json; what the report does not show is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Interval(_Values):
+    """An estimate with the ends of its 95 % bootstrap interval over prompts; None where undefined."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+    def bounded(self, limit: float) -> "Interval":
+        """Return the interval with what lies beyond ± `limit` undefined."""
+        return Interval(
+            **{name: None if value is None or abs(value) > limit else value for name, value in self}
+        )
+
+
+class Row(_Values):
+    """A row of the cost table: means over the prompts.
+
+    Attributes:
+        quality: mean observed quality, higher is better.
+        cost: dollars per image.
+        share: model → fraction of the prompts that it gets.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")  # each score's mean stands under its full name
+    quality: float
+    cost: float
+    share: dict[str, float]
+
+    def score(self, name: str) -> float | None:
+        """Return the mean of a score by its full name, in its own unit; None where the row has none."""
+        value = (self.model_extra or {}).get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+
+class Frontier(_Values):
+    """What is read off the frontier on the test prompts themselves: no operating point was set beforehand."""
+
+    iso_quality_cost: Interval
+    oracle_gap_closed: Interval
+
+
+class AtOperatingPoint(_Values):
+    """The router's own choices, at the operating point that was set on other prompts."""
+
+    quality: Interval
+    cost: Interval
+    quality_gain: Interval
+    cost_change: Interval
+
+
+class Choice(_Values):
+    """How often the chosen model is the prompt's best."""
+
+    accuracy: float
+
+
+class Measured(_Values):
+    """What was measured on a set of test prompts; `best_single` has the highest mean observed quality on them."""
+
+    prompts: int
+    best_single: str
+    frontier: Frontier
+    router: AtOperatingPoint
+    choice: dict[str, Choice]
+    strategies: dict[str, Row]
+
+
+class Evaluation(Measured):
+    """The whole of evaluate.json: all test prompts, then each prompt set.
+
+    Attributes:
+        labels: model → its label, in the order of the columns.
+        score: full names of the scores that quality is made of, joined by ` + `.
+        titles: row of the cost table → its title, from the policies themselves.
+    """
+
+    labels: dict[str, str]
+    score: str
+    sets: dict[str, Measured]
+    titles: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,124 +111,135 @@ class Result:
     """A router measured on n prompts, m models.
 
     Attributes:
-        values: metrics/evaluate.json.
-        score: what quality is, for people; higher is better.
-        data: where the true quality comes from, for people.
+        values: what metrics/evaluate.json holds.
+        scores: a score's full name → its label; only these are shown.
+        data: where the observed quality comes from, and what must be known about it.
         frontier, hull: columns cost (dollars per image) and quality, in order of cost.
-        predicted, true: quality [n, m]; NaN only where the predictor gave none.
-        prompt_ids: [n].
-        best, chosen: column of each prompt's best model and of the router's choice [n].
+        prompt_ids: str [n].
+        predicted, observed: quality, float64 [n, m], higher is better; predicted is NaN where there is none.
+        best, chosen: column of each prompt's best model and of the router's choice, int64 [n].
     """
 
-    values: dict[str, Any]
-    score: str
+    values: Evaluation
+    scores: Mapping[str, str]
     data: str
     frontier: pd.DataFrame
     hull: pd.DataFrame
     prompt_ids: np.ndarray
     predicted: np.ndarray
-    true: np.ndarray
+    observed: np.ndarray
     best: np.ndarray
     chosen: np.ndarray
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Keys of the m models, in the order of the columns."""
-        return tuple(self.values["labels"])
+        """Return the keys of the m models, in the order of the columns."""
+        return tuple(self.values.labels)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The m models as people write them."""
-        return tuple(self.values["labels"].values())
-
-    @property
-    def strategies(self) -> dict[str, dict[str, Any]]:
-        """The cost table: strategy → quality, cost in dollars per image, share per model."""
-        return dict(self.values["strategies"])
+        """Return the labels of the m models."""
+        return tuple(self.values.labels.values())
 
     @property
     def best_single(self) -> int:
-        """Column of the best single model."""
-        return self.names.index(self.values["best_single"])
+        """Return the column of the best single model."""
+        return self.names.index(self.values.best_single)
+
+    @cached_property
+    def cost(self) -> np.ndarray:
+        """Return the dollars per image of each model, float64 [m]."""
+        return np.array([self.values.strategies[f"single_{name}"].cost for name in self.names])
 
     @property
-    def cost(self) -> np.ndarray:
-        """Dollars per image of each model [m]."""
-        return np.array([self.strategies[f"single_{name}"]["cost"] for name in self.names])
+    def quality(self) -> str:
+        """Return what quality is made of, by the scores' labels."""
+        return " + ".join(self.scores.get(name, name) for name in self.values.score.split(" + "))
 
     @property
     def subtitle(self) -> str:
-        """Score, direction, number of prompts and data, in a line."""
+        """Return score, direction, number of prompts and data, in a line."""
         return (
-            f"Quality: {self.score}, higher is better · {self.data}, {self.values['prompts']:,} test prompts"
+            f"Quality: {self.quality}, higher is better · {self.values.prompts:,} test prompts · {self.data}"
         )
 
+    def title(self, row: str) -> str:
+        """Return the title of a row of the cost table; a single model's is the model's label."""
+        model = row.removeprefix("single_")
+        if row.startswith("single_") and model in self.values.labels:
+            return self.values.labels[model]
+        return self.values.titles.get(row, row.replace("_", " "))
 
-def read_result(folder: Path | str, *, scores: dict[str, str] | None = None, data: str = "") -> Result:
+
+def read_result(folder: Path | str, *, scores: Mapping[str, str], data: str) -> Result:
     """Read a result from the folder `metrics`.
 
     Args:
         folder: holds evaluate.json and plots/{frontier,hull,confusion,predicted}.csv.
-        scores: score name → how people write it.
-        data: where the true quality comes from, for people.
+        scores: a score's full name → its label.
+        data: where the observed quality comes from.
 
     Raises:
-        UserError: a file is missing, torn or of another layout; names the file, the line and the fix.
+        UserError: a file is missing, corrupt or of another layout; names the file, the line and the fix.
     """
     folder = Path(folder)
     values = _values(folder / "evaluate.json")
-    labels = list(values["labels"].values())
+    labels = list(values.labels.values())
     plots = folder / "plots"
     frontier = _table(plots / "frontier.csv", numbers=["cost", "quality"])
     hull = _table(plots / "hull.csv", numbers=["cost", "quality"])
     choices = _table(plots / "confusion.csv", models={"best": labels, "chosen": labels})
     pairs = _table(plots / "predicted.csv", numbers=["predicted", "true"], models={"model": labels})
     ids = choices["prompt_id"].to_numpy()
-    found = {
-        name: _matrix(pairs, name, ids, labels, plots / "predicted.csv") for name in ("predicted", "true")
-    }
-    if len(ids) != values["prompts"]:
+    if len(ids) != values.prompts:
         raise UserError(
             f"{plots / 'confusion.csv'}: {len(ids)} prompts, but {folder / 'evaluate.json'} has "
-            f"{values['prompts']}: they come from different runs; {_AGAIN}"
+            f"{values.prompts}: they come from different runs; {_AGAIN}"
         )
     return Result(
         values=values,
-        score=" + ".join((scores or {}).get(name, name) for name in values["score"].split(" + ")),
-        data=data or "scores",
+        scores=scores,
+        data=data,
         frontier=frontier,
         hull=hull,
         prompt_ids=ids,
-        **found,
+        predicted=_matrix(pairs, "predicted", ids, labels, plots / "predicted.csv"),
+        observed=_matrix(pairs, "true", ids, labels, plots / "predicted.csv"),
         best=np.array([labels.index(label) for label in choices["best"]]),
         chosen=np.array([labels.index(label) for label in choices["chosen"]]),
     )
 
 
-def _values(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    lost = [key for key in _KEYS if not isinstance(values, dict) or key not in values]
-    if lost:
-        raise UserError(f"{path}: no {', '.join(lost)}, so it is no result of this version; {_AGAIN}")
-    wanted = [*_STRATEGIES, *(f"single_{name}" for name in values["labels"])]
-    if lost := [name for name in wanted if name not in values["strategies"]]:
-        raise UserError(f"{path}: no strategy {', '.join(lost)}; {_AGAIN}")
-    labels = list(values["labels"].values())
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise UserError(
-            f"{path}: several models are called {', '.join(twice)}; give each a label of its own in conf/"
-        )
-    return dict(values)
+def _values(path: Path) -> Evaluation:
+    try:
+        values = Evaluation.model_validate(read_json(path))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise UserError(f"{path}: {name or 'the file'}: {fault['msg']}; {_AGAIN}") from error
+    wanted = ["oracle", "router", *(f"single_{name}" for name in values.labels)]
+    for where, measured in {
+        "": values,
+        **{f"sets.{name}.": part for name, part in values.sets.items()},
+    }.items():
+        if lost := [name for name in wanted if name not in measured.strategies]:
+            raise UserError(f"{path}: {where}strategies has no {', '.join(lost)}; {_AGAIN}")
+        if measured.best_single not in values.labels or "router" not in measured.choice:
+            raise UserError(f"{path}: {where}best_single or {where}choice.router is missing; {_AGAIN}")
+    labels = list(values.labels.values())
+    if duplicates := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UserError(f"{path}: several models are called {', '.join(duplicates)}; give each its own label")
+    return values
 
 
 def _table(
-    path: Path, numbers: Sequence[str] = (), models: dict[str, list[str]] | None = None
+    path: Path, numbers: Sequence[str] = (), models: Mapping[str, list[str]] | None = None
 ) -> pd.DataFrame:
-    """Read one of evaluate's tables: `numbers` as float64, the columns in `models` checked for known labels."""
+    """Read a table of `evaluate`: `numbers` as float64, the columns in `models` checked for known labels."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_AGAIN}")
-    wanted = [*(["prompt_id"] if models else []), *numbers, *(models or {})]
-    table = read_delimited(path.read_bytes(), str(path), wanted, closed=True)[wanted]
+    columns = [*(["prompt_id"] if models else []), *numbers, *(models or {})]
+    table = read_delimited(path.read_bytes(), str(path), columns, closed=True)[columns]
     for name in numbers:
         values = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         bad = values.isna() | values.isin([np.inf, -np.inf])
@@ -154,13 +254,14 @@ def _table(
         if bad.any():
             line = table.index[bad.to_numpy()][0]
             raise UserError(
-                f"{path}: line {line}: {name} {table.at[line, name]!r} is none of {', '.join(labels)}; {_AGAIN}"
+                f"{path}: line {line}: {name} {table.at[line, name]!r} is invalid; expected one of "
+                f"{', '.join(labels)}; {_AGAIN}"
             )
     return table
 
 
 def _matrix(pairs: pd.DataFrame, value: str, ids: np.ndarray, labels: list[str], path: Path) -> np.ndarray:
-    """One value of every (prompt, model) as float64 [n, m]."""
+    """Return a value of every (prompt, model) as float64 [n, m]."""
     if pairs.duplicated(["prompt_id", "model"]).any() or len(pairs) != len(ids) * len(labels):
         raise UserError(
             f"{path}: {len(pairs)} rows, expected one for each of {len(ids)} prompts and {len(labels)} models; "

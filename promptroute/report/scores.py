@@ -1,11 +1,8 @@
-"""How each model's scores are spread over the prompts: a panel per score, densities with boxes in them."""
-
-from collections.abc import Mapping
+"""Show how each model's scores are spread over the prompts: a panel per score, densities with boxes in them."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from promptroute.report import style
 from promptroute.report.format import number
@@ -14,22 +11,19 @@ from promptroute.report.result import Result
 _WIDTH = 0.8  # of the widest density, where models stand 1 apart
 
 
-def draw(result: Result, performance: pd.DataFrame, about: Mapping[str, str]) -> tuple[str, str, Figure]:
-    """Return headline, description and figure.
+def chart(result: Result, performance: pd.DataFrame) -> style.Chart:
+    """Plot the scores' densities.
 
     Args:
-        result: for the models' names and order.
-        performance: `Performance` rows; a prompt's score is the mean over its images.
-        about: score name → how people write it; the panels' order.
+        result: for the models, and the scores' labels in the order of the panels.
+        performance: `Performance` rows of every prompt; a prompt's score is the mean over its images.
     """
+    rows = dict(list(performance.groupby(["score", "model"])["mean"]))
     spread = {
-        score: [
-            performance.loc[
-                (performance["score"] == score) & (performance["model"] == model), "mean"
-            ].to_numpy(np.float64)
-            for model in result.names
+        label: [
+            rows.get((score, model), pd.Series(dtype=float)).to_numpy(np.float64) for model in result.names
         ]
-        for score in about
+        for score, label in result.scores.items()
     }
     prompts = performance["prompt_id"].nunique()
     title = "How the models' scores are spread over the prompts"
@@ -37,34 +31,36 @@ def draw(result: Result, performance: pd.DataFrame, about: Mapping[str, str]) ->
         9.2,
         len(spread) * (0.55 + 0.42 * len(result.names)) + 0.3,
         title,
-        f"{prompts:,} prompts, each with the mean over its images; box: quartiles and median, line: 5 to 95 %",
+        f"{prompts:,} prompts, learnt from and tested on, each with the mean over its images · {result.data}. "
+        "Box: quartiles and median; line: 5 to 95\u00a0%",
         nrows=len(spread),
         squeeze=False,
     )
-    for panel, (score, values) in zip(grid[:, 0], spread.items(), strict=True):
+    for panel, (label, values) in zip(grid[:, 0], spread.items(), strict=True):
         _panel(panel, values, result.labels)
-        panel.set_xlabel(about[score])
-    alt = "; ".join(
-        f"{about[score]}: "
+        panel.set_xlabel(label)
+    medians = "; ".join(
+        f"{label}: "
         + ", ".join(
-            f"{label} median {number(float(np.median(one)), 2)}"
-            for label, one in zip(result.labels, values, strict=True)
+            f"{model} median {number(float(np.median(part)), 2) if len(part) else '–'}"
+            for model, part in zip(result.labels, values, strict=True)
         )
-        for score, values in spread.items()
+        for label, values in spread.items()
     )
-    return title, f"{title}. {alt}.", figure
+    return style.Chart(title, f"{title}. {medians}.", figure)
 
 
 def _panel(axes: Axes, values: list[np.ndarray], labels: tuple[str, ...]) -> None:
+    """Plot a density and a box for each model's values."""
     style.plain(axes, "x")
-    for model, one in enumerate(values):
+    for model, part in enumerate(values):
         paint = style.colour(model)
-        if len(one) > 2 and np.ptp(one) > 0:
-            body = axes.violinplot(one, [model], orientation="horizontal", widths=_WIDTH, showextrema=False)
-            for part in body["bodies"]:  # type: ignore[attr-defined]
-                part.set(facecolor=paint, alpha=0.35, linewidth=0)
+        if len(part) > 2 and np.ptp(part) > 0:
+            body = axes.violinplot(part, [model], orientation="horizontal", widths=_WIDTH, showextrema=False)
+            for shape in body["bodies"]:  # type: ignore[attr-defined]
+                shape.set(facecolor=paint, alpha=0.35, linewidth=0)
         axes.boxplot(
-            one, positions=[model], orientation="horizontal", widths=0.16, whis=(5, 95), showfliers=False,
+            part, positions=[model], orientation="horizontal", widths=0.16, whis=(5, 95), showfliers=False,
             patch_artist=True, medianprops={"color": "white", "linewidth": 1.6},
             boxprops={"facecolor": paint, "edgecolor": paint},
             whiskerprops={"color": paint}, capprops={"visible": False},

@@ -1,10 +1,11 @@
-"""How every picture looks, and how it becomes bytes: the same input gives the same bytes on one platform."""
+"""Set the look of every figure, and render it: the same input gives the same bytes on one platform."""
 
 import contextlib
 import io
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
@@ -16,27 +17,35 @@ _LEFT = 0.012  # of the width: where headlines begin
 # Okabe & Ito's colours, which people with any common colour blindness tell apart; the order puts those that
 # read well on white first. Black is kept for the router.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
-_HATCHES = ("", "///", "...")
-_MARKERS = ("o", "s", "^")
+_HATCHES = ("", "///", "...", "xxx")
+_MARKERS = ("o", "s", "^", "v")
+
+
+class Chart(NamedTuple):
+    """A figure before it is rendered: its headline, what it shows in words, and itself."""
+
+    title: str
+    alt: str
+    figure: Figure
 
 
 def colour(model: int) -> str:
-    """Colour of the model in column `model`, the same in every picture."""
+    """Return the colour of the model in column `model`, the same in every figure."""
     return _COLOURS[model % len(_COLOURS)]
 
 
 def hatch(model: int) -> str:
-    """Hatch of a model's areas: with its colour it names the model where there are more than seven."""
+    """Return the hatch of a model's areas: with its colour it tells up to 28 models apart."""
     return _HATCHES[model // len(_COLOURS) % len(_HATCHES)]
 
 
 def marker(model: int) -> str:
-    """Marker of a model's points: with its colour it names the model where there are more than seven."""
+    """Return the marker of a model's points: with its colour it tells up to 28 models apart."""
     return _MARKERS[model // len(_COLOURS) % len(_MARKERS)]
 
 
 def ink_on(background: str | tuple[float, float, float]) -> str:
-    """White on colours that give it a contrast of 3.6 or more (WCAG 2.2), else near-black."""
+    """Return white for backgrounds that give it a contrast of 3.6 or more (WCAG 2.2), else near-black."""
     from matplotlib.colors import to_rgb
 
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
@@ -46,7 +55,7 @@ def ink_on(background: str | tuple[float, float, float]) -> str:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Draw and save inside: our settings on matplotlib's defaults, whatever this machine's own are."""
+    """Apply our settings on matplotlib's defaults, whatever this machine's own are."""
     from matplotlib.style import context
 
     settings: dict[str, Any] = {
@@ -72,7 +81,7 @@ def style() -> Iterator[None]:
 
 
 def canvas(width: float, height: float, title: str, subtitle: str, **subplots: Any) -> tuple[Figure, Any]:
-    """A figure of width × height inches with a headline above its axes.
+    """Make a figure of width × height inches with a headline above its axes.
 
     `subplots` are those of `Figure.subplots`. Returns the figure and what `Figure.subplots` does.
     """
@@ -93,7 +102,7 @@ def canvas(width: float, height: float, title: str, subtitle: str, **subplots: A
 
 
 def _wrapped(figure: Figure, text: str, *, size: float, weight: str) -> list[str]:
-    """Lines of a text that fit the figure's width."""
+    """Break a text into lines that fit the figure's width."""
     limit = figure.bbox.width * (1 - 2 * _LEFT)
     probe = figure.text(0, 0, "", size=size, weight=weight)
     lines: list[str] = []
@@ -108,14 +117,44 @@ def _wrapped(figure: Figure, text: str, *, size: float, weight: str) -> list[str
     return lines
 
 
+def text_width(figure: Figure, texts: Sequence[str], size: float) -> float:
+    """Return the width in inches of the longest of some texts, at a font size in points."""
+    probe = figure.text(0, 0, "", size=size)
+    widest = 0.0
+    for text in texts:
+        probe.set_text(text)
+        widest = max(widest, probe.get_window_extent(renderer(figure)).width / figure.dpi)
+    probe.remove()
+    return widest
+
+
+def key(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: float = 9.5) -> None:
+    """Put a legend below the axes, in as many columns as fit, and make the figure higher by its height."""
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(labels), int((width - 0.2) / (text_width(figure, labels, size) + 0.45))))
+    room = -(-len(labels) // columns) * size * 1.62 / 72 + 0.12
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    _, _, _, top = engine.get()["rect"]
+    for text in figure.texts:  # the headline keeps its distance from the upper edge
+        x, y = text.get_position()
+        text.set_position((x, 1 - (1 - y) * height / (height + room)))
+    figure.set_size_inches(width, height + room)
+    engine.set(rect=(0, 0, 1, 1 - (1 - top) * height / (height + room)))  # type: ignore[call-arg]
+    figure.legend(
+        handles, labels, loc="outside lower left", ncols=columns, fontsize=size, handlelength=1.2,
+        columnspacing=1.2, labelspacing=0.5,
+    )  # fmt: skip
+
+
 def renderer(figure: Figure) -> RendererAgg:
-    """What measures texts in pixels."""
+    """Return what measures texts in pixels."""
     assert isinstance(figure.canvas, FigureCanvasAgg)
     return figure.canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
 def root(axes: Axes) -> Figure:
-    """The figure that axes stand in."""
+    """Return the figure of some axes."""
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     return figure
@@ -128,13 +167,13 @@ def settle(figure: Figure) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG, without a date or a version in it."""
+    """Render a figure as PNG, without a date or a version in it."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
     return out.getvalue()
 
 
 def plain(axes: Axes, grid: str = "both") -> None:
-    """A quiet grid behind the data."""
+    """Put a quiet grid behind the data."""
     axes.grid(True, axis=grid)  # type: ignore[arg-type]
     axes.tick_params(length=0)

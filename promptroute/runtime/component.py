@@ -58,7 +58,7 @@ class Component(BaseModel):
             raise UserError(f"{type(self).__name__}: {_fault(error, type(self))}") from error
 
     @classmethod
-    def path(cls) -> str:
+    def class_path(cls) -> str:
         """Give the dotted path that a configuration names the class by."""
         return f"{cls.__module__}.{cls.__qualname__}"
 
@@ -73,7 +73,7 @@ class Component(BaseModel):
 
     def to_section(self) -> dict[str, Any]:
         """Give the section that `build` makes an equal component of."""
-        return {TARGET: self.path(), **self.settings()}
+        return {TARGET: self.class_path(), **self.settings()}
 
     def weights(self) -> Mapping[str, Any]:
         """Give what names the weights for good (checksums, or hub ids with commits), as JSON-able values.
@@ -81,6 +81,14 @@ class Component(BaseModel):
         May read files, to check-sum them; loads no network.
         """
         return {}
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the file, folder or address that a section of this class reads; None where it reads none.
+
+        Weights needn't be named: a setting that is the path of something on this machine is seen by itself.
+        """
+        return None
 
     def fingerprint(self) -> dict[str, Any]:
         """Give all that decides a result but its input, as JSON-able values: the cache's only key.
@@ -93,7 +101,7 @@ class Component(BaseModel):
             if name not in self.incidental
         }
         return {
-            "class": self.path(),
+            "class": self.class_path(),
             "version": self.version,
             "settings": deciding,
             "weights": dict(self.weights()),
@@ -170,7 +178,10 @@ def build(
     except UserError as error:
         cause = error.__cause__
         if isinstance(cause, ValidationError):
-            raise UserError(f"{where}.{_fault(cause, cast(type[Component], found))}") from error
+            fault = _fault(cause, cast(type[Component], found))
+            raise UserError(
+                f"{where}.{fault}" if cause.errors()[0]["loc"] else f"{where}: {fault}"
+            ) from error
         raise
 
 

@@ -61,7 +61,7 @@ def test_out_of_fold_predictions(small: Path, monkeypatch: pytest.MonkeyPatch) -
         def _fit(self, prompts: PromptBatch, quality: np.ndarray, validation: Validation) -> None:
             assert validation is not None
             super()._fit(prompts, quality, validation)
-            self.out_of_fold = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
+            self._out_of_fold = np.arange(len(quality) + len(validation[1]))[:, None] + np.zeros(4)
 
     build = S.build
     monkeypatch.setattr(

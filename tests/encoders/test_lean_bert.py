@@ -38,7 +38,7 @@ def sentence(lean: LeanBert, texts: list[str]) -> np.ndarray:
     return last / np.linalg.norm(last, axis=1, keepdims=True)
 
 
-def test_the_sentence_vectors_are_the_librarys(both: Any) -> None:
+def test_sentence_vectors(both: Any) -> None:
     library, lean = both
     np.testing.assert_allclose(sentence(lean, TEXTS), library.encode(TEXTS), atol=2e-6)
 
@@ -46,13 +46,13 @@ def test_the_sentence_vectors_are_the_librarys(both: Any) -> None:
 @pytest.mark.parametrize(
     "words", [1, 5, *(height - 2 for height in PACKED), *(height - 1 for height in PACKED), 60]
 )
-def test_one_prompt_of_any_height_is_the_librarys(both: Any, words: int) -> None:
+def test_any_height(both: Any, words: int) -> None:
     library, lean = both
     text = " ".join(["car", "sheep", "light"][i % 3] for i in range(words))
     np.testing.assert_allclose(sentence(lean, [text]), library.encode([text]), atol=2e-6)
 
 
-def test_every_layer_is_the_librarys(both: Any) -> None:
+def test_every_layer(both: Any) -> None:
     import torch
 
     library, lean = both
@@ -63,14 +63,14 @@ def test_every_layer_is_the_librarys(both: Any) -> None:
     np.testing.assert_allclose(lean.layers([TEXTS[0]])[0], expected, atol=5e-6)
 
 
-def test_neighbours_change_nothing(both: Any) -> None:
+def test_rows_are_independent(both: Any) -> None:
     _, lean = both
     together = lean.layers(TEXTS)
     for i, text in enumerate(TEXTS):
         np.testing.assert_allclose(lean.layers([text])[0], together[i], atol=5e-6)
 
 
-def test_a_model_that_computes_something_else_is_refused() -> None:
+def test_refuses_other_models() -> None:
     class Other:
         class config:
             hidden_act = "relu"

@@ -19,25 +19,25 @@ def read(text: str | bytes, columns: tuple[str, ...] = ("a",), **options: object
     return read_delimited(content, "t.csv", columns, **options)  # type: ignore[arg-type]
 
 
-def test_words_that_look_like_gaps_stay_text() -> None:
+def test_words_like_gaps_stay_text() -> None:
     words = ["None", "null", "NA", "nan", "", "true", "007", "1e5"]
     rows = read("a,b\n" + "".join(f"{word},x\n" for word in words))
     assert rows["a"].to_list() == words
 
 
-def test_a_row_knows_the_line_on_which_it_starts() -> None:
+def test_line_of_a_row() -> None:
     rows = read('a,b\r\n1,"two\r\nlines, ""quoted"""\r\n\r\n2,x')
     assert rows.index.to_list() == [2, 5]
     assert rows["b"].to_list() == ['two\r\nlines, "quoted"', "x"]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column() -> None:
+def test_byte_order_mark() -> None:
     assert read(b"\xef\xbb\xbfa,b\n1,2\n").columns.to_list() == ["a", "b"]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6), st.sampled_from([",", "\t"]))
-def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]], delimiter: str) -> None:
+def test_csv_module_round_trip(rows: list[tuple[str, str]], delimiter: str) -> None:
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
     writer.writerow(["a", "b"])
@@ -61,10 +61,10 @@ def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]], deli
         (b"\n<!DOCTYPE html><p>404", "t.csv: holds an HTML page ('<!DOCTYPE html><p>404'), not the data"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "t.csv: holds a Git LFS pointer"),
         (b"PK\x03\x04\x00", "t.csv: holds a zip or Excel file"),
-        (b"a;b\n1;2\n", "t.csv: cells stand between semicolons ('a;b'), expected ','; save it with ','"),
-        (b"a\tb\n1\t2\n", "t.csv: cells stand between tabs"),
+        (b"b;c\n1;2\n", "t.csv: cells are separated by semicolons ('b;c'), expected ','; save it with ','"),
+        (b"a\tb\n1\t2\n", "t.csv: cells are separated by tabs"),
         (b"b,c\n1,2\n", "t.csv: no column a, the file has b, c; rename"),
-        (b"a,a\n1,2\n", "t.csv: columns ['a'] stand twice in the header; rename or remove one"),
+        (b"a,a\n1,2\n", "t.csv: columns ['a'] are duplicates in the header; rename or remove one"),
         (
             b'a,b\n1,"2\n3"\n4\n',
             "t.csv: line 4 has 1 cells, the header has 2; fetch the file again if it was",
@@ -73,7 +73,7 @@ def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]], deli
         (b'a,b\n1,2\n3,"4\n5,6\n', "t.csv: a quote that opens in the row on line 3 is never closed"),
         (
             b'a,b\n3,"' + b"x" * 200_000 + b"\n",
-            "t.csv: the row that starts on line 2 can't be read (field larger",
+            "t.csv: a quote that opens in the row on line 2 is never closed",
         ),
         (
             b"a,b\n1,2\n3,4",
@@ -81,11 +81,31 @@ def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]], deli
         ),
     ],
 )
-def test_what_is_wrong_is_named(content: bytes, message: str) -> None:
+def test_errors(content: bytes, message: str) -> None:
     with pytest.raises(UserError) as caught:
         read(content, closed=True)
     assert str(caught.value).startswith(message)
 
 
-def test_a_last_line_without_an_end_is_fine_where_it_can_be_told_to_be_whole() -> None:
+def test_last_line_without_end() -> None:
     assert read("a,b\n1,2")["b"].to_list() == ["2"]
+
+
+class TestQuotes:
+    def test_backslash(self) -> None:
+        assert read('a,b\n"say \\"hi\\", now",x\n')["a"].to_list() == ['say "hi", now']
+
+    def test_backslash_at_the_end(self) -> None:
+        assert read('a,b\n"C:\\",x\n')["a"].to_list() == ["C:\\"]
+
+    def test_literal(self) -> None:
+        rows = read('a\tb\n"red" car\tx\nthe "blue" one\ty\n', delimiter="\t")
+        assert rows["a"].to_list() == ['"red" car', 'the "blue" one']
+
+    def test_large_cell(self) -> None:
+        assert len(read(f'a,b\n"{"x" * 200_000}",y\n')["a"].iloc[0]) == 200_000
+
+
+def test_semicolons() -> None:
+    rows = read('a;b\n"1;5";2,5\n')
+    assert rows["a"].to_list() == ["1;5"] and rows["b"].to_list() == ["2,5"]

@@ -45,12 +45,12 @@ def table(tmp_path: Path) -> PublishedTable:
     """Two models' NIMA scores of two prompts, without a base part."""
     for stem in ("A", "B"):
         put(tmp_path, augmented(stem), HEADER + "".join(ROWS))
-    return PublishedTable(Source(str(tmp_path)), {"nima": ("A", "B")})
+    return PublishedTable(source=Source(address=str(tmp_path)), files={"nima": ("A", "B")})
 
 
 @pytest.fixture
 def real(cems_root: Path) -> PublishedTable:
-    return PublishedTable(Source(str(cems_root)), FILES)
+    return PublishedTable(source=Source(address=str(cems_root)), files=FILES)
 
 
 def refusal(table: PublishedTable, text: str | bytes, path: str = augmented("A")) -> str:
@@ -65,7 +65,7 @@ def refusal(table: PublishedTable, text: str | bytes, path: str = augmented("A")
 
 @pytest.mark.parametrize("scorer", [NIMA, CLIP], ids=["nima", "clip"])
 def test_the_real_table_is_what_pandas_reads(real: PublishedTable, cems_root: Path, scorer: Scorer) -> None:
-    prompts, _ = PublishedPrompts(real, "nima", "SDXL-Turbo").read()
+    prompts, _ = PublishedPrompts(table=real, scorer="nima", stem="SDXL-Turbo").read()
     for stem in STEMS:
         read = real.read(scorer, stem)
         check_same_prompts(read, prompts, whole=True)
@@ -80,7 +80,7 @@ def test_the_real_table_is_what_pandas_reads(real: PublishedTable, cems_root: Pa
 
 
 def test_the_published_prompts_stay_as_they_are(real: PublishedTable, cems_root: Path) -> None:
-    source = PublishedPrompts(real, "nima", "SDXL-Turbo")
+    source = PublishedPrompts(table=real, scorer="nima", stem="SDXL-Turbo")
     prompts, files = source.read()
     check(prompts, Prompt, "prompts")
     assert source.has_own_ids
@@ -93,7 +93,9 @@ def test_the_published_prompts_stay_as_they_are(real: PublishedTable, cems_root:
 
 @pytest.mark.parametrize("below", ["", "Model_Perf", "Model_Perf/aug_10k"])
 def test_any_folder_that_holds_the_files_will_do(real: PublishedTable, cems_root: Path, below: str) -> None:
-    there = PublishedTable(Source("https://nowhere.invalid", "NOT_SET"), FILES).at(cems_root / below)
+    there = PublishedTable(source=Source(address="https://nowhere.invalid"), files=FILES).at(
+        cems_root / below
+    )
     read, expected = there.read(NIMA, "TAESD"), real.read(NIMA, "TAESD")
     pd.testing.assert_frame_equal(read.scores, expected.scores)
     assert read.files[0].sha256 == expected.files[0].sha256
@@ -102,7 +104,7 @@ def test_any_folder_that_holds_the_files_will_do(real: PublishedTable, cems_root
 def test_an_address_gives_the_same_frame_and_checksums(
     real: PublishedTable, cems_root: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = dataclasses.replace(real, source=Source(serve(cems_root), VARIABLE))
+    table = real.model_copy(update={"source": Source(address=serve(cems_root))})
     far = table.read(CLIP, "amused")
     monkeypatch.setenv(VARIABLE, str(cems_root))
     near = table.read(CLIP, "amused")
@@ -153,7 +155,7 @@ def test_a_base_part_of_some_models_only_is_refused(table: PublishedTable, has: 
 
 def test_a_base_part_of_one_scorer_only_is_refused(table: PublishedTable) -> None:
     with_base(table, "A", "B")
-    both = dataclasses.replace(table, files={"nima": ("A", "B"), "clip": ("A", "B")})
+    both = table.model_copy(update={"files": {"nima": ("A", "B"), "clip": ("A", "B")}})
     with pytest.raises(UserError, match=f"{base('A', 'clip')}: no such file, although {base('A')} is there"):
         both.read(CLIP, "A")
 
@@ -251,8 +253,8 @@ def test_a_folder_may_hold_the_base_part_beside_aug_10k(table: PublishedTable, t
             f"{augmented('A')}: line 2 is not UTF-8 (byte 0xe9); save the file as UTF-8",
         ),
         (
-            HEADER.replace(",", ";") + "PP;PP4;x;0.5;5\n",
-            f"{augmented('A')}: cells stand between semicolons ('dataset_id;prompt_id;prompt;mean_time;"
+            HEADER.replace(",", "|") + "PP|PP4|x|0.5|5\n",
+            f"{augmented('A')}: cells are separated by bars ('dataset_id|prompt_id|prompt|mean_time|"
             "nima_score'), expected ','; save it with ',' between cells",
         ),
         (
@@ -301,7 +303,7 @@ def test_an_address_that_answers_with_a_page_is_refused(
     table: PublishedTable, serve: Callable[..., str]
 ) -> None:
     put(Path(table.source.root), augmented("A"), "<html><body>Sign in</body></html>")
-    far = dataclasses.replace(table, source=Source(serve(Path(table.source.root)), VARIABLE))
+    far = table.model_copy(update={"source": Source(address=serve(Path(table.source.root)))})
     with pytest.raises(
         UserError, match=r"nima_score_with_time_A\.csv: holds an HTML page .*check the address"
     ):

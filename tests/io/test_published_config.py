@@ -8,7 +8,8 @@ import pytest
 
 from promptroute.core.rows import MODEL_NAME, SCORER_NAME, Scorer
 from promptroute.io.published import PublishedTable
-from promptroute.runtime.params import build
+from promptroute.io.sources import Source
+from promptroute.runtime.component import build
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]
@@ -43,20 +44,22 @@ def test_the_table_that_cems_describes_is_the_real_one(
 ) -> None:
     monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
     published = compose("+published=cems")["published"]
-    table = build(published["table"], "published.table")
-    assert isinstance(table, PublishedTable)
+    table = build(published["table"], "published.table", PublishedTable)
     for name, section in published["scorers"].items():
-        assert [one["stem"] for one in published["models"].values()] == table.files[name]
+        assert [one["stem"] for one in published["models"].values()] == list(table.files[name])
         for model in published["models"].values():
             assert len(table.read(Scorer(name=name, **section), model["stem"]).rows) == 8000
 
 
-def test_no_folder_of_this_machine_enters_the_parameters(
+def test_the_folder_is_a_parameter(
     compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
-    composed = compose("+published=cems", "+prompts=paper")
-    assert str(cems_root) not in str(composed)
-    assert composed["published"]["table"]["source"]["address"].startswith(
-        "https://raw.githubusercontent.com/"
-    )
+    sources = [
+        compose("+published=cems")["published"]["table"]["source"],
+        *(part["source"] for part in compose("+prompts=paper")["prompts"]["sources"].values()),
+    ]
+    assert {source["folder"] for source in sources} == {str(cems_root)}
+    monkeypatch.delenv("PROMPTROUTE_CEMS")
+    source = build(compose("+published=cems")["published"]["table"]["source"], "source", Source)
+    assert source.root.startswith("https://raw.githubusercontent.com/")

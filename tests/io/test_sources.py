@@ -11,8 +11,6 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.io.sources import Source
 
-VARIABLE = "PROMPTROUTE_TEST_DATA"
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -38,67 +36,62 @@ class _Refusing(SimpleHTTPRequestHandler):
         pass
 
 
-def test_the_variable_wins_and_the_bytes_are_the_same(
-    folder: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = Source(serve(folder), VARIABLE)
+def test_folder_wins(folder: Path, serve: Callable[..., str]) -> None:
+    address = serve(folder)
+    source = Source(address=address)
     over_http = source.read("deep/a b.csv")
     assert over_http == (b"x" * 100_000, hashlib.sha256(b"x" * 100_000).hexdigest())
     assert source.has("deep/a b.csv") and not source.has("deep/other.csv")
-    monkeypatch.setenv(VARIABLE, str(folder))
+    source = Source(address=address, folder=str(folder))
     assert source.root == str(folder)
     assert source.read("deep/a b.csv") == over_http
     assert source.has("deep/a b.csv") and not source.has("deep/other.csv")
 
 
-def test_a_missing_file_is_named_with_what_lies_beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, str(folder))
-    source = Source("https://example.org/data", VARIABLE)
+def test_missing_file(folder: Path) -> None:
+    source = Source(address="https://example.org/data", folder=str(folder))
     with pytest.raises(UserError) as caught:
         source.read("deep/c.csv")
     assert str(caught.value) == (
-        f"{folder}/deep/c.csv: no such file ({folder}/deep holds a b.csv); set {VARIABLE} to a folder that "
-        "has it, or unset it to read https://example.org/data"
+        f"{folder}/deep/c.csv: no such file ({folder}/deep holds a b.csv); name a folder that has it, "
+        "or none, to read https://example.org/data"
     )
-    with pytest.raises(UserError, match=r"holds deep/\); set"):
+    with pytest.raises(UserError, match=r"holds deep/\); name"):
         source.read("other/c.csv")
 
 
-def test_a_missing_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "/no/such/folder")
+def test_missing_folder() -> None:
     with pytest.raises(
-        UserError, match=f"^{VARIABLE}=/no/such/folder: no such folder; set it to a copy of h"
+        UserError, match="^/no/such/folder: no such folder; name a copy of https://example.org/data, or none"
     ):
-        Source("https://example.org/data", VARIABLE).read("a.csv")
+        Source(address="https://example.org/data", folder="/no/such/folder").read("a.csv")
 
 
-def test_404_is_a_missing_file(folder: Path, serve: Callable[..., str]) -> None:
+def test_404(folder: Path, serve: Callable[..., str]) -> None:
     address = serve(folder)
     with pytest.raises(UserError) as caught:
-        Source(address, VARIABLE).read("deep/c.csv")
+        Source(address=address).read("deep/c.csv")
     assert str(caught.value) == (
-        f"{address}/deep/c.csv: no such file; check the address and the network, or set {VARIABLE} to a "
+        f"{address}/deep/c.csv: no such file; check the address and the network, or name a local "
         "folder that has it"
     )
 
 
-def test_a_body_that_is_cut_off_is_refused(folder: Path, serve: Callable[..., str]) -> None:
-    source = Source(serve(folder, _Refusing), VARIABLE)
+def test_truncated_body(folder: Path, serve: Callable[..., str]) -> None:
+    source = Source(address=serve(folder, _Refusing))
     with pytest.raises(
         UserError, match=r"short\.csv: can't be read \(ClientPayloadError: .*; check the address"
     ):
         source.read("short.csv")
 
 
-def test_a_server_that_fails_is_no_answer_to_whether_a_file_is_there(
-    folder: Path, serve: Callable[..., str]
-) -> None:
-    source = Source(serve(folder, _Refusing), VARIABLE)
+def test_failing_server(folder: Path, serve: Callable[..., str]) -> None:
+    source = Source(address=serve(folder, _Refusing))
     with pytest.raises(UserError, match=r"a\.csv: can't be read \(ClientResponseError: 503"):
         source.has("a.csv")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        nobody = Source(f"http://127.0.0.1:{free.getsockname()[1]}", VARIABLE)
+        nobody = Source(address=f"http://127.0.0.1:{free.getsockname()[1]}")
         with pytest.raises(
             UserError, match=r"can't be read \(ClientConnectorError: .*check the address and the net"
         ):
@@ -107,9 +100,7 @@ def test_a_server_that_fails_is_no_answer_to_whether_a_file_is_there(
             nobody.read("a.csv")
 
 
-def test_a_proxy_is_used_where_the_environment_names_one(
-    folder: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxy(folder: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     class Proxy(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -120,5 +111,5 @@ def test_a_proxy_is_used_where_the_environment_names_one(
             pass
 
     monkeypatch.setenv("http_proxy", serve(folder, Proxy))
-    content, _ = Source("http://data.invalid/root", VARIABLE).read("a.csv")
+    content, _ = Source(address="http://data.invalid/root").read("a.csv")
     assert content == b"http://data.invalid/root/a.csv"

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from promptroute.predictors.targets import Targets, split_level, text_folds
 
 
-def test_split_by_hand() -> None:
+def test_split_level() -> None:
     differences, level = split_level(np.array([[1.0, 2.0, 6.0]]))
     assert differences.tolist() == [[-2, -1, 3]] and level.tolist() == [[3]]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 5))
-def test_targets_go_there_and_back(seed: int, n: int, m: int) -> None:
+def test_round_trip(seed: int, n: int, m: int) -> None:
     quality = np.random.default_rng(seed).normal(5, 2, (n, m))
     targets = Targets.fit(quality)
     encoded = targets.encode(quality)
@@ -22,7 +22,7 @@ def test_targets_go_there_and_back(seed: int, n: int, m: int) -> None:
     np.testing.assert_allclose(targets.decode(encoded), quality, atol=1e-9)
 
 
-def test_differences_share_one_unit() -> None:
+def test_shared_unit() -> None:
     quality = np.random.default_rng(0).normal(0, [1.0, 10.0, 1.0], (200, 3))
     targets = Targets.fit(quality)
     assert len(set(targets.scale[:3])) == 1
@@ -31,7 +31,7 @@ def test_differences_share_one_unit() -> None:
     np.testing.assert_allclose((encoded[:, 3] ** 2).mean(), 1)
 
 
-def test_equal_texts_share_a_fold_and_folds_are_even() -> None:
+def test_text_folds() -> None:
     texts = [f"text {i % 23}" for i in range(100)]
     fold = text_folds(texts, 5, 0)
     assert all(len({f for t, f in zip(texts, fold, strict=True) if t == text}) == 1 for text in texts)

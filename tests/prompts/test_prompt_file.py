@@ -11,10 +11,11 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt, check
 from promptroute.io.sources import Source
-from promptroute.prompts.prompt_file import PromptFile
+from promptroute.prompts.prompt_file import PromptFile, PromptFolder
 from promptroute.prompts.sampling import sample
-from promptroute.prompts.statistics import describe
-from promptroute.runtime.params import build
+from promptroute.prompts.statistics import statistics
+from promptroute.prompts.source import PromptSource
+from promptroute.runtime.component import build
 
 TRICKY = ["None", "null", 'say "hi", twice', "two\nlines", "naïve 猫 \u2028 🐱", " spaces "]
 
@@ -31,7 +32,7 @@ def write(folder: Path, format: str, texts: list[str]) -> PromptFile:
             frame.to_parquet(path)
         case _:
             path.write_text("\n".join(texts) + "\n\n", encoding="utf-8")
-    return PromptFile(str(path), "OWN")
+    return PromptFile(path=str(path), set="OWN")
 
 
 @pytest.mark.parametrize("format", ["csv", "tsv", "jsonl", "parquet", "txt"])
@@ -48,33 +49,33 @@ def test_every_format_gives_the_same_prompts(tmp_path: Path, format: str) -> Non
 def test_a_file_is_found_by_a_path_from_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "csv", ["a"])
     monkeypatch.chdir(tmp_path)
-    assert len(PromptFile("own.csv", "OWN").read()[0]) == 1
+    assert len(PromptFile(path="own.csv", set="OWN").read()[0]) == 1
 
 
 def test_duplicates_become_one_row_with_a_count(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("key,prompt\nx,a dog\ny,a cat\nz,a dog\nw,A dog\n")
-    merged, _ = PromptFile(str(path), "OWN", id="key").read()
+    merged, _ = PromptFile(path=str(path), set="OWN", id="key").read()
     assert merged[["prompt_id", "prompt", "count"]].to_numpy().tolist() == [
         ["x", "a dog", 2],
         ["y", "a cat", 1],
         ["w", "A dog", 1],
     ]
-    kept, _ = PromptFile(str(path), "OWN", id="key", duplicates="keep").read()
+    kept, _ = PromptFile(path=str(path), set="OWN", id="key", duplicates="keep").read()
     assert kept["prompt_id"].to_list() == ["x", "y", "z", "w"] and (kept["count"] == 1).all()
 
 
 def test_filters(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("prompt,nsfw\none,0.1\ntwo words,0.5\nnow three words,0.2\nfour words at last,0\n")
-    source = PromptFile(str(path), "OWN", min_words=2, max_words=3)
+    source = PromptFile(path=str(path), set="OWN", min_words=2, max_words=3)
     assert source.read()[0]["prompt"].to_list() == ["two words", "now three words"]
-    rows, (file,) = PromptFile(str(path), "OWN", below={"nsfw": 0.5}).read()
+    rows, (file,) = PromptFile(path=str(path), set="OWN", below={"nsfw": 0.5}).read()
     assert rows["prompt"].to_list() == ["one", "now three words", "four words at last"]
     assert rows["prompt_id"].to_list() == ["OWN0000001", "OWN0000002", "OWN0000003"]
     assert file.rows == 4
     with pytest.raises(UserError, match=r"own\.csv: the filters leave none of its 4 prompts; loosen them"):
-        PromptFile(str(path), "OWN", min_words=9).read()
+        PromptFile(path=str(path), set="OWN", min_words=9).read()
 
 
 @pytest.mark.parametrize(
@@ -86,15 +87,20 @@ def test_filters(tmp_path: Path) -> None:
         ("a.txt", b"x\ncaf\xe9\n", {}, "line 2 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a.txt", b"\n \n", {}, "the file is empty; fetch it again"),
         ("a.txt", "\u00a0\n".encode(), {}, "no rows; fetch the file again"),
-        ("a.txt", b"x\n", {"id": "key"}, "a txt file has no columns; take away id and below, or use csv"),
-        ("a.csv", b'prompt\nx\n" "\n', {}, "line 3: prompt is empty; fill it in, or remove the row"),
+        ("a.txt", b"x\n", {"id": "key"}, "a txt file has no columns; leave out id and below, or use csv"),
+        (
+            "a.csv",
+            b'prompt\nx\n" "\n',
+            {},
+            "line 3: prompt is empty, or shows nothing; fill it in, or remove the row",
+        ),
         ("a.csv", b'prompt,b\nx,1\n"y,2\n', {}, "a quote that opens in the row on line 3 is never closed;"),
         ("a.csv", b"prompt,b\nx,1\ny\n", {}, "line 3 has 1 cells, the header has 2;"),
         (
             "a.csv",
             b"prompt,key\nx,1\ny,2\nz,1\n",
             {"id": "key"},
-            "line 4: key '1' stands already in line 2; make ids unique, or set id to null to have them "
+            "line 4: key '1' duplicates that in line 2; make ids unique, or set id to null to have them "
             "numbered",
         ),
         (
@@ -110,7 +116,7 @@ def test_filters(tmp_path: Path) -> None:
             "holds an HTML page ('<html><p>no</p></html>'), not the data;",
         ),
         ("a.jsonl", b'{"prompt": "x"}\n{"prompt": \n', {}, "line 2 is not JSON (Expecting value"),
-        ("a.jsonl", b'"x"\n', {}, "line 1 is no JSON object; write one object a line"),
+        ("a.jsonl", b'"x"\n', {}, "line 1 is not a JSON object; write one object a line"),
         (
             "a.jsonl",
             b'{"prompt": "x"}\n\n{"text": "y"}\n',
@@ -121,7 +127,7 @@ def test_filters(tmp_path: Path) -> None:
             "a.jsonl",
             b'{"prompt": null}\n',
             {},
-            "line 1: prompt None is no text; make it text, or remove the row",
+            "line 1: prompt None is not text; make it text, or remove the row",
         ),
         (
             "a.jsonl",
@@ -134,9 +140,9 @@ def test_filters(tmp_path: Path) -> None:
             "a.xlsx",
             b"x",
             {},
-            "format 'xlsx' is none that can be read; set format to one of csv, tsv, jsonl, par",
+            "format 'xlsx' can't be read; set format to one of csv, tsv, jsonl, par",
         ),
-        ("a.csv", b"x", {"duplicates": "drop"}, "duplicates is 'drop'; set it to merge or keep"),
+        ("a.csv", b"x", {"duplicates": "drop"}, "duplicates is 'drop'; expected 'merge' or 'keep'"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -145,32 +151,32 @@ def test_what_is_wrong_is_named(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        PromptFile(str(path), "OWN", **options).read()
-    assert str(caught.value).startswith(f"{path}: {message}")
+        PromptFile(path=str(path), set="OWN", **options).read()
+    assert str(caught.value).removeprefix("PromptFile: ").removeprefix(f"{path}: ").startswith(message)
 
 
 def test_a_gap_in_a_parquet_file_is_named_by_its_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"prompt": ["x", None], "key": [1, 2]}).to_parquet(path)
-    with pytest.raises(UserError, match=r"a\.parquet: row 2: prompt None is no text"):
-        PromptFile(str(path), "OWN").read()
+    with pytest.raises(UserError, match=r"a\.parquet: row 2: prompt None is not text"):
+        PromptFile(path=str(path), set="OWN").read()
     pd.DataFrame({"prompt": [], "key": []}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(UserError, match=r"b\.parquet: no rows; fetch the file again"):
-        PromptFile(str(tmp_path / "b.parquet"), "OWN").read()
-    with pytest.raises(UserError, match=r"a\.parquet: no column text, the file has prompt, key; name"):
-        PromptFile(str(path), "OWN", text="text").read()
+        PromptFile(path=str(tmp_path / "b.parquet"), set="OWN").read()
+    with pytest.raises(UserError, match=r"a\.parquet: no column text, the file has prompt, key; set text"):
+        PromptFile(path=str(path), set="OWN", text="text").read()
 
 
 def test_ids_may_be_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "x", "key": 7}\n')
-    assert PromptFile(str(path), "OWN", id="key").read()[0]["prompt_id"].to_list() == ["7"]
+    assert PromptFile(path=str(path), set="OWN", id="key").read()[0]["prompt_id"].to_list() == ["7"]
 
 
 def test_a_missing_own_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("x")
     with pytest.raises(UserError) as caught:
-        PromptFile(f"{tmp_path}/prompt.txt", "OWN").read()
+        PromptFile(path=f"{tmp_path}/prompt.txt", set="OWN").read()
     assert str(caught.value) == (
         f"{tmp_path}/prompt.txt: no such file ({tmp_path} holds prompts.txt); check the name"
     )
@@ -195,28 +201,37 @@ def paper(
     """The five sets as conf/prompts/paper.yaml describes them."""
     monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
     sources = compose("+prompts=paper")["prompts"]["sources"]
-    return {name: build(config, f"prompts.sources.{name}") for name, config in sources.items()}
+    return {name: build(config, f"prompts.sources.{name}", PromptSource) for name, config in sources.items()}
 
 
 def test_the_five_real_sets_are_those_of_table_1(paper: dict[str, PromptFile]) -> None:
     assert list(paper) == list(TABLE_1)
     for name, (prompts, mean, std, low, high) in TABLE_1.items():
-        found = describe(paper[name])
+        (found,) = statistics(paper[name].read()[0]).values()
         assert found["prompts"] == prompts
         assert found["words"]["mean"] == pytest.approx(mean, abs=0.02)
         # DiffusionDB's 16.072 is further from the paper's 16.10 than the others are.
         assert found["words"]["std"] == pytest.approx(std, abs=0.03 if name == "diffusiondb" else 0.01)
         assert (found["words"]["min"], found["words"]["max"]) == (low, high)
-    assert describe(paper["ms_coco"])["duplicates"] == 279
-    assert describe(paper["diffusiondb"])["duplicates"] == 69
+    assert statistics(paper["ms_coco"].read()[0])["MS"]["duplicates"] == 279
+    assert statistics(paper["diffusiondb"].read()[0])["DIFF"]["duplicates"] == 69
 
 
-def test_the_real_sets_come_back_as_pandas_reads_them(paper: dict[str, PromptFile], cems_root: Path) -> None:
+EATEN = {
+    "G I G G L E painted in thick colorful lettering as graffiti on a faded red brick wall with a splotch of "
+    "exploding white paint.": '"G I G G L E" painted in thick colorful lettering as graffiti on a faded red brick '
+    "wall with a splotch of exploding white paint."
+}
+"""A prompt of PartiPrompts whose quotes pandas takes for the file's: as pandas has it → as it is."""
+
+
+def test_real_sets_are_those_of_pandas(paper: dict[str, PromptFile], cems_root: Path) -> None:
     for source in paper.values():
         delimiter = "\t" if source.path.endswith("tsv") else ","
         raw = pd.read_csv(cems_root / source.path, sep=delimiter, keep_default_na=False)
         rows, _ = source.read()
-        assert rows["prompt"].to_list() == raw[source.text].drop_duplicates().to_list()
+        texts = raw[source.text].drop_duplicates().replace(EATEN)
+        assert rows["prompt"].to_list() == texts.to_list()
         assert rows["count"].sum() == len(raw)
 
 
@@ -236,7 +251,12 @@ def test_an_address_gives_the_same_prompts(
     paper: dict[str, PromptFile], cems_root: Path, serve: Callable[..., str]
 ) -> None:
     near, near_files = paper["partiprompts"].read()
-    far = PromptFile("Prompt_Datasets/PartiPrompts.tsv", "PP", "Prompt", source=Source(serve(cems_root)))
+    far = PromptFile(
+        path="Prompt_Datasets/PartiPrompts.tsv",
+        set="PP",
+        text="Prompt",
+        source=Source(address=serve(cems_root)),
+    )
     rows, files = far.read()
     pd.testing.assert_frame_equal(rows, near)
     assert files == near_files
@@ -244,9 +264,9 @@ def test_an_address_gives_the_same_prompts(
 
 def test_diffusiondb_can_be_kept_decent(cems_root: Path) -> None:
     source = PromptFile(
-        "Prompt_Datasets/DiffusionDB_sample_seed42.csv",
-        "DIFF",
-        source=Source(str(cems_root)),
+        path="Prompt_Datasets/DiffusionDB_sample_seed42.csv",
+        set="DIFF",
+        source=Source(address=str(cems_root)),
         below={"image_nsfw": 0.5, "prompt_nsfw": 0.5},
     )
     raw = pd.read_csv(cems_root / source.path, keep_default_na=False)
@@ -254,3 +274,40 @@ def test_diffusiondb_can_be_kept_decent(cems_root: Path) -> None:
     rows, _ = source.read()
     assert 0 < len(decent) < len(raw)
     assert rows["count"].sum() == len(decent)
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u2060 \ufeff", " \u3000"])
+def test_invisible_prompts_are_empty(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": text}) + "\n")
+    with pytest.raises(UserError, match="line 1: prompt is empty, or shows nothing"):
+        PromptFile(path=str(path)).read()
+
+
+def test_digits_are_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,nsfw\nx,０.１\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 2: nsfw '０.１' is not a number"):
+        PromptFile(path=str(path), below={"nsfw": 0.5}).read()
+
+
+def test_two_parquet_columns_of_one_name(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["prompt", "prompt"]), path)
+    with pytest.raises(UserError, match=r"of which \['prompt'\] are duplicates"):
+        PromptFile(path=str(path)).read()
+
+
+def test_folder_of_sets(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("prompt\nred square\n")
+    (tmp_path / "labels.txt").write_text("a star\na circle\n")
+    (tmp_path / "README.md").write_text("not prompts")
+    rows, files = PromptFolder(path=str(tmp_path)).read()
+    assert rows["set"].to_list() == ["LABELS", "LABELS", "TAGS"]
+    assert [Path(file.path).name for file in files] == ["labels.txt", "tags.csv"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no file of prompts"):
+        PromptFolder(path=str(tmp_path / "empty")).read()

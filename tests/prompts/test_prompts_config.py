@@ -7,42 +7,31 @@ from typing import Any
 import pytest
 
 from promptroute.prompts.sampling import sample
-from promptroute.runtime.params import build
+from promptroute.prompts.source import PromptSource
+from promptroute.runtime.component import build
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]
 SETS = {"ms_coco", "ln_coco", "drawbench", "partiprompts", "diffusiondb"}
-MINI = {"labels", "relations", "counts", "narratives", "tags"}
 OPTIONS = {*SETS, "paper", "cems_table", "file", "mini"}
 
 
-def test_every_group_composes_and_builds(compose: Compose) -> None:
+def test_options_build(compose: Compose) -> None:
     assert {path.stem for path in (CONF / "prompts").glob("*.yaml")} == OPTIONS
-    assert {path.stem for path in (CONF / "prompt_set").glob("*.yaml")} == SETS | {
-        f"mini_{name}" for name in MINI
-    }
+    assert {path.stem for path in (CONF / "prompt_set").glob("*.yaml")} == SETS
     for option in sorted(OPTIONS):
         overrides = ["prompts.sources.file.path=own.csv"] if option == "file" else []
         section = compose(f"+prompts={option}", *overrides)["prompts"]
         assert set(section) == {"sources", "n", "seed"}
         for name, config in section["sources"].items():
-            source = build(config, f"prompts.sources.{name}")
+            source = build(config, f"prompts.sources.{name}", PromptSource)
             assert source.has_own_ids == (option == "cems_table")
 
 
-def test_a_group_can_stand_under_another_name(compose: Compose) -> None:
-    composed = compose("+prompts=file", "+prompts@prompt_sets=paper", "prompts.n=7")
-    assert composed["prompts"]["n"] == 7 and composed["prompt_sets"]["n"] is None
-    assert set(composed["prompt_sets"]["sources"]) == SETS
-    assert composed["prompts"]["sources"]["file"]["path"] == "???"
-
-
-def test_the_published_prompts_keep_their_ids_and_order(
-    compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_ids_and_order(compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
     section = compose("+prompts=cems_table")["prompts"]
-    source = build(section["sources"]["cems_table"], "prompts.sources.cems_table")
+    source = build(section["sources"]["cems_table"], "prompts.sources.cems_table", PromptSource)
     taken = sample([source], n=section["n"], seed=section["seed"])
     assert len(taken) == 8000
     assert taken.equals(source.read()[0])

@@ -18,21 +18,25 @@ SETS = {"ms_coco": "MS", "ln_coco": "LN", "drawbench": "DRAW", "partiprompts": "
 
 
 @pytest.fixture
-def sampled(compose: Callable[..., dict[str, Any]], cems_root: Path, tmp_path: Path) -> Sample:
+def sampled(
+    compose: Callable[..., dict[str, Any]], cems_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Sample:
     """(option, *overrides) → the prompts that the stage writes."""
 
     def sample(option: str, *overrides: str) -> pd.DataFrame:
+        monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
         params = {**compose(f"+prompts={option}", *overrides), "seed": 0}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-        ran = run(tmp_path, "sample", PROMPTROUTE_CEMS=str(cems_root))
-        assert ran.status == 0, ran.err
+        for stage in (*(("read", name) for name in params["prompts"]["sources"]), ("sample",)):
+            ran = run(tmp_path, *stage)
+            assert ran.status == 0, ran.err
         return read_table(tmp_path / "data" / "prompts.parquet", Prompt)
 
     return sample
 
 
 @pytest.mark.parametrize("option", SETS)
-def test_each_set_alone_is_drawn_by_a_seed(sampled: Sample, option: str) -> None:
+def test_each_set_alone(sampled: Sample, option: str) -> None:
     drawn = sampled(option, "prompts.n=20", "prompts.seed=3")
     assert len(drawn) == 20 and set(drawn["set"]) == {SETS[option]}
     again = sampled(option, "prompts.n=20", "prompts.seed=3")
@@ -43,14 +47,14 @@ def test_each_set_alone_is_drawn_by_a_seed(sampled: Sample, option: str) -> None
     assert sampled(option, "prompts.n=20", "prompts.seed=4")["prompt"].tolist() != drawn["prompt"].tolist()
 
 
-def test_the_five_together_are_drawn_in_proportion(sampled: Sample) -> None:
+def test_five_sets_in_proportion(sampled: Sample) -> None:
     drawn = sampled("paper", "prompts.n=500")
     assert drawn["set"].value_counts().to_dict() == pytest.approx(
         {"MS": 313, "LN": 86, "DIFF": 82, "PP": 16, "DRAW": 2}, abs=3
     )
 
 
-def test_diffusiondb_can_be_kept_decent(sampled: Sample, cems_root: Path) -> None:
+def test_nsfw_filter(sampled: Sample, cems_root: Path) -> None:
     table = pd.read_csv(cems_root / "Prompt_Datasets" / "DiffusionDB_sample_seed42.csv")
     decent = table[(table["image_nsfw"] < 0.2) & (table["prompt_nsfw"] < 0.1)]
     assert 0 < len(decent) < len(table)
@@ -73,7 +77,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_file_of_ones_own_with_its_filters(sampled: Sample, kind: str, tmp_path: Path) -> None:
+def test_own_file_and_filters(sampled: Sample, kind: str, tmp_path: Path) -> None:
     WRITERS[kind](tmp_path / f"my.{kind}")
     path = f"prompts.sources.file.path=my.{kind}"
     found = sampled("file", path)
@@ -81,7 +85,7 @@ def test_a_file_of_ones_own_with_its_filters(sampled: Sample, kind: str, tmp_pat
         "a dog": 2, 'a "red" cat, 2': 1, "x": 1, "one two three four": 1
     }  # fmt: skip
     assert (
-        sampled("file", path, "prompts.sources.file.duplicates=keep")["prompt"].tolist().count("a dog") == 2
+        sampled("file", path, "+prompts.sources.file.duplicates=keep")["prompt"].tolist().count("a dog") == 2
     )
-    short = sampled("file", path, "prompts.sources.file.min_words=2", "prompts.sources.file.max_words=3")
+    short = sampled("file", path, "+prompts.sources.file.min_words=2", "+prompts.sources.file.max_words=3")
     assert short["prompt"].tolist() == ["a dog"]

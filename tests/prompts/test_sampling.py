@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from promptroute.core.errors import UserError
 from promptroute.io.sources import FileRead
 from promptroute.prompts.sampling import sample
-from promptroute.prompts.statistics import describe, statistics
+from promptroute.prompts.statistics import statistics
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Listed:
         ]
 
 
-# Few texts, so that some stand twice.
+# Few texts, so that some are duplicates.
 ROWS = st.lists(
     st.tuples(st.sampled_from(["A", "B", "C"]), st.text("ab", max_size=3)), min_size=2, max_size=40
 )
@@ -48,9 +48,7 @@ EVEN = (
 
 @settings(max_examples=40, deadline=None)
 @given(ROWS, st.integers(0, 5), st.data())
-def test_a_sample_begins_every_larger_one(
-    rows: list[tuple[str, str]], seed: int, data: st.DataObject
-) -> None:
+def test_prefix_of_a_larger_sample(rows: list[tuple[str, str]], seed: int, data: st.DataObject) -> None:
     n = data.draw(st.integers(1, len(rows)))
     k = data.draw(st.integers(0, len(rows) - n))
     own = data.draw(st.booleans())
@@ -63,9 +61,7 @@ def test_a_sample_begins_every_larger_one(
 
 @settings(max_examples=40, deadline=None)
 @given(ROWS, st.integers(0, 5), st.randoms(use_true_random=False))
-def test_the_order_of_the_source_is_of_no_account(
-    rows: list[tuple[str, str]], seed: int, order: random.Random
-) -> None:
+def test_source_order_is_irrelevant(rows: list[tuple[str, str]], seed: int, order: random.Random) -> None:
     shuffled = rows[:]
     order.shuffle(shuffled)
     cut = order.randint(1, len(rows) - 1)
@@ -77,37 +73,37 @@ def test_the_order_of_the_source_is_of_no_account(
 
 @settings(max_examples=20, deadline=None)
 @given(ROWS, st.integers(0, 5))
-def test_made_ids_are_of_one_width_and_sort_in_sampling_order(rows: list[tuple[str, str]], seed: int) -> None:
+def test_ids_sort_in_sampling_order(rows: list[tuple[str, str]], seed: int) -> None:
     ids = sample([Listed(rows)], seed=seed)["prompt_id"].to_list()
     assert ids == sorted(set(ids)) and {len(one) for one in ids} == {8}
 
 
 @pytest.mark.parametrize("n", [10, 20, 50, 99])
-def test_every_beginning_holds_the_sets_in_proportion(n: int) -> None:
+def test_prefixes_keep_proportions(n: int) -> None:
     sets = sample([Listed(EVEN)], n, seed=3)["set"].value_counts()
     for name, share in {"A": 0.6, "B": 0.3, "C": 0.1}.items():
         assert abs(sets.get(name, 0) - share * n) <= 1.5
 
 
-def test_sets_are_interleaved_by_hand() -> None:
-    # Of A's three prompts the first stands at 1/6 of the whole, the next at 1/2, as B's only one does.
+def test_interleaving_by_hand() -> None:
+    # Of A's three prompts the first comes at 1/6 of the whole, the next at 1/2, as B's only one does.
     rows = [("A", "x"), ("B", "y"), ("A", "z"), ("A", "w")]
     assert sample([Listed(rows)], seed=0)["set"].to_list() == ["A", "A", "B", "A"]
 
 
-def test_seeds_differ_and_every_prompt_can_come_first() -> None:
+def test_seeds_differ() -> None:
     first = {sample([Listed(EVEN)], 1, seed)["prompt"].iloc[0] for seed in range(150)}
     assert len(first) > 45  # of A's 60: 150 even draws meet 55.2 of them on average
 
 
-def test_own_ids_stay_and_without_a_seed_so_does_the_order() -> None:
+def test_own_ids_stay() -> None:
     source = Listed([("B", "x"), ("A", "y"), ("A", "x")], ["z", "b", "a"])
     taken = sample([source], seed=None)
     assert taken["prompt_id"].to_list() == ["z", "b", "a"]
     assert set(sample([source], 2, seed=1)["prompt_id"]) < {"z", "b", "a"}
 
 
-def test_ids_are_made_for_all_where_one_source_has_none() -> None:
+def test_mixed_sources_are_renumbered() -> None:
     taken = sample([Listed([("A", "x")], ["z"]), Listed([("B", "y")])], seed=None)
     assert taken["prompt_id"].to_list() == ["P0000001", "P0000002"]
 
@@ -115,7 +111,7 @@ def test_ids_are_made_for_all_where_one_source_has_none() -> None:
 @pytest.mark.parametrize(
     ("sources", "n", "seed", "message"),
     [
-        ([], None, 0, "prompts.sources: none given; choose a group, as -S prompts=cems_table"),
+        ([], None, 0, "prompts.sources is empty; give at least one source of prompts"),
         ([Listed(EVEN)], 0, 0, "prompts.n=0: the sources hold 100 prompts; give 1 to 100, or null for all"),
         (
             [Listed(EVEN)],
@@ -127,7 +123,7 @@ def test_ids_are_made_for_all_where_one_source_has_none() -> None:
             [Listed(EVEN)],
             5,
             None,
-            "prompts.n=5: a draw needs a seed; give prompts.seed too, as -S prompts.seed=0",
+            "prompts.n=5: a random sample needs a seed; give prompts.seed too",
         ),
         (
             [Listed([("A", "x")], ["z"]), Listed([("B", "y")], ["z"])],
@@ -138,7 +134,7 @@ def test_ids_are_made_for_all_where_one_source_has_none() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named(sources: list[Listed], n: int | None, seed: int | None, message: str) -> None:
+def test_errors(sources: list[Listed], n: int | None, seed: int | None, message: str) -> None:
     with pytest.raises(UserError) as caught:
         sample(sources, n, seed)
     assert str(caught.value) == message
@@ -159,8 +155,8 @@ def test_statistics_by_hand() -> None:
     }
 
 
-def test_a_source_of_several_sets_is_described_set_by_set() -> None:
-    found = describe(Listed([("B", "one"), ("A", "two words"), ("B", "three more words")]))
-    assert found["prompts"] == 3 and list(found["sets"]) == ["B", "A"]
-    assert found["sets"]["B"]["words"]["mean"] == 2.0
-    assert found["files"] == [{"path": "listed", "sha256": "0", "rows": 3}]
+def test_sets_keep_their_order() -> None:
+    prompts, _ = Listed([("B", "one"), ("A", "two words"), ("B", "three more words")]).read()
+    found = statistics(prompts)
+    assert list(found) == ["B", "A"]
+    assert found["B"]["words"]["mean"] == 2.0

@@ -1,10 +1,10 @@
-"""A result on disk as `evaluate` writes it, for any number of models and prompt sets."""
+"""Results on disk as `evaluate` writes them, for any number of models and prompt sets, and their reports."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,12 @@ from promptroute.core.rows import Performance, Prompt, Score
 from promptroute.evaluation.evaluation import evaluate
 from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
-from promptroute.io.tables import write_table
+from promptroute.io.tables import read_table, write_table
+from promptroute.report.examples import Example, pick
+from promptroute.report.figures import Figure, render
+from promptroute.report.images import load_images
+from promptroute.report.page import page
+from promptroute.report.result import Result, read_result
 from promptroute.routing import calibrate
 from stages.evaluate import write_plots
 
@@ -108,8 +113,38 @@ def write_result(
     return metrics
 
 
+SCORES = {"nima": "NIMA"}
+
 FAILED = 1
 """The seed whose image failed, in `write_images`."""
+
+
+class Report(NamedTuple):
+    """A result with all that is made of it."""
+
+    result: Result
+    figures: dict[str, Figure]
+    source: str
+    examples: list[Example]
+
+
+def prompts_of(metrics: Path) -> pd.DataFrame:
+    """Read the prompts beside a folder of metrics."""
+    return read_table(metrics.parent / "data" / "prompts.parquet", Prompt)
+
+
+def report_of(metrics: Path, note: str = "") -> Report:
+    """Render the figures and the page of a result, with images where `write_images` was called."""
+    data = metrics.parent / "data"
+    result = read_result(metrics, scores=SCORES, data="toy scores")
+    examples = pick(result, prompts_of(metrics))
+    models = sorted(path.name for path in (data / "images").glob("*"))
+    images = load_images(
+        data / "images", data / "scores", models, ["nima"], {example.prompt_id for example in examples}
+    )
+    performance = read_table(data / "performance.parquet", Performance, ("prompt_id", "model", "score"))
+    figures = render(result, performance, examples, images)
+    return Report(result, figures, page(result, figures, examples, images, note), examples)
 
 
 def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"), side: int = 16) -> None:

@@ -524,7 +524,7 @@ def test_another_encoder_than_the_one_trained_with_is_refused(trained: Any, tmp_
 
 
 def test_an_encoder_with_unknown_arguments_is_refused(saved: tuple[Router, Path]) -> None:
-    strange = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "colour": "red"}
+    strange = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "model": "x", "colour": "red"}
     change(saved[1], lambda facts: facts.update(encoders={"clip": strange}))
     with pytest.raises(UserError, match=r"encoder clip can't be built .*colour"):
         Router.load(saved[1]).route(["a robot"])
@@ -641,10 +641,12 @@ UNIT = np.eye(3, dtype=np.float32)
 class Axes:
     """Stands in for an encoder: where a prompt points. The first two columns are an inner layer."""
 
-    fingerprint = "axes"
     batch_size = 8
     description: ClassVar[dict[str, Any]] = {"dim": 5}
     where: ClassVar[dict[str, np.ndarray]] = {"hard": UNIT[0], "easy": UNIT[0], "odd": UNIT[2]}
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"class": "Axes"}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.stack([np.concatenate([[7.0, 7.0], self.where[text]]) for text in texts]).astype(np.float32)
@@ -772,7 +774,7 @@ def test_bad_settings_are_refused(section: dict[str, Any], message: str) -> None
 
 
 def test_static_token_vectors_come_along(trained: Any, tmp_path: Path) -> None:
-    from tests.encoders.test_static_encoder import table
+    from tests.encoders.test_static import table
 
     table().save(tmp_path / "static")
     save_predictor(trained[0], tmp_path / "predictor")

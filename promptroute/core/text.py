@@ -1,0 +1,22 @@
+"""Tell readable text from what only looks like text."""
+
+import unicodedata
+
+_UNSEEN = {"Cc", "Cf", "Cn", "Mn", "Me", "Zl", "Zp", "Zs"}
+"""Unicode categories that show nothing by themselves: controls, format characters, spaces, lone marks."""
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether a text shows nothing, as an empty one, spaces, or zero-width characters."""
+    return all(unicodedata.category(character) in _UNSEEN for character in text)
+
+
+def number(text: str) -> float | None:
+    """Read a finite number as a file should spell it: ASCII digits, no underscores; None where it isn't one."""
+    if not text.isascii() or "_" in text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value - value == 0 else None  # infinity and NaN fail

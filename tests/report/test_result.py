@@ -1,0 +1,102 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptroute.core.errors import UserError
+from promptroute.report.result import LARGEST_SHARE, Interval, Result, read_result
+from tests.report.conftest import SCORES
+
+Change = Callable[[Path], object]
+
+
+def read(metrics: Path) -> Result:
+    return read_result(metrics, scores=SCORES, data="toy scores")
+
+
+def replace(old: str, new: str) -> Change:
+    return lambda path: path.write_text(path.read_text().replace(old, new, 1))
+
+
+def values(change: Callable[[dict[str, Any]], object]) -> Change:
+    def write(path: Path) -> None:
+        found = json.loads(path.read_text())
+        change(found)
+        path.write_text(json.dumps(found))
+
+    return write
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("name", "change", "message"),
+        [
+            ("evaluate.json", Path.unlink, r"evaluate\.json"),
+            ("evaluate.json", lambda path: path.write_text("{"), r"evaluate\.json"),
+            ("evaluate.json", lambda path: path.write_text("[]"), r"evaluate\.json"),
+            ("evaluate.json", values(lambda v: v.pop("frontier")), "frontier: Field required; evaluate"),
+            (
+                "evaluate.json",
+                values(lambda v: v["router"].pop("cost_change")),
+                r"router\.cost_change: Field",
+            ),
+            ("evaluate.json", values(lambda v: v["strategies"].pop("oracle")), "strategies has no oracle"),
+            (
+                "evaluate.json",
+                values(lambda v: v["sets"]["A"]["strategies"].pop("single_m1")),
+                r"sets\.A\.strategies has no single_m1",
+            ),
+            ("evaluate.json", values(lambda v: v["choice"].pop("router")), r"choice\.router is missing"),
+            ("evaluate.json", values(lambda v: v.update(prompts=3)), "120 prompts, but .* has 3"),
+            ("evaluate.json", values(lambda v: v["labels"].update(m0="Model 1")), "called Model 1"),
+            ("plots/hull.csv", Path.unlink, r"hull\.csv: no such file; evaluate"),
+            ("plots/hull.csv", lambda p: p.write_text("cost,quality\nx,1\n"), r"line 2: cost 'x' is not a"),
+            ("plots/frontier.csv", replace("cost", "price"), r"frontier\.csv.*cost"),
+            (
+                "plots/confusion.csv",
+                replace("Model 3", "Somebody"),
+                r"line \d+: \w+ 'Somebody' is invalid; expected one of Model 0",
+            ),
+            (
+                "plots/predicted.csv",
+                replace("A0,Model 0", "A2,Model 0"),
+                "expected one for each of 120 prompts",
+            ),
+        ],
+    )
+    def test_names_the_fault(
+        self, written: Path, tmp_path: Path, name: str, change: Change, message: str
+    ) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(written, copy)
+        change(copy / name)
+        with pytest.raises(UserError, match=message):
+            read(copy)
+
+
+class TestTitle:
+    def test_from_the_policy(self, written: Path) -> None:
+        values(lambda v: v.update(titles={"best_predicted": "best predicted"}))(written / "evaluate.json")
+        assert read(written).title("best_predicted") == "best predicted"
+
+    def test_from_the_row(self, written: Path) -> None:
+        result = read(written)
+        assert result.title("single_m2") == "Model 2"
+        assert result.title("single_nosuch") == "single nosuch"
+        assert result.title("somebody_elses_policy") == "somebody elses policy"
+
+
+def test_quality_by_labels(written: Path) -> None:
+    values(lambda v: v.update(score="nima + clip"))(written / "evaluate.json")
+    assert read(written).quality == "NIMA + clip"
+
+
+def test_tiny_gap_undefined() -> None:
+    kept = Interval(estimate=0.304, low=-0.15, high=0.543)
+    assert kept.bounded(LARGEST_SHARE) == kept
+    assert Interval(estimate=-169.2, low=-4e17, high=None).bounded(LARGEST_SHARE) == Interval(
+        estimate=None, low=None, high=None
+    )

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from promptroute.runtime.stage import run_stage
+from stages import report
+from tests.report.test_figures import NAMES
+
+PARAMS = {
+    "models": {}, "scorers": {}, "about": "made up", "text_encoder": {},
+    "published": {
+        "label": "toy scores", "models": {"m0": {}},
+        "scorers": {"nima": {"label": "NIMA", "higher_is_better": True}},
+    },
+}  # fmt: skip
+
+
+def test_writes_all(
+    written: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(written.parent)
+    monkeypatch.setattr("sys.argv", ["report"])
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    run_stage(report.main)
+    assert capsys.readouterr().out == "report: 6 figures in metrics/plots, and report/index.html\n"
+    source = Path("report/index.html").read_text(encoding="utf-8")
+    assert "Quality: NIMA, higher is better · 120 test prompts · toy scores (made up)" in source
+    assert "<strong>Please note:</strong> made up." in source
+    for name in NAMES:
+        assert Path(f"metrics/plots/{name}.png").read_bytes().startswith(b"\x89PNG")
+    Path("metrics/evaluate.json").unlink()
+    with pytest.raises(SystemExit):
+        run_stage(report.main)
+    assert capsys.readouterr().err.startswith("error: metrics/evaluate.json: no such file")
+    assert Path("report/index.html").read_text(encoding="utf-8") == source  # what was there stays
+
+
+def test_data_label() -> None:
+    assert report.data_label({"models": {"x": {}}, "published": {"models": {}}}) == "images generated here"
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("surplus", 2)])
+def test_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, status: int
+) -> None:
+    monkeypatch.setattr("sys.argv", ["report", argument])
+    with pytest.raises(SystemExit) as stopped:
+        report.main()
+    assert stopped.value.code == status
+    assert "usage: python -m stages.report" in "".join(capsys.readouterr())

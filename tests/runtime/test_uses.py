@@ -1,0 +1,83 @@
+"""What a study's settings read is found when it is composed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptroute.runtime.uses import make_absolute, uses
+
+ROOT = Path(__file__).parents[2]
+Compose = Callable[..., dict[str, Any]]
+
+
+def test_default_study(compose: Compose) -> None:
+    found = compose(config="config")["uses"]
+    student = found["models"]["mini-student"]
+    assert (student["weights"], student["parts"]) == ("mini/weights/diffusion", "mini/weights/student")
+    assert found["models"]["mini-unet"]["parts"] == "data/none/parts"
+    assert found["scorers"]["nima"]["code"] == "promptroute/scorers/nima.py"
+    assert found["scorers"]["nima"]["images"] == "data/images"
+    assert found["scorers"]["clip"]["images"] == "data/embeddings/clip_mini"
+    assert found["prompts"] == {"mini": "mini/prompts"}
+    places = [
+        place
+        for group in ("models", "scorers", "image_encoder", "text_encoder")
+        for part in found[group].values()
+        for place in part.values()
+    ]
+    assert all((ROOT / place).exists() for place in places if not place.startswith("data/embeddings"))
+
+
+def test_hub_models(compose: Compose) -> None:
+    found = compose("experiment=paper", config="config")["uses"]
+    assert found["models"]["taesd-sd21"]["weights"] == "data/none/weights"
+    assert set(found["prompts"]) == {"ms_coco", "ln_coco", "drawbench", "partiprompts", "diffusiondb"}
+
+
+def test_published_table(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTROUTE_CEMS", str(tmp_path))
+    found = compose("experiment=published", config="config")["uses"]
+    assert found["published"]["nima-amused"] == {
+        "scorer": "nima",
+        "model": "amused",
+        "table": f"{tmp_path}/Model_Perf/aug_10k/nima_score_with_time_amused.csv",
+    }
+    monkeypatch.delenv("PROMPTROUTE_CEMS")
+    table = compose("experiment=published", config="config")["uses"]["published"]["nima-amused"]["table"]
+    assert table.startswith("https://")
+
+
+def test_lora_and_other_weights(tmp_path: Path) -> None:
+    for name in ("base/model.safetensors", "lora.safetensors", "vae/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    generator = {
+        "_target_": "my.Model",
+        "model": "./base",
+        "components": {"vae": {"class": "AutoencoderTiny", "model": "./vae"}},
+        "lora": {"model": ".", "weight_name": "lora.safetensors"},
+    }
+    found = uses({"models": {"mine": {"generator": generator}}}, tmp_path)["models"]["mine"]
+    assert found["code"] == "data/none/code" and found["weights"] == "base" and found["parts"] == "."
+
+
+def test_untracked_files_are_absolute(tmp_path: Path) -> None:
+    import subprocess
+
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for name in ("known.csv", "new.csv"):
+        (tmp_path / name).write_text("prompt\n")
+    subprocess.run(["git", "add", "known.csv"], cwd=tmp_path, check=True)
+    section = {
+        "a": {"path": "known.csv"},
+        "b": {"path": "new.csv", "set": "OWN"},
+        "c": {"path": "absent.csv"},
+    }
+    make_absolute(section, tmp_path)
+    assert section == {
+        "a": {"path": "known.csv"},
+        "b": {"path": str(tmp_path / "new.csv"), "set": "OWN"},
+        "c": {"path": "absent.csv"},
+    }

@@ -248,7 +248,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 def _section(value: Any) -> Any:
     """Return a component's section with every setting: a saved predictor must outlive a change of defaults."""
     if isinstance(value, Component):
-        return {TARGET: value.path(), **{name: _section(part) for name, part in value if name != "device"}}
+        return {TARGET: value.class_path(), **{name: _section(part) for name, part in value if name != "device"}}
     if isinstance(value, Mapping):
         return {name: _section(part) for name, part in value.items()}
     return value

@@ -115,6 +115,7 @@ def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environ
 
 
 CHAIN: tuple[tuple[str, ...], ...] = (
+    ("read", "cems_table"),
     ("sample",),
     ("describe",),
     ("split",),

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing import policies
 from promptroute.runtime.stage import run_stage
@@ -108,24 +109,17 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("budget", __doc__)
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
-    parser.add_argument(
-        "--orders", type=int, default=20, help="random orders of the test prompts (default: 20)"
-    )
-    return parser.parse_args(arguments)
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen scores and seeds."""
+    predictor = chosen.predictor or S.default_predictor()
+    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
+    return [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
-    rows = [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
-    return S.finish(rows, CSV, table)
+    parser = S.parser("budget", __doc__)
+    parser.add_argument("--orders", type=int, default=20, help="random orders of the prompts (default: 20)")
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

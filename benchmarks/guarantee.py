@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing.guarantees import calibrate, coverage
 from promptroute.runtime.stage import run_stage
@@ -128,22 +129,17 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("guarantee", __doc__)
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
-    parser.add_argument("--splits", type=int, default=200, help="over all seeds (default: 200)")
-    return parser.parse_args(arguments)
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen scores and seeds."""
+    predictor = chosen.predictor or S.default_predictor()
+    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
+    return [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.splits)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
-    rows = [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.splits)]
-    return S.finish(rows, CSV, table)
+    parser = S.parser("guarantee", __doc__)
+    parser.add_argument("--splits", type=int, default=200, help="over all seeds (default: 200)")
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

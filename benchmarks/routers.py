@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import options
 from promptroute.evaluation import bootstrap, metrics
 from promptroute.routing import policies
 from promptroute.routing.calibrate import choose
@@ -181,11 +182,7 @@ def paired_table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.routers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = options("routers", __doc__)
     parser.add_argument("--predictors", type=S.names, help="comma-separated (default: all available)")
     parser.add_argument("--scores", type=S.names, default=list(SCORES), help="(default: nima,clip,mixed)")
     parser.add_argument("--seeds", type=S.numbers, default=list(SEEDS))
@@ -194,7 +191,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--against", help="compare this predictor's area with the others' (default: the study's)"
     )
     parser.add_argument("--kept", action="store_true", help="fit nothing: figures of cached fits")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
     return parser.parse_args(arguments)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing import policies
 from promptroute.routing.quality import fit_quality
@@ -72,19 +73,16 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("scores", __doc__)
-    return parser.parse_args(arguments)
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen seeds."""
+    predictor = chosen.predictor or S.default_predictor()
+    S.keep(S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
+    return [row for seed in chosen.seeds for row in measure(predictor, seed)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
-    return S.finish([row for seed in chosen.seeds for row in measure(predictor, seed)], CSV, table)
+    parser = S.parser("scores", __doc__, scores=False)
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing.calibrate import choose
 from promptroute.routing.fallback import Fallback
@@ -125,23 +126,18 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("shift", __doc__)
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen scores, each with all prompt sets and without each."""
     predictor = chosen.predictor or S.default_predictor()
     left_out = ["", *sorted(set(S.read_table().study.sets))]
     kinds = [(score, name) for score in chosen.scores for name in left_out]
     S.keep(S.Cell(predictor, score, seed, name) for score, name in kinds for seed in chosen.seeds)
-    rows = [row for score, name in kinds for row in measure(predictor, score, name, chosen.seeds)]
-    return S.finish(rows, CSV, table)
+    return [row for score, name in kinds for row in measure(predictor, score, name, chosen.seeds)]
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = S.parser("shift", __doc__)
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import single_threaded
-from benchmarks.reporting import RESULTS, finish, markdown, names, numbers, spread, write_csv  # noqa: F401
+from benchmarks.reporting import RESULTS, markdown, names, numbers, spread, write_csv  # noqa: F401
 from benchmarks.reporting import options as options_of
 from promptroute.core.batch import PromptBatch
 from promptroute.core.performance import performance
@@ -276,11 +276,13 @@ def default_predictor() -> str:
     return next(name for name in options() if settings(f"predictor={name}")["predictor"] == section)
 
 
-def parser(module: str, about: str | None) -> argparse.ArgumentParser:
-    """Make the command line that the benchmarks of a router share; each adds its own options."""
+def parser(module: str, about: str | None, scores: bool = True) -> argparse.ArgumentParser:
+    """Make the command line that the benchmarks of a router share, with --scores or without."""
     found = options_of(module, about)
     found.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
     found.add_argument("--seeds", type=numbers, default=[*range(5)], help="of the split (default: 0,1,2,3,4)")
+    if scores:
+        found.add_argument("--scores", type=names, default=["nima", "clip"], help="(default: nima,clip)")
     return found
 
 

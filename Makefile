@@ -22,17 +22,17 @@ SHELL := bash
 
 repro: setup
 	dvc repro
-	@python -m stages.evaluate --show
+	@promptroute evaluate --show
 
 test: setup
 	pytest -n 2 --dist loadfile --no-loadscope-reorder  # so that the long files of tests/e2e start early
 
 published: setup
 	dvc exp run -S experiment=published
-	@python -m stages.evaluate --show
+	@promptroute evaluate --show
 
 params: setup
-	python -m promptroute.runtime.compose
+	promptroute compose
 
 lint: setup
 	ruff check .
@@ -44,7 +44,7 @@ bench: setup
 
 setup: .venv/.installed
 
-.venv/.installed: requirements.lock
+.venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.11"; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -52,6 +52,7 @@ setup: .venv/.installed
 	.venv/bin/python -m pip install --quiet --no-deps --no-compile --requirement <(grep    -E $(LARGE) requirements.lock) & \
 	.venv/bin/python -m pip install --quiet --no-deps --no-compile --requirement <(grep -v -E $(LARGE) requirements.lock); \
 	  small=$$?; wait $$! && exit $$small
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	.venv/bin/python -m compileall -q -q -j 0 .venv/lib || true  # as pip does, but on every core; templates that some packages hold are no Python
 	@touch $@
 

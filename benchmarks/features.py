@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import here, measured_on, now, single_threaded
-from benchmarks.reporting import RESULTS, markdown, options, run, speedup
+from benchmarks.reporting import RESULTS, ROOT, markdown, options, run, speedup
 from promptroute.core.batch import PromptBatch
 from promptroute.predictors.features import SIZES, Features
-from promptroute.runtime.compose import ROOT
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "features.csv"

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import here, measured_on, now
-from benchmarks.reporting import RESULTS, markdown, names, numbers, options, run, speedup
+from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, options, run, speedup
 from promptroute.core.errors import UserError
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
@@ -44,7 +44,7 @@ WARM_UP = 2  # images of the plain loop, batches of ours
 def settings(*overrides: str) -> Params:
     """Compose the small models' parameters with `overrides`."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*MINI, *overrides])
+        compose(Path(folder) / "params.yaml", [*MINI, *overrides], ROOT)
         return load_params(Path(folder) / "params.yaml")
 
 

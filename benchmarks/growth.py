@@ -24,13 +24,13 @@ import pandas as pd
 
 from benchmarks.generation import MINI, settings
 from benchmarks.machine import command, dvc_environment, here, measured_on
-from benchmarks.reporting import RESULTS, markdown, options, run
+from benchmarks.reporting import RESULTS, ROOT, markdown, options, run
 from promptroute.core.errors import UserError
-from promptroute.runtime.compose import ROOT, compose
+from promptroute.runtime.compose import compose
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "growth.csv"
-COPIED = ("stages", "conf", "mini", "dvc.yaml", ".dvcignore")
+COPIED = ("promptroute", "stages", "conf", "mini", "dvc.yaml", ".dvcignore")
 LATER = "nima"
 """The scorer that is added last: it reads pixels, so it is the most expensive."""
 NEW = re.compile(
@@ -83,7 +83,7 @@ class Copy:
     def configure(self, prompts: int, seeds: Sequence[int], later: bool) -> None:
         """Compose the study's parameters."""
         overrides = [*MINI, *self._others, f"prompts.n={prompts}", f"generation.seeds={list(seeds)}"]
-        compose(self.project / "params.yaml", [*overrides, *([] if later else [f"~scorers.{LATER}"])])
+        compose(self.project / "params.yaml", [*overrides, *([] if later else [f"~scorers.{LATER}"])], ROOT)
 
     def grow(self, what: str, *options: str) -> dict[str, Any]:
         """Run what is new: first the images, then their embeddings and scores."""

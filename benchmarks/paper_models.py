@@ -15,12 +15,11 @@ import pandas as pd
 
 from benchmarks.architectures import Architecture, architecture_of
 from benchmarks.counting import count, network, scheduler
-from benchmarks.reporting import RESULTS, options, write_csv
+from benchmarks.reporting import RESULTS, ROOT, options, write_csv
 from promptroute.core.errors import UserError
 from promptroute.generators.diffusers import DiffusersModel
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest
-from promptroute.runtime.compose import ROOT
 from promptroute.runtime.device import pick_device
 from promptroute.runtime.stage import run_stage
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from promptroute.io.files import atomic_path
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def names(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Load the service for a bounded time: requests a second, latency, and errors, of which there must be none.
 
-    python -m benchmarks.service_load                              starts a service by itself
+    python -m benchmarks.service_load                              starts `promptroute serve` by itself
     python -m benchmarks.service_load --router A --seconds 20 --connections 16 --batch 1
     python -m benchmarks.service_load --address http://127.0.0.1:8000
 
@@ -37,7 +37,7 @@ def service(router: Path, threads: int) -> Iterator[str]:
     """
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "promptroute.cli.serve", "--router", str(router), "--port", "0", "--threads", str(threads)],
+        [sys.executable, "-m", "promptroute", "serve", "--router", str(router), "--port", "0", "--threads", str(threads)],
         env=environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout
@@ -69,7 +69,7 @@ async def load(
             body = bodies[turn % len(bodies)]
             turn += connections
             writer.write(
-                b"POST /route HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\n"
+                b"POST /route HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n" % len(body) + body
             )
             try:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import single_threaded
-from benchmarks.reporting import RESULTS, markdown, names, numbers, spread, write_csv  # noqa: F401
+from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, spread, write_csv  # noqa: F401
 from benchmarks.reporting import options as options_of
 from promptroute.core.batch import PromptBatch
 from promptroute.core.performance import performance
@@ -30,7 +30,7 @@ from promptroute.prompts.sampling import sample
 from promptroute.prompts.split import Split
 from promptroute.routing.quality import Quality, fit_quality
 from promptroute.runtime.component import build as build_component
-from promptroute.runtime.compose import ROOT, compose
+from promptroute.runtime.compose import compose
 from promptroute.runtime.params import Params, build, load_params
 
 BASE = ("experiment=published", "compute=cpu")
@@ -40,7 +40,7 @@ BASE = ("experiment=published", "compute=cpu")
 def settings(*overrides: str) -> Params:
     """Compose the default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` does."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*BASE, *overrides])
+        compose(Path(folder) / "params.yaml", [*BASE, *overrides], ROOT)
         return load_params(Path(folder) / "params.yaml")
 
 

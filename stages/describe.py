@@ -1,6 +1,5 @@
 """Describe the prompt sets that were read: data/sources → metrics/prompts.json (CEMS, Table 1)."""
 
-import argparse
 import json
 
 import pandas as pd
@@ -14,8 +13,9 @@ from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    argparse.ArgumentParser(prog="python -m stages.describe", description=__doc__).parse_args()
-    tables = [read_table(f"data/sources/{name}.parquet", Prompt) for name in load_params()["prompts"]["sources"]]
+    tables = [
+        read_table(f"data/sources/{name}.parquet", Prompt) for name in load_params()["prompts"]["sources"]
+    ]
     files = [file for table in tables for file in json.loads(table.attrs["files"])]
     sets = statistics(pd.concat(tables, ignore_index=True))
     write_json("metrics/prompts.json", {"sets": sets, "files": files})
@@ -23,4 +23,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -1,6 +1,5 @@
 """Read one source of prompts: `prompts.sources.SOURCE` → data/sources/SOURCE.parquet."""
 
-import argparse
 import dataclasses
 import json
 
@@ -12,11 +11,10 @@ from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
-def main() -> str:
-    parser = argparse.ArgumentParser(prog="python -m stages.read", description=__doc__)
-    parser.add_argument("source", help="a key of prompts.sources")
-    name = parser.parse_args().source
-    source = build(load_params()["prompts"]["sources"][name], f"params.yaml: prompts.sources.{name}", PromptSource)
+def main(name: str) -> str:
+    source = build(
+        load_params()["prompts"]["sources"][name], f"params.yaml: prompts.sources.{name}", PromptSource
+    )
     rows, files = source.read()
     about = {
         "files": json.dumps([dataclasses.asdict(file) for file in files]),
@@ -27,4 +25,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__, "SOURCE")

@@ -1,7 +1,5 @@
 """Sample the study's prompts: `prompts` (sources, how many), data/sources → data/prompts.parquet."""
 
-import argparse
-
 from promptroute.core.rows import Prompt
 from promptroute.io.tables import write_table
 from promptroute.prompts.sampling import sample
@@ -11,7 +9,6 @@ from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    argparse.ArgumentParser(prog="python -m stages.sample", description=__doc__).parse_args()
     section = load_params()["prompts"]
     sources = [StoredPrompts(path=f"data/sources/{name}.parquet") for name in section["sources"]]
     prompts = sample(sources, n=section["n"], seed=section["seed"])
@@ -22,4 +19,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

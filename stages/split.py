@@ -1,7 +1,5 @@
 """Split the prompts: `split` → data/split.parquet, train : validation : test."""
 
-import argparse
-
 from promptroute.core.rows import SPLITS, Prompt, SplitRow
 from promptroute.io.tables import read_table, write_table
 from promptroute.prompts.split import Split
@@ -11,12 +9,13 @@ from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    argparse.ArgumentParser(prog="python -m stages.split", description=__doc__).parse_args()
-    split = build(load_params()["split"], "params.yaml: split", Split).split(read_table("data/prompts.parquet", Prompt))
+    split = build(load_params()["split"], "params.yaml: split", Split).split(
+        read_table("data/prompts.parquet", Prompt)
+    )
     write_table("data/split.parquet", split, SplitRow)
     sizes = split["split"].value_counts()
     return "split: " + ", ".join(f"{sizes.get(name, 0)} {name}" for name in SPLITS)
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

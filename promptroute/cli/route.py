@@ -1,85 +1,111 @@
-"""Choose a model for prompts, with the trained router.
+"""`promptroute route`: choose a model for prompts, with the trained router."""
 
-python -m promptroute.cli.route "a red car and a white sheep"
-python -m promptroute.cli.route --file prompts.txt --json
-some-program | python -m promptroute.cli.route
-"""
-
-import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from promptroute.core.errors import UserError
-from promptroute.router.router import Decision, Router
-from promptroute.runtime.stage import run_stage
+from promptroute.runtime.stage import one_line
+
+if TYPE_CHECKING:
+    from promptroute.router.router import Decision
+
+PROMPTS = typer.Argument(help="prompts; without any, standard input is read", metavar="PROMPT")
+FILE = typer.Option("--file", "-f", help="a text file, one prompt a line (empty lines are skipped)")
+ROUTER = typer.Option("--router", "-r", help="router folder")
+MODEL = typer.Option("--model", "-m", help="a model that may be chosen, again for each; all by default")
+TRADEOFF = typer.Option(
+    "--tradeoff", help="decide by quality - tradeoff * dollars instead", show_default=False
+)
+SLACK = typer.Option(
+    "--slack",
+    help="decide by the cheapest model within so much of the best quality instead",
+    show_default=False,
+)
+JSON = typer.Option("--json", help="print a JSON object a line, for programs")
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m promptroute.cli.route",
-        description="Print, for each prompt, the chosen model, its cost, each model's predicted quality, and why.",
-    )
-    parser.add_argument(
-        "prompts", nargs="*", metavar="PROMPT", help="prompts; without any, standard input is read"
-    )
-    parser.add_argument("--file", type=Path, help="a text file, one prompt a line (empty lines are skipped)")
-    parser.add_argument(
-        "--router", type=Path, default=Path("data/router"), help="router folder (default: %(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
-    return parser.parse_args(arguments)
+def route(
+    prompts: Annotated[list[str] | None, PROMPTS] = None,
+    file: Annotated[Path | None, FILE] = None,
+    router: Annotated[Path, ROUTER] = Path("data/router"),
+    model: Annotated[list[str] | None, MODEL] = None,
+    tradeoff: Annotated[float | None, TRADEOFF] = None,
+    slack: Annotated[float | None, SLACK] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Print, for each prompt, the chosen model, its cost, each model's predicted quality, and why."""
+    texts = read_prompts(prompts or [], file)
+
+    from promptroute.router.router import Router
+
+    loaded = Router.load(router)
+    # A label comes with the router folder, so it is other people's text.
+    labels = {known.name: one_line(known.label) for known in loaded.models}
+    decisions = loaded.route(texts, models=model or None, tradeoff=tradeoff, slack=slack)
+    if as_json:
+        for decision in decisions:
+            print(to_json(decision))
+    else:
+        show(decisions, labels)
 
 
-def read_prompts(options: argparse.Namespace) -> list[str]:
-    """Prompts from the arguments, a file or standard input.
+def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
+    """Read prompts from the arguments, a file or standard input.
 
     Raises:
         UserError: the file can't be read as UTF-8 text, or there is no prompt at all.
     """
-    if options.prompts and options.file:
-        raise UserError("prompts are given as arguments and with --file; give one of the two")
-    if options.prompts:
-        return list(options.prompts)
+    if prompts and file:
+        raise UserError("prompts are given as arguments and with --file; give only one of them")
+    if prompts:
+        return prompts
+    where = file or "standard input"
     try:
-        content = options.file.read_bytes() if options.file else sys.stdin.buffer.read()
+        content = file.read_bytes() if file else sys.stdin.buffer.read()
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"{options.file}: can't be read ({error.strerror}); check the path") from error
+        raise UserError(f"{where}: can't be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
-        where = options.file or "standard input"
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{where}: line {line} is not UTF-8 text; convert the file to UTF-8") from error
-    # Splitting at anything but line ends would tear prompts that hold, say, a line separator sign.
-    prompts = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
-    if not prompts:
-        raise UserError(f"{options.file or 'standard input'}: no prompt; give at least one line of text")
-    return prompts
+    # Splitting at anything but line ends would break prompts that hold, say, a line separator sign.
+    found = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    if not found:
+        raise UserError(f"{where}: no prompt; give at least one line of text")
+    return found
 
 
-def show(decision: Decision, labels: dict[str, str]) -> str:
-    """A decision as a few lines for people."""
-    rows = sorted(decision.quality.items(), key=lambda item: -item[1])
-    quality = "   ".join(f"{labels[name]} {value:.3f}" for name, value in rows)
-    # repr keeps control characters of an untrusted prompt off the terminal.
-    return (
-        f"{decision.prompt!r}\n  → {labels[decision.model]}, ${decision.cost:.3g} an image: {decision.reason}\n"
-        f"    predicted quality: {quality}"
-    )
+def to_json(decision: "Decision") -> str:
+    """Write a decision as a line of JSON: ASCII where the output's encoding asks for it."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    fields = {
+        "prompt": decision.prompt,
+        "model": decision.model,
+        "cost": decision.cost,
+        "quality": dict(decision.quality),
+        "reason": decision.reason,
+    }
+    return json.dumps(fields, ensure_ascii=encoding != "utf8")
 
 
-def main() -> str | None:
-    options = parse()
-    prompts = read_prompts(options)
-    router = Router.load(options.router)
-    labels = {model.name: model.label for model in router.models}
-    for decision in router.route(prompts):
-        print(json.dumps(asdict(decision), ensure_ascii=False) if options.json else show(decision, labels))
-    return None
+def show(decisions: "list[Decision]", labels: dict[str, str]) -> None:
+    """Print decisions for people: with colours on a terminal, plain elsewhere."""
+    from rich.console import Console
+    from rich.text import Text
 
-
-if __name__ == "__main__":
-    run_stage(main)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for decision in decisions:
+        rows = sorted(decision.quality.items(), key=lambda item: -item[1])
+        quality = "   ".join(f"{labels[name]} {value:.3f}" for name, value in rows)
+        # repr keeps control characters of an untrusted prompt off the terminal.
+        console.print(Text(repr(decision.prompt), style="dim"))
+        console.print(
+            Text("  → ").append(labels[decision.model], style="bold green"),
+            Text(f", ${decision.cost:.3g} an image: {one_line(decision.reason)}"),
+            sep="",
+        )
+        console.print(Text(f"    predicted quality: {quality}"))

@@ -1,4 +1,4 @@
-"""`python -m promptroute.runtime.compose [OVERRIDE ...]`: compose conf/ into params.yaml, and run nothing.
+"""Compose conf/ into params.yaml, and run nothing: `python -m promptroute.runtime.compose [OVERRIDE ...]`.
 
 Writes byte for byte what `dvc exp run -S OVERRIDE ...` would.
 """
@@ -9,34 +9,42 @@ from pathlib import Path
 
 from promptroute.core.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def compose(output: Path, overrides: Sequence[str] = ()) -> None:
+def compose(output: Path, overrides: Sequence[str] = (), project: Path | None = None) -> None:
     """Write the composed parameters to `output`.
 
+    Args:
+        output: the file to write.
+        overrides: in Hydra's grammar, as `predictor=ridge`.
+        project: the folder that holds `conf/`; the current folder where None.
+
     Raises:
-        UserError: an override that Hydra refuses; its message lists the options.
+        UserError: there is no `conf/config.yaml`, or Hydra refuses an override; the message lists the options.
     """
+    project = Path.cwd() if project is None else project.resolve()
+    if not (project / "conf" / "config.yaml").is_file():
+        raise UserError(f"{project}: no conf/config.yaml here; compose in the folder of a project")
     from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
 
     try:
-        compose_and_dump(str(output), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
+        compose_and_dump(
+            str(output), str(project / "conf"), None, "config", str(project), [str(one) for one in overrides]
+        )
     except (HydraException, ValueError) as error:  # Hydra raises plain ValueErrors too, as for GROUP=null
         reason = " ".join(str(error).partition("Config search path")[0].split())
         raise UserError(
-            f"{' '.join(overrides)}: {reason}; conf/ holds every group and its options"
+            f"{' '.join(overrides) or 'conf/'}: {reason}; conf/ holds every group and its options"
         ) from error
 
 
-def main() -> str:
-    """Compose into the project's params.yaml."""
-    compose(ROOT / "params.yaml", sys.argv[1:])
-    return "params.yaml: composed from conf/" + (f" with {' '.join(sys.argv[1:])}" if sys.argv[1:] else "")
+def compose_params(*overrides: str) -> str:
+    """Compose into the current folder's params.yaml; return a line for people."""
+    compose(Path("params.yaml"), overrides)
+    return "params.yaml: composed from conf/" + (f" with {' '.join(overrides)}" if overrides else "")
 
 
 if __name__ == "__main__":
     from promptroute.runtime.stage import run_stage
 
-    run_stage(main)
+    run_stage(lambda: compose_params(*sys.argv[1:]))

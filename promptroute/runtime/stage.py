@@ -1,23 +1,85 @@
-"""How a stage starts and fails."""
+"""How a stage or command starts, and how it fails: one line for people, and a status for programs."""
 
+import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from promptroute.core.errors import UserError
 
+INTERRUPTED = 130
+"""The status of what Ctrl-C ended, as shells give it."""
 
-def run_stage(main: Callable[[], str | None]) -> None:
+
+def one_line(text: str) -> str:
+    """Put a message on one line, its control characters escaped: it may quote other people's text."""
+    joined = " ".join(line.strip() for line in text.splitlines())
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in joined
+    )
+
+
+def stage_arguments(doc: str | None, *names: str, arguments: Sequence[str] | None = None) -> list[str]:
+    """Read a stage's command line; `--help` prints its docstring, and a surplus or missing argument ends it.
+
+    Args:
+        doc: the stage's docstring.
+        names: of the arguments that it takes, for people, as "MODEL".
+        arguments: the command line without its program; `sys.argv` where None.
+
+    Returns:
+        A value for each of `names`.
+
+    Raises:
+        SystemExit: 0 after `--help`, 2 for wrong arguments.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {spec.name}" if spec else None,
+        description=(doc or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in names:
+        parser.add_argument(name)
+    given = vars(parser.parse_args(arguments))
+    return [given[name] for name in names]
+
+
+def run_stage(main: Callable[..., str | None], doc: str | None = None, *names: str) -> None:
     """Run a stage: print its one summary line, or one clear error and exit with status 1.
 
     Args:
         main: does the work and returns the line to print. A `UserError` is somebody's mistake, so its
             message alone is shown; anything else is ours, so the traceback stays.
+        doc: the stage's docstring, for `--help`; without it, `main` reads the command line by itself.
+        names: of the arguments that `main` takes; see `stage_arguments`.
     """
+    with plain_ending():
+        line = main() if doc is None else main(*stage_arguments(doc, *names))
+        if line:
+            print(line)
+
+
+@contextlib.contextmanager
+def plain_ending() -> Iterator[None]:
+    """End without a traceback where nothing is our fault.
+
+    A `UserError` prints one line and exits with 1, Ctrl-C exits with 130, and a reader that went away
+    (`| head`) ends quietly with 0. A terminal that can't show a sign gets it escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
     try:
-        line = main()
+        yield
+        sys.stdout.flush()
     except UserError as error:
-        # One line, whatever a library's message that ours quotes holds.
-        print("error:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+        print("error:", one_line(str(error)), file=sys.stderr)
         raise SystemExit(1) from None
-    if line:
-        print(line)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # so that the interpreter's own flush meets no pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None

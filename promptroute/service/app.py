@@ -1,176 +1,49 @@
 """The FastAPI application."""
 
-import base64
 import contextlib
-import hashlib
-import json
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
-from http import HTTPStatus
-from importlib.resources import files
-from typing import Any
+from collections.abc import AsyncIterator, Collection
 
-import numpy as np
-from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI
 
 from promptroute.router.router import Router
 from promptroute.service.batching import Batcher
-from promptroute.service.errors import ApiError
+from promptroute.service.engine import Engine
+from promptroute.service.errors import PATHS, add_handlers
+from promptroute.service.gates import LOCAL, Bodies, Hosts
 from promptroute.service.limits import Limits
-from promptroute.service.metrics import CONTENT_TYPE, Measured, Metrics
-from promptroute.service.question import Question, ask
+from promptroute.service.metrics import Measured, Metrics
+from promptroute.service.routes import counts, health, page, route
+from promptroute.service.routes.state import State
 
-PATHS = ("/", "/route", "/healthz", "/metrics")
 
-
-def create_app(router: Router, limits: Limits | None = None) -> FastAPI:
-    """The service around a loaded router; call `router.warm()` first, or the first request will wait.
+def create_app(router: Router, limits: Limits | None = None, hosts: Collection[str] = LOCAL) -> FastAPI:
+    """Make the service around a loaded router; call `router.warm()` first, or the first request will wait.
 
     Every answer but the page and the metrics is JSON; every refusal is {"error": one sentence}.
+
+    Args:
+        router: what decides.
+        limits: how much may be asked; the defaults where None.
+        hosts: names and addresses that requests may be for; "*" is every host.
     """
-    limits = limits or Limits()
-
-    def look(prompts: Sequence[str]) -> np.ndarray:
-        return np.column_stack(router.look(prompts))  # the last column says which prompts are unlike train
-
-    batcher = Batcher(look, together=limits.prompts, waiting=limits.waiting)
-    metrics = Metrics(PATHS, router.names)
-    page, policy = _page()
-    costs = {model.name: model.cost for model in router.models}
-    about = {
-        "status": "ok",
-        "models": [asdict(model) for model in router.models],
-        "scores": router.quality.scores,
-        "policy": router.policy,
-        "target": router.target,
-        "guarantee": _guarantee(router),
-        "fallback": None if router.fallback is None else {"share": router.fallback.share},
-        "limits": asdict(limits),
-    }
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        batcher.close()
-
+    limits, engine = limits or Limits(), Engine(router)
+    batcher = Batcher(engine.predict, limits)
+    metrics = Metrics(PATHS, engine.names, waiting=lambda: batcher.waiting)
     # The interactive pages that FastAPI offers load their scripts from elsewhere; ours doesn't.
     app = FastAPI(
-        title="promptroute", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+        title="promptroute", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan
     )
+    app.state.service = State(engine, limits, batcher, metrics)
+    for part in (page, route, health, counts):
+        app.include_router(part.router)
+    add_handlers(app)
+    app.add_middleware(Bodies, limits=limits)  # the last that is added is the first that a request meets
+    app.add_middleware(Hosts, hosts=hosts)
     app.add_middleware(Measured, metrics=metrics)
-
-    body = {"content": {"application/json": {"schema": Question.model_json_schema()}}, "required": True}
-
-    @app.post("/route", openapi_extra={"requestBody": body})
-    async def route(request: Request) -> Response:
-        """Choose a model for each prompt."""
-        question = await ask(request, router, limits)
-        predicted = await batcher.predict(question.prompts)
-        decisions = router.decide(
-            question.prompts, predicted[:, :-1], unlike=predicted[:, -1] > 0, **question.choosing
-        )
-        metrics.chosen([one.model for one in decisions])
-        return _json(
-            {
-                "decisions": [
-                    {
-                        "model": one.model,
-                        "cost": one.cost,
-                        "quality": one.quality,
-                        "costs": costs,
-                        "reason": one.reason,
-                    }
-                    for one in decisions
-                ]
-            }
-        )
-
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
-    async def healthz() -> Response:
-        """Whether the service answers, and what it decides by."""
-        return _json(about)
-
-    @app.get("/metrics")
-    async def read_metrics() -> Response:
-        """Counts and times, for Prometheus."""
-        return Response(metrics.text(batcher.waiting), media_type=CONTENT_TYPE)
-
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def try_prompts() -> Response:
-        return Response(
-            page,
-            media_type="text/html; charset=utf-8",
-            headers={
-                "Content-Security-Policy": policy,
-                "X-Content-Type-Options": "nosniff",
-                "Referrer-Policy": "no-referrer",
-            },
-        )
-
-    @app.exception_handler(ApiError)
-    async def refuse(_: Request, refusal: ApiError) -> Response:
-        return _json({"error": refusal.message}, refusal.status, refusal.headers)
-
-    @app.exception_handler(HTTPException)
-    async def refuse_path(request: Request, error: HTTPException) -> Response:
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            message = f"there is no such path; there are {', '.join(PATHS)}"
-        elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "another method")
-            message = f"this path does not take {request.method}; use {allowed}"
-        else:
-            message = str(error.detail)
-        return _json({"error": message}, error.status_code, error.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: ClientDisconnect) -> Response:
-        return _json({"error": "the client went away"}, 400)  # nobody reads it
-
-    @app.exception_handler(Exception)
-    async def fail(_: Request, __: Exception) -> Response:
-        # The server logs the traceback; a caller needs to know only that the fault is ours.
-        return _json({"error": "the service failed on this request; its log says why"}, 500)
-
     return app
 
 
-def _guarantee(router: Router) -> dict[str, Any] | None:
-    """What a router promises, for programs and for people."""
-    if (promise := router.guarantee) is None:
-        return None
-    return {
-        "given": promise.given,
-        "epsilon": promise.epsilon,
-        "alpha": promise.alpha,
-        "against": router.names[promise.single],
-        "statement": promise.statement,
-    }
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """ASCII, so that no text that a caller sent can break the encoding."""
-    content = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Response(
-        content,
-        status,
-        {**(headers or {}), "X-Content-Type-Options": "nosniff"},
-        media_type="application/json",
-    )
-
-
-def _page() -> tuple[str, str]:
-    """The page, and the Content-Security-Policy that lets it run its own style and script and nothing else."""
-    page = files("promptroute.service").joinpath("page.html").read_text(encoding="utf-8")
-    allowed = {}
-    for tag in ("style", "script"):
-        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digest = hashlib.sha256(content.encode()).digest()
-        allowed[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
-    policy = (
-        f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return page, policy
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.service.batcher.close()

@@ -4,82 +4,119 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from promptroute.service.errors import ApiError
+from promptroute.service.limits import Limits
 
-Predict = Callable[[Sequence[str]], np.ndarray]
-_Waiting = tuple[list[str], "asyncio.Future[np.ndarray]"]
+Row = TypeVar("Row")
 
 
-class Batcher:
+@dataclass(eq=False)
+class _Request(Generic[Row]):
+    """Prompts that somebody waits for, and the rows that they have so far."""
+
+    prompts: Sequence[str]
+    future: "asyncio.Future[list[Row]]"
+    taken: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        if len(self.rows) == len(self.prompts) and not self.future.done():
+            self.future.set_result(self.rows)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Batcher(Generic[Row]):
     """One prediction runs at a time, on a thread of its own; what arrives meanwhile forms the next batch.
 
-    Nothing waits for company: a lone request is predicted at once, and batches grow with the load. How many
-    threads one prediction uses is torch's and BLAS's setting.
+    Nothing waits for company: a lone request is predicted at once, and batches grow with the load up to
+    `limits.prompts` and `limits.batch` characters. The requests take turns, a prompt at a time, so a short
+    request ends in the next batch however large those before it are. How many threads one prediction uses
+    is torch's and BLAS's setting.
 
     Args:
-        predict: prompts → float64 [n, m]; a row depends on its own prompt alone.
-        together: prompts a batch, unless a single request brings more.
-        waiting: prompts that may wait.
+        predict: prompts → a row for each, which depends on its own prompt alone.
+        limits: how much goes together, and how much may wait.
     """
 
-    def __init__(self, predict: Predict, together: int, waiting: int) -> None:
-        self._predict, self._together, self._most = predict, together, waiting
-        self._queue: deque[_Waiting] = deque()
+    def __init__(self, predict: Callable[[Sequence[str]], Sequence[Row]], limits: Limits) -> None:
+        self._predict, self._limits = predict, limits
+        self._queue: deque[_Request[Row]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
     @property
     def waiting(self) -> int:
         """Prompts that wait, without those being predicted."""
-        return sum(len(prompts) for prompts, _ in self._queue)
+        return sum(len(request.prompts) - request.taken for request in self._queue)
 
-    async def predict(self, prompts: list[str]) -> np.ndarray:
-        """Predicted quality, float64 [n, m].
+    @property
+    def backlog(self) -> int:
+        """Characters that wait, without those being predicted."""
+        return sum(len(text) for request in self._queue for text in request.prompts[request.taken :])
+
+    async def predict(self, prompts: Sequence[str]) -> list[Row]:
+        """Give the prompts' rows; where the caller is cancelled, what it still waits for is dropped.
 
         Raises:
             ApiError: 503, too much is waiting already.
         """
-        if self.waiting + len(prompts) > self._most:
+        size = sum(map(len, prompts))
+        if self.waiting + len(prompts) > self._limits.waiting or self.backlog + size > self._limits.backlog:
             raise ApiError(503, "too many prompts are waiting; try again in a second", {"Retry-After": "1"})
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[np.ndarray] = loop.create_future()
-        self._queue.append((prompts, future))
+        request = _Request[Row](prompts, loop.create_future())
+        self._queue.append(request)
         if self._task is None:
             self._task = loop.create_task(self._run())
-        return await future
+        try:
+            return await request.future
+        finally:
+            if request in self._queue:  # nobody waits for the rest
+                self._queue.remove(request)
 
     async def _run(self) -> None:
         while self._queue:
             await self._settle(self._take())
         self._task = None
 
-    async def _settle(self, batch: list[_Waiting]) -> None:
-        texts = [text for prompts, _ in batch for text in prompts]
-        try:
-            rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, texts)
-        except Exception as error:
-            if len(batch) > 1:  # each alone, so that one request's fault is not another's
-                for one in batch:
-                    await self._settle([one])
-            elif not batch[0][1].done():
-                batch[0][1].set_exception(error)
-            return
-        start = 0
-        for prompts, future in batch:
-            if not future.done():
-                future.set_result(rows[start : start + len(prompts)])
-            start += len(prompts)
-
-    def _take(self) -> list[_Waiting]:
-        batch = [self._queue.popleft()]
-        size = len(batch[0][0])
-        while self._queue and size + len(self._queue[0][0]) <= self._together:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1][0])
+    def _take(self) -> list[tuple[_Request[Row], str]]:
+        """Take the next batch: a prompt of each request in turn, as long as there is room."""
+        batch: list[tuple[_Request[Row], str]] = []
+        room = self._limits.batch
+        while self._queue and len(batch) < self._limits.prompts:
+            request = self._queue[0]
+            text = request.prompts[request.taken]
+            if batch and len(text) > room:
+                break
+            batch.append((request, text))
+            room -= len(text)
+            request.taken += 1
+            self._queue.popleft()
+            if request.taken < len(request.prompts):
+                self._queue.append(request)
         return batch
+
+    async def _settle(self, batch: list[tuple[_Request[Row], str]]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            rows = await loop.run_in_executor(self._thread, self._predict, [text for _, text in batch])
+        except Exception as error:
+            requests = {id(request): request for request, _ in batch}.values()
+            if len(requests) == 1:
+                batch[0][0].fail(error)
+            else:  # each alone, so that a request's fault is not another's
+                for request in requests:
+                    await self._settle([pair for pair in batch if pair[0] is request])
+            return
+        for (request, _), row in zip(batch, rows, strict=True):
+            request.add(row)
 
     def close(self) -> None:
         """Let the thread end after what it is doing."""

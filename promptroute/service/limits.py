@@ -1,4 +1,4 @@
-"""How much one caller may ask for."""
+"""How much one caller, and all callers together, may ask for."""
 
 from dataclasses import dataclass, fields
 
@@ -9,26 +9,46 @@ from promptroute.core.errors import UserError
 class Limits:
     """What a request may hold, and how much may wait. Each is 1 or more.
 
+    What a prediction takes grows with the length of the texts, so work is bounded by characters.
+
     Attributes:
-        prompts: prompts a request.
-        characters: characters a prompt.
-        body: bytes a request's body.
+        prompts: prompts of a request, and of a batch.
+        characters: characters of a prompt.
+        request: characters of a request's prompts together. At least `characters`.
+        batch: characters that are predicted together; a request that comes meanwhile waits for so many.
+        body: bytes of a request's body.
         waiting: prompts of all requests that wait for the predictor; beyond it a request is told to come
             back later. At least `prompts`.
+        backlog: characters of all requests that wait. At least `request`.
         seconds: time for a request's body to arrive.
+        header_seconds: time for a request's headers to arrive.
+        connections: open connections; beyond it those that have asked nothing yet make room.
     """
 
     prompts: int = 256
     characters: int = 2000
+    request: int = 65_536
+    batch: int = 8192
     body: int = 1 << 20
     waiting: int = 4096
+    backlog: int = 262_144
     seconds: float = 10.0
+    header_seconds: float = 10.0
+    connections: int = 512
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            if (value := getattr(self, one.name)) < 1:
-                raise UserError(f"the limit {one.name} is {value}; expected 1 or more")
+        for limit in fields(self):
+            if (value := getattr(self, limit.name)) < 1:
+                raise UserError(f"the limit {limit.name} is {value}; expected 1 or more")
         if self.waiting < self.prompts:
             raise UserError(
-                f"only {self.waiting} prompts may wait, but one request may bring {self.prompts}; raise the former"
+                f"only {self.waiting} prompts may wait, but a request may bring {self.prompts}; raise the former"
+            )
+        if self.backlog < self.request:
+            raise UserError(
+                f"only {self.backlog} characters may wait, but a request may bring {self.request}; raise the former"
+            )
+        if self.request < self.characters:
+            raise UserError(
+                f"a request may bring {self.request} characters, but a prompt {self.characters}; raise the former"
             )

@@ -1,87 +1,73 @@
-"""Counts and times of the service, in the text format that Prometheus reads (version 0.0.4)."""
+"""Counts and times of the service, for Prometheus."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["CONTENT_TYPE", "Measured", "Metrics"]
+
 # Seconds; a prompt alone takes about one to ten milliseconds, a full batch about a second.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Metrics:
-    """Filled on the event loop alone, so it needs no lock.
+    """What is counted. Every label takes a few known values, so that strangers can't fill the memory.
 
     Args:
-        paths: the service's paths; any other is counted as "other", so that strangers can't fill the memory.
-        models: names of the models, so that one never chosen shows as 0.
+        paths: the service's paths; any other is counted as "other".
+        models: names of the models, so that a model never chosen shows as 0.
+        waiting: gives the number of prompts that wait now.
     """
 
-    def __init__(self, paths: Sequence[str], models: Sequence[str]) -> None:
-        self._paths = frozenset(paths)
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self.errors: Counter[int] = Counter()
-        self.choices: Counter[str] = Counter(dict.fromkeys(models, 0))
-        self.prompts = 0
-        self._buckets = [0] * (len(BUCKETS) + 1)
-        self._seconds = 0.0
+    def __init__(self, paths: Sequence[str], models: Sequence[str], waiting: Callable[[], float]) -> None:
+        self._paths, self._registry = frozenset(paths), CollectorRegistry()
+        self._requests = Counter(
+            "promptroute_requests", "Requests answered.", ["path", "code"], registry=self._registry
+        )
+        self._errors = Counter(
+            "promptroute_errors",
+            "Requests answered with a status of 400 or more.",
+            ["code"],
+            registry=self._registry,
+        )
+        self._prompts = Counter("promptroute_prompts", "Prompts routed.", registry=self._registry)
+        self._choices = Counter(
+            "promptroute_choices", "Prompts routed to each model.", ["model"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "promptroute_route_seconds",
+            "Seconds to answer POST /route with 200.",
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        Gauge(
+            "promptroute_waiting_prompts", "Prompts that wait for the predictor.", registry=self._registry
+        ).set_function(waiting)
+        for name in models:
+            self._choices.labels(name)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request; the histogram holds those to /route that were answered with 200."""
         path = path if path in self._paths else "other"
-        self.requests[path, status] += 1
+        self._requests.labels(path, str(status)).inc()
         if status >= 400:
-            self.errors[status] += 1
+            self._errors.labels(str(status)).inc()
         elif path == "/route":
-            place = sum(seconds > edge for edge in BUCKETS)
-            self._buckets[place] += 1
-            self._seconds += seconds
+            self._seconds.observe(seconds)
 
     def chosen(self, models: Sequence[str]) -> None:
         """Count the choices of one request."""
-        self.prompts += len(models)
-        self.choices.update(models)
+        self._prompts.inc(len(models))
+        for name, count in Tally(models).items():
+            self._choices.labels(name).inc(count)
 
-    def text(self, waiting: int) -> str:
-        """Everything so far; `waiting` is the number of prompts that wait now."""
-        lines: list[str] = []
-
-        def family(name: str, kind: str, text: str, rows: Sequence[tuple[str, float]]) -> None:
-            lines.extend((f"# HELP promptroute_{name} {text}", f"# TYPE promptroute_{name} {kind}"))
-            lines.extend(f"promptroute_{name}{labels} {value:.9g}" for labels, value in rows)
-
-        family(
-            "requests_total",
-            "counter",
-            "Requests answered.",
-            [
-                (f'{{path="{path}",code="{status}"}}', count)
-                for (path, status), count in sorted(self.requests.items())
-            ],
-        )
-        family(
-            "errors_total",
-            "counter",
-            "Requests answered with a status of 400 or more.",
-            [(f'{{code="{status}"}}', count) for status, count in sorted(self.errors.items())],
-        )
-        family("prompts_total", "counter", "Prompts routed.", [("", self.prompts)])
-        family("waiting_prompts", "gauge", "Prompts that wait for the predictor.", [("", waiting)])
-        family(
-            "choices_total",
-            "counter",
-            "Prompts routed to each model.",
-            [(f'{{model="{name}"}}', count) for name, count in sorted(self.choices.items())],
-        )
-        cumulative, rows = 0, []
-        for edge, count in zip((*map(str, BUCKETS), "+Inf"), self._buckets, strict=True):
-            cumulative += count
-            rows.append((f'_bucket{{le="{edge}"}}', float(cumulative)))
-        rows += [("_sum", self._seconds), ("_count", cumulative)]
-        family("route_seconds", "histogram", "Seconds to answer POST /route with 200.", rows)
-        return "\n".join(lines) + "\n"
+    def text(self) -> bytes:
+        """Give everything so far in Prometheus's text format, version 0.0.4."""
+        return generate_latest(self._registry)
 
 
 class Measured:

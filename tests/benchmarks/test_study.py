@@ -11,8 +11,9 @@ from benchmarks import study as S
 from promptroute.core.batch import PromptBatch
 from promptroute.predictors.base import Validation
 from promptroute.predictors.mean import Mean
-from promptroute.runtime.compose import ROOT
 from tests.stages.small import run_chain, table
+
+ROOT = S.ROOT
 
 
 def test_equal_to_pipeline(small: Path) -> None:
@@ -88,8 +89,8 @@ def test_left_out_set(small: Path) -> None:
 def test_code_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = tmp_path / "promptroute" / "predictors"
     shutil.copytree(ROOT / "promptroute" / "predictors", room)
-    monkeypatch.setattr(S, "ROOT", tmp_path)
     knn, mean = S.settings("predictor=knn")["predictor"], S.settings("predictor=mean")["predictor"]
+    monkeypatch.setattr(S, "ROOT", tmp_path)
     before = S.code_of(knn), S.code_of(mean)
 
     def change(module: str, old: str, new: str) -> tuple[str, str]:
@@ -110,8 +111,8 @@ def test_code_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_code_of_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = tmp_path / "promptroute" / "predictors"
     shutil.copytree(ROOT / "promptroute" / "predictors", room)
-    monkeypatch.setattr(S, "ROOT", tmp_path)
     section = S.settings("predictor=ensemble")["predictor"]
+    monkeypatch.setattr(S, "ROOT", tmp_path)
     before = S.code_of(section)
     (room / "gbm.py").write_text((room / "gbm.py").read_text() + "\nX = 1\n")
     assert S.code_of(section) != before

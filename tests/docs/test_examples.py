@@ -78,7 +78,7 @@ def the(module: str, build_example: Callable[[str], Component]) -> Any:
 def test_example_is_built(module: str, folder: Path, build_example: Callable[[str], Component]) -> None:
     component = the(module, build_example)
     assert type(component).__doc__
-    assert json.loads(json.dumps(component.fingerprint()))["class"] == component.path()
+    assert json.loads(json.dumps(component.fingerprint()))["class"] == component.to_section()[TARGET]
     assert build(component.to_section(), "again", type(component)) == component
 
 

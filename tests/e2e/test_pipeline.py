@@ -157,7 +157,7 @@ def test_the_command_line_routes_prompts(clone: Path, run: Run, tmp_path: Path) 
     prompts = ["a red car and a white sheep", "<script>alert(1)</script> 'quoted' \x1b[31m", "猫 🦊"]
     (tmp_path / "prompts.txt").write_text("\n".join(prompts) + "\n\n", encoding="utf-8")
     lines = run(
-        "python", "-m", "promptroute.cli.route", "--file", str(tmp_path / "prompts.txt"), "--json"
+        "python", "-m", "promptroute", "route", "--file", str(tmp_path / "prompts.txt"), "--json"
     ).stdout.splitlines()
     decisions = [json.loads(line) for line in lines]
     assert [one["prompt"] for one in decisions] == prompts
@@ -166,9 +166,9 @@ def test_the_command_line_routes_prompts(clone: Path, run: Run, tmp_path: Path) 
         assert one["model"] in STEMS
         assert one["cost"] > 0
         assert one["reason"]
-    plain = run("python", "-m", "promptroute.cli.route", *prompts[1:]).stdout
+    plain = run("python", "-m", "promptroute", "route", *prompts[1:]).stdout
     assert "\x1b" not in plain
-    refused = run("python", "-m", "promptroute.cli.route", " ", ok=False)
+    refused = run("python", "-m", "promptroute", "route", " ", ok=False)
     assert refused.returncode == 1
     assert refused.stderr.strip().splitlines()[-1].startswith("error: prompt 1 of 1")
 

@@ -43,7 +43,7 @@ def make(sections: dict[str, dict[str, Any]]) -> Callable[..., TextEncoder]:
     def made(found: type[TextEncoder], **settings: Any) -> TextEncoder:
         if found.__name__ == "SentenceEncoder":
             pytest.importorskip(next(iter(PACKAGES.values())), reason="the extra `offline` is not installed")
-        section = {"_target_": found.path(), **sections.get(found.__name__, {}), **settings}
+        section = {"_target_": found.class_path(), **sections.get(found.__name__, {}), **settings}
         return build(section, "text_encoder.it", TextEncoder)
 
     return made
@@ -133,7 +133,7 @@ def test_every_class_has_an_option(compose: Callable[..., dict[str, Any]]) -> No
         for option in OPTIONS
         for section in compose(f"+text_encoder={option}")["text_encoder"].values()
     ]
-    assert {section["_target_"] for section in named} == {found.path() for found in CLASSES}
+    assert {section["_target_"] for section in named} == {found.class_path() for found in CLASSES}
 
 
 def test_building_loads_no_torch() -> None:
@@ -142,7 +142,7 @@ def test_building_loads_no_torch() -> None:
         "from promptroute.runtime.component import build\n"
         "from promptroute.encoders.base import TextEncoder\n"
         "from promptroute.predictors.base import Predictor\n"
-        f"for path in {[found.path() for found in CLASSES]}:\n"
+        f"for path in {[found.class_path() for found in CLASSES]}:\n"
         "    build({'_target_': path, 'model': 'a/b'}, 'it', TextEncoder)\n"
         "for path in ('ridge.Ridge', 'cems.Cems', 'kernel.Kernel', 'gbm.Gbm'):\n"
         "    build({'_target_': 'promptroute.predictors.' + path}, 'it', Predictor)\n"

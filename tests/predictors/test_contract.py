@@ -50,7 +50,7 @@ def make(tiny_clip: Path) -> Callable[[type[Predictor]], Predictor]:
     """Build a class as a configuration does."""
 
     def made(found: type[Predictor]) -> Predictor:
-        section = {"_target_": found.path(), **QUICK.get(found.__name__, {})}
+        section = {"_target_": found.class_path(), **QUICK.get(found.__name__, {})}
         if found.__name__ == "Cems":
             section["encoder"] = str(tiny_clip)
         return build(section, "predictor", Predictor)
@@ -388,7 +388,9 @@ class TestConf:
         assert config.get("seed", 7) == 7 and ("seed" in config) == ("seed" in type(predictor).model_fields)
 
     def test_every_class_has_an_option(self, compose: Compose) -> None:
-        assert {section(compose, option)["_target_"] for option in OPTIONS} == {one.path() for one in CLASSES}
+        assert {section(compose, option)["_target_"] for option in OPTIONS} == {
+            one.class_path() for one in CLASSES
+        }
 
     def test_ensemble_members(self, compose: Compose) -> None:
         built = build(

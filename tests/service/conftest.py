@@ -25,7 +25,7 @@ from promptroute.routing.quality import Quality
 
 ROOT = Path(__file__).parents[2]
 MODELS = (
-    ModelInfo("dear", "Dear & Fine", 1.0e-3, 5.0),
+    ModelInfo("expensive", "Expensive & Fine", 1.0e-3, 5.0),
     ModelInfo("middle", "Middle", 4.0e-4, 4.8),
     ModelInfo("cheap", "Cheap", 1.0e-4, 4.5),
 )
@@ -36,7 +36,7 @@ MINILM = {
 
 
 def table(n: int = 90) -> tuple[list[str], np.ndarray]:
-    """Prompts and their quality [n, 3]: dear draws portraits best, middle robots, cheap logos."""
+    """Prompts and their quality [n, 3]: the expensive model generates portraits best, middle robots, cheap logos."""
     random = np.random.default_rng(0)
     topic = random.integers(0, 3, n)
     places = random.choice(["by the sea", "at night", "in oil", "made of glass"], n)
@@ -97,7 +97,7 @@ class Answer:
 
 @dataclass
 class Service:
-    """A running `python -m promptroute.cli.serve`."""
+    """A running `promptroute serve`."""
 
     address: str
     process: "subprocess.Popen[str]"
@@ -145,7 +145,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
         import os
 
         process = subprocess.Popen(
-            [sys.executable, "-m", "promptroute.cli.serve", "--router", str(folder), "--port", "0", "--threads", "1", *options],
+            [sys.executable, "-m", "promptroute", "serve", "--router", str(folder), "--port", "0", "--threads", "1", *options],
             cwd=tmp_path_factory.mktemp("elsewhere"),
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -172,5 +172,15 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 @pytest.fixture(scope="session")
 def service(start: Start, router_folder: Path) -> Iterator[Service]:
     """The service with small limits, shared by the tests that only ask."""
-    with start(router_folder, "--max-prompts", "8", "--max-characters", "300", "--max-body", "20000") as one:
-        yield one
+    with start(
+        router_folder,
+        "--max-prompts",
+        "8",
+        "--max-characters",
+        "300",
+        "--max-request",
+        "2000",
+        "--max-body",
+        "20000",
+    ) as running:
+        yield running

@@ -3,91 +3,151 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import pytest
 
 from promptroute.service.batching import Batcher
 from promptroute.service.errors import ApiError
+from promptroute.service.limits import Limits
 
 
 class Slow:
-    """Predicts [length, 1] of each prompt, once `go` is set; remembers the batches. "bad" can't be predicted."""
+    """Predicts the length of each prompt, once `go` is set; remembers the batches. "bad" can't be predicted."""
 
     def __init__(self) -> None:
         self.go, self.batches = threading.Event(), list[list[str]]()
 
-    def __call__(self, prompts: Sequence[str]) -> np.ndarray:
+    def __call__(self, prompts: Sequence[str]) -> list[int]:
         assert threading.current_thread() is not threading.main_thread()
         self.batches.append(list(prompts))
         assert self.go.wait(10)
         if "bad" in prompts:
             raise ZeroDivisionError("bad")
-        return np.array([[len(prompt), 1.0] for prompt in prompts])
+        return [len(prompt) for prompt in prompts]
 
 
-async def asked(batcher: Batcher, *requests: list[str]) -> list[asyncio.Task[np.ndarray]]:
-    tasks = [asyncio.create_task(batcher.predict(one)) for one in requests]
+def make(slow: Slow, **limits: Any) -> Batcher[int]:
+    return Batcher(slow, Limits(**{"characters": 1, "request": 100, **limits}))
+
+
+async def asked(batcher: Batcher[int], *requests: list[str]) -> list[asyncio.Task[list[int]]]:
+    tasks = [asyncio.create_task(batcher.predict(prompts)) for prompts in requests]
     await asyncio.sleep(0.05)
     return tasks
 
 
-def test_what_arrives_meanwhile_forms_the_next_batch_and_everyone_gets_his_rows() -> None:
-    async def main() -> None:
-        slow = Slow()
-        batcher = Batcher(slow, together=4, waiting=100)
-        tasks = await asked(batcher, ["a"])
-        tasks += await asked(batcher, ["bb", "ccc"], ["dddd"], ["e", "f"], ["g"])
-        assert batcher.waiting == 6
-        slow.go.set()
-        rows = await asyncio.gather(*tasks)
-        assert [row[:, 0].tolist() for row in rows] == [[1], [2, 3], [4], [1, 1], [1]]
-        assert slow.batches == [["a"], ["bb", "ccc", "dddd"], ["e", "f", "g"]]
-        assert batcher.waiting == 0
-        assert (await batcher.predict(["again"])).tolist() == [[5, 1]]
-        batcher.close()
+class TestBatches:
+    def test_next_batch(self) -> None:
+        async def main() -> None:
+            slow = Slow()
+            batcher = make(slow, prompts=4)
+            tasks = await asked(batcher, ["a"])
+            tasks += await asked(batcher, ["bb", "ccc"], ["dddd"], ["e", "f"], ["g"])
+            assert (batcher.waiting, batcher.backlog) == (6, 12)
+            slow.go.set()
+            assert await asyncio.gather(*tasks) == [[1], [2, 3], [4], [1, 1], [1]]
+            assert slow.batches == [["a"], ["bb", "dddd", "e", "g"], ["ccc", "f"]]
+            assert (batcher.waiting, batcher.backlog) == (0, 0)
+            assert await batcher.predict(["again"]) == [5]
+            batcher.close()
 
-    asyncio.run(main())
+        asyncio.run(main())
+
+    def test_short_before_large(self) -> None:
+        async def main() -> None:
+            slow = Slow()
+            slow.go.set()
+            batcher = make(slow, prompts=4)
+            large, short = await asked(batcher, [f"large {i}" for i in range(40)], ["short"])
+            assert await short == [5] and len(await large) == 40
+            assert "short" in slow.batches[0] + slow.batches[1] and len(slow.batches) == 11
+
+        asyncio.run(main())
+
+    def test_characters(self) -> None:
+        async def main() -> None:
+            slow = Slow()
+            slow.go.set()
+            batcher = make(slow, batch=10, prompts=9)
+            (task,) = await asked(batcher, ["x" * 4] * 3 + ["y" * 25, "z"])
+            assert await task == [4, 4, 4, 25, 1]
+            assert [len("".join(batch)) for batch in slow.batches] == [8, 4, 25, 1]
+
+        asyncio.run(main())
+
+    def test_faults_apart(self) -> None:
+        async def main() -> None:
+            slow = Slow()
+            batcher = make(slow, prompts=10)
+            (first,) = await asked(batcher, ["a"])
+            good, bad, other = await asked(batcher, ["bb"], ["bad"], ["ccc", "d"])
+            slow.go.set()
+            assert (await good, await other, await first) == ([2], [3, 1], [1])
+            with pytest.raises(ZeroDivisionError):
+                await bad
+            assert await batcher.predict(["still"]) == [5]
+
+        asyncio.run(main())
+
+    def test_failed_request_ends(self) -> None:
+        """A request with a fault in its first batch is not predicted further."""
+
+        async def main() -> None:
+            slow = Slow()
+            slow.go.set()
+            batcher = make(slow, prompts=2)
+            with pytest.raises(ZeroDivisionError):
+                await batcher.predict(["bad"] + ["x"] * 50)
+            await asyncio.sleep(0.05)
+            assert len(slow.batches) <= 2 and batcher.waiting == 0
+
+        asyncio.run(main())
 
 
-def test_a_request_larger_than_a_batch_goes_alone() -> None:
-    async def main() -> None:
-        slow = Slow()
-        slow.go.set()
-        batcher = Batcher(slow, together=2, waiting=100)
-        tasks = await asked(batcher, ["a"], ["b", "c", "d"], ["e"])
-        assert [len(await task) for task in tasks] == [1, 3, 1]
-        assert slow.batches == [["a"], ["b", "c", "d"], ["e"]]
+class TestQueue:
+    @pytest.mark.parametrize("limits", [{"waiting": 3, "prompts": 3}, {"backlog": 6, "request": 6}])
+    def test_full(self, limits: dict[str, int]) -> None:
+        async def main() -> None:
+            slow = Slow()
+            batcher = make(slow, **limits)
+            (first,) = await asked(batcher, ["a"])
+            waiting = await asked(batcher, ["bb"], ["ccc"])
+            with pytest.raises(ApiError, match="try again") as caught:
+                await batcher.predict(["d", "e"])
+            assert caught.value.status == 503
+            slow.go.set()
+            assert await first == [1] and await asyncio.gather(*waiting) == [[2], [3]]
 
-    asyncio.run(main())
+        asyncio.run(main())
 
+    def test_nobody_waits(self) -> None:
+        """What a client that went away asked is not predicted, and costs nobody else an answer."""
 
-def test_one_requests_fault_is_not_anothers() -> None:
-    async def main() -> None:
-        slow = Slow()
-        batcher = Batcher(slow, together=10, waiting=100)
-        (first,) = await asked(batcher, ["a"])
-        good, bad, other = await asked(batcher, ["bb"], ["bad"], ["ccc"])
-        slow.go.set()
-        assert (await good)[0, 0] == 2 and (await other)[0, 0] == 3 and (await first)[0, 0] == 1
-        with pytest.raises(ZeroDivisionError):
-            await bad
-        assert (await batcher.predict(["still"]))[0, 0] == 5
+        async def main() -> None:
+            slow = Slow()
+            batcher = make(slow, prompts=2)
+            (first,) = await asked(batcher, ["a"])
+            lost, kept = await asked(batcher, ["lost"] * 20, ["kept"])
+            lost.cancel()
+            await asyncio.sleep(0)
+            assert batcher.waiting == 1
+            slow.go.set()
+            assert (await first, await kept) == ([1], [4])
+            assert slow.batches == [["a"], ["kept"]]
 
-    asyncio.run(main())
+        asyncio.run(main())
 
+    def test_cancelled_midway(self) -> None:
+        async def main() -> None:
+            slow = Slow()
+            batcher = make(slow, prompts=2)
+            (lost,) = await asked(batcher, ["lost"] * 20)
+            lost.cancel()
+            await asyncio.sleep(0)
+            assert batcher.waiting == 0
+            slow.go.set()
+            assert await batcher.predict(["kept"]) == [4]
+            assert slow.batches == [["lost", "lost"], ["kept"]]
 
-def test_too_much_waiting_is_refused_and_a_lost_client_costs_nobody_an_answer() -> None:
-    async def main() -> None:
-        slow = Slow()
-        batcher = Batcher(slow, together=10, waiting=3)
-        (first,) = await asked(batcher, ["a"])
-        lost, kept = await asked(batcher, ["bb"], ["ccc"])
-        with pytest.raises(ApiError, match="try again") as caught:
-            await batcher.predict(["d", "e"])
-        assert caught.value.status == 503
-        lost.cancel()
-        slow.go.set()
-        assert (await first)[0, 0] == 1 and (await kept)[0, 0] == 3
-
-    asyncio.run(main())
+        asyncio.run(main())

@@ -42,13 +42,13 @@ def answered(browser: Browser, n: int) -> list[str]:
     return found
 
 
-def test_prompts_are_tried_and_stay_text(look: Open, service: Service) -> None:
+def test_prompts_stay_text(look: Open, service: Service) -> None:
     browser = look()
     attack = "<img src=x onerror=document.title=1> a portrait"
     ask(browser, f"a robot at night\n\n{attack}")
     first, second = answered(browser, 2)
     assert first.startswith("a robot at night") and "Middle · $0.400 per 1000 images" in first
-    assert second.startswith(attack) and "Dear & Fine" in second
+    assert second.startswith(attack) and "Expensive & Fine" in second
     assert browser.run("document.querySelectorAll('#answers img').length") == 0
     assert browser.run("document.title") == "promptroute"
     assert "2 prompts in" in browser.run("document.getElementById('state').textContent")
@@ -56,13 +56,13 @@ def test_prompts_are_tried_and_stay_text(look: Open, service: Service) -> None:
     assert browser.faults() == []
 
 
-def test_models_can_be_left_out_and_the_knob_set(look: Open) -> None:
+def test_models_and_operating_point(look: Open) -> None:
     browser = look()
-    browser.run("document.querySelector('input[value=dear]').click()")
+    browser.run("document.querySelector('input[value=expensive]').click()")
     ask(browser, "a portrait by the sea")
     (alone,) = answered(browser, 1)
-    assert "Dear & Fine ·" not in alone
-    browser.run("document.querySelector('input[value=dear]').click()")
+    assert "Expensive & Fine ·" not in alone
+    browser.run("document.querySelector('input[value=expensive]').click()")
     browser.run(
         "const knob = document.getElementById('knob'); knob.value = 'slack';"
         "knob.dispatchEvent(new Event('change')); document.getElementById('value').value = '5'"
@@ -73,7 +73,7 @@ def test_models_can_be_left_out_and_the_knob_set(look: Open) -> None:
     assert "Cheap · $0.100 per 1000 images" in cheap
 
 
-def test_faults_are_shown_as_a_sentence(look: Open) -> None:
+def test_faults(look: Open) -> None:
     browser = look()
     ask(browser, "x" * 301)
     said = browser.wait("document.querySelector('#state.fault')?.textContent")
@@ -85,7 +85,7 @@ def test_faults_are_shown_as_a_sentence(look: Open) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [360, 1000])
-def test_it_fits_a_phone_and_both_colour_schemes(look: Open, width: int, dark: bool) -> None:
+def test_width_and_colours(look: Open, width: int, dark: bool) -> None:
     browser = look(width, dark)
     ask(browser, "a robot " + "unbreakable" * 20)
     answered(browser, 1)
@@ -96,7 +96,7 @@ def test_it_fits_a_phone_and_both_colour_schemes(look: Open, width: int, dark: b
     assert (lightness[0] < 60 and lightness[1] > 200) if dark else (lightness[0] > 230 and lightness[1] < 60)
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_allows_nothing_else(service: Service) -> None:
+def test_needs_nothing_else(service: Service) -> None:
     answer = service.ask("/")
     assert answer.status == 200 and answer.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = answer.headers["Content-Security-Policy"]

@@ -13,14 +13,12 @@ from promptroute.router.router import Router
 from tests.service.conftest import MODELS, ROOT
 
 
-def test_it_routes_from_anywhere_without_dvc_hydra_torch_or_parameters(
-    router_folder: Path, tmp_path: Path
-) -> None:
+def test_light_anywhere(router_folder: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 from promptroute import Router
 decision, = Router.load({str(router_folder)!r}).route(["a robot at night"])
-heavy = "dvc hydra omegaconf torch transformers sentence_transformers sklearn fastapi matplotlib".split()
+heavy = "dvc hydra omegaconf torch transformers sentence_transformers sklearn pandas pyarrow typer rich fastapi matplotlib".split()
 print(decision.model, [name for name in heavy if name in sys.modules])
 """
     ended = subprocess.run(
@@ -30,7 +28,7 @@ print(decision.model, [name for name in heavy if name in sys.modules])
     assert ended.stdout.split(maxsplit=1) == ["middle", "[]\n"], ended.stderr
 
 
-def test_the_card_says_what_the_folder_is(router_folder: Path) -> None:
+def test_card(router_folder: Path) -> None:
     card = (router_folder / "README.md").read_text()
     for model in MODELS:
         assert (
@@ -40,7 +38,7 @@ def test_the_card_says_what_the_folder_is(router_folder: Path) -> None:
     assert "It reads the text alone." in card and "## Limits" in card
 
 
-def test_the_card_names_the_encoder_by_fingerprint(minilm_folder: Path) -> None:
+def test_card_names_encoder(minilm_folder: Path) -> None:
     facts = json.loads((minilm_folder / "router.json").read_text())
     fingerprint = facts["fingerprints"]["minilm"]
     assert re.fullmatch(r"[0-9a-f]{64}", fingerprint)
@@ -49,7 +47,7 @@ def test_the_card_names_the_encoder_by_fingerprint(minilm_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("recorded", ["0" * 64, None])
-def test_other_encoder_weights_are_refused(minilm_folder: Path, tmp_path: Path, recorded: str | None) -> None:
+def test_recorded_fingerprint_differs(minilm_folder: Path, tmp_path: Path, recorded: str | None) -> None:
     import shutil
 
     folder = tmp_path / "router"
@@ -62,7 +60,7 @@ def test_other_encoder_weights_are_refused(minilm_folder: Path, tmp_path: Path, 
         loaded.route(["a robot"])
 
 
-def test_really_other_weights_are_refused(minilm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_differ(minilm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     loaded = Router.load(minilm_folder)
@@ -74,12 +72,12 @@ def test_really_other_weights_are_refused(minilm_folder: Path, monkeypatch: pyte
         loaded.route(["a robot"])
 
 
-def test_only_what_may_be_chosen_is_chosen(router_folder: Path) -> None:
+def test_models(router_folder: Path) -> None:
     loaded = Router.load(router_folder)
     (one,) = loaded.route(["a portrait in oil"], models=["cheap", "middle"])
-    assert one.model in ("cheap", "middle") and list(one.quality) == ["dear", "middle", "cheap"]
-    assert "Dear" not in one.reason, "what may not be chosen is no yardstick"
-    with pytest.raises(UserError, match="model 'none' is unknown; expected some of dear, middle, cheap"):
+    assert one.model in ("cheap", "middle") and list(one.quality) == ["expensive", "middle", "cheap"]
+    assert "Expensive" not in one.reason, "what may not be chosen is no yardstick"
+    with pytest.raises(UserError, match="model 'none' is unknown; expected some of expensive, middle, cheap"):
         loaded.route(["a robot"], models=["none"])
     with pytest.raises(UserError, match="give one of them, not both"):
         loaded.route(["a robot"], tradeoff=1.0, slack=1.0)

@@ -25,9 +25,7 @@ def still_answers(service: Service) -> bool:
 # What it answers
 
 
-def test_one_prompt_gets_a_model_its_cost_every_models_quality_and_a_reason(
-    service: Service, router_folder: Path
-) -> None:
+def test_decision(service: Service, router_folder: Path) -> None:
     answer = service.route("a robot at night")
     assert answer.status == 200 and answer.headers["Content-Type"] == "application/json"
     (decision,) = answer.json["decisions"]
@@ -40,10 +38,10 @@ def test_one_prompt_gets_a_model_its_cost_every_models_quality_and_a_reason(
     assert decision["quality"] == pytest.approx(dict(expected.quality), abs=1e-9)
 
 
-def test_a_batch_is_answered_in_order(service: Service) -> None:
+def test_order(service: Service) -> None:
     prompts = ["a robot", "a portrait", "a logo", "a robot", "🦊 — ünïcode", "<b>&amp;</b>"]
     decisions = service.route(*prompts).json["decisions"]
-    assert [one["model"] for one in decisions][:4] == ["middle", "dear", "cheap", "middle"]
+    assert [one["model"] for one in decisions][:4] == ["middle", "expensive", "cheap", "middle"]
     alone = [service.route(prompt).json["decisions"][0] for prompt in prompts]
     assert [one["model"] for one in decisions] == [one["model"] for one in alone]
 
@@ -52,27 +50,25 @@ def test_a_batch_is_answered_in_order(service: Service) -> None:
     ("more", "expected"),
     [
         # The little table: the best model of a topic is about 1 better than the others.
-        ({"tradeoff": 0}, "dear"),
+        ({"tradeoff": 0}, "expensive"),
         ({"tradeoff": 1e7}, "cheap"),
-        ({"slack": 0.0}, "dear"),
+        ({"slack": 0.0}, "expensive"),
         ({"slack": 5}, "cheap"),
         ({"models": ["cheap", "middle"], "slack": 5}, "cheap"),
         ({"models": ["middle"]}, "middle"),
         ({"models": ["middle"], "tradeoff": None}, "middle"),
     ],
 )
-def test_a_request_may_bring_its_own_knob_and_models(
-    service: Service, more: dict[str, Any], expected: str
-) -> None:
+def test_own_operating_point(service: Service, more: dict[str, Any], expected: str) -> None:
     answer = service.route("a portrait", **more)
     assert answer.status == 200, answer.body
     assert answer.json["decisions"][0]["model"] == expected
 
 
-def test_health_says_what_decides(service: Service) -> None:
+def test_health(service: Service) -> None:
     about = service.ask("/healthz").json
     assert about["status"] == "ok" and about["policy"] == "cost_aware" and about["scores"] == ["nima"]
-    assert [model["name"] for model in about["models"]] == ["dear", "middle", "cheap"]
+    assert [model["name"] for model in about["models"]] == ["expensive", "middle", "cheap"]
     assert about["limits"]["prompts"] == 8
     assert about["guarantee"] is None and about["fallback"] is None
     head = service.ask("/healthz", method="HEAD")
@@ -92,7 +88,7 @@ def sample(service: Service) -> dict[str, float]:
     return found
 
 
-def test_metrics_count_requests_prompts_errors_choices_and_time(start: Start, router_folder: Path) -> None:
+def test_metrics(start: Start, router_folder: Path) -> None:
     with start(router_folder) as service:
         service.route("a robot", "a portrait", "another robot")
         service.route("a logo")
@@ -100,37 +96,18 @@ def test_metrics_count_requests_prompts_errors_choices_and_time(start: Start, ro
         service.ask("/nowhere")
         service.ask("/also/nowhere")
         found = sample(service)
-    assert found['promptroute_requests_total{path="/route",code="200"}'] == 2
-    assert found['promptroute_requests_total{path="/route",code="422"}'] == 1
-    assert found['promptroute_requests_total{path="other",code="404"}'] == 2
+    assert found['promptroute_requests_total{code="200",path="/route"}'] == 2
+    assert found['promptroute_requests_total{code="422",path="/route"}'] == 1
+    assert found['promptroute_requests_total{code="404",path="other"}'] == 2
     assert found['promptroute_errors_total{code="404"}'] == 2
     assert found['promptroute_errors_total{code="422"}'] == 1
     assert found["promptroute_prompts_total"] == 4 and found["promptroute_waiting_prompts"] == 0
-    choices = {name: found[f'promptroute_choices_total{{model="{name}"}}'] for name in ("dear", "middle", "cheap")}  # fmt: skip
-    assert choices == {"dear": 1, "middle": 2, "cheap": 1}
+    choices = {name: found[f'promptroute_choices_total{{model="{name}"}}'] for name in ("expensive", "middle", "cheap")}  # fmt: skip
+    assert choices == {"expensive": 1, "middle": 2, "cheap": 1}
     assert found["promptroute_route_seconds_count"] == 2
     assert 0 < found["promptroute_route_seconds_sum"] < 10
     edges = [value for name, value in found.items() if "_bucket" in name]
     assert edges == sorted(edges) and edges[-1] == 2
-
-
-def test_an_answer_does_not_wait_for_the_clients_receipt(service: Service) -> None:
-    """Two packets with Nagle's algorithm on, and a kept-alive request takes 40 ms instead of about two."""
-    body = b'{"prompts":["a robot"]}'
-    head = b"POST /route HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    took = []
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
-        file = connection.makefile("rb")
-        for _ in range(30):
-            started = time.perf_counter()
-            connection.sendall(head % len(body) + body)
-            length = 0
-            while (line := file.readline().strip().lower()) != b"":
-                if line.startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            assert b"decisions" in file.read(length)
-            took.append(time.perf_counter() - started)
-    assert sorted(took)[3] < 0.03, took
 
 
 # What it refuses
@@ -141,14 +118,14 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("no JSON", b"prompts=a robot", 400, "the body is not JSON"),
     ("half a JSON", GOOD[:-3], 400, "the body is not JSON"),
     ("not UTF-8", b'{"prompts": ["\xff\xfe"]}', 400, "the body is not JSON"),
-    ("half a surrogate pair", b'{"prompts": ["\\ud800"]}', 400, "the body is not JSON"),
+    ("half a surrogate pair", b'{"prompts": ["\\ud800"]}', 422, "is not valid Unicode text"),
     ("nested too deep", b"[" * 5000 + b"]" * 5000, 400, "the body is not JSON"),
     ("a list", b'["a robot"]', 422, "the body must be an object"),
     ("null", b"null", 422, "the body must be an object"),
     ("no prompts", b"{}", 422, "prompts is missing; give a list of texts"),
     ("no prompt", b'{"prompts": []}', 422, "prompts is empty; give at least one"),
-    ("one text", b'{"prompts": "a robot"}', 422, "prompts: should be a valid array"),
-    ("prompts null", b'{"prompts": null}', 422, "prompts: should be a valid array"),
+    ("one text", b'{"prompts": "a robot"}', 422, "prompts: should be a valid list"),
+    ("prompts null", b'{"prompts": null}', 422, "prompts: should be a valid list"),
     ("a number", b'{"prompts": ["a robot", 3]}', 422, "prompts[1]: should be a valid string"),
     ("a list inside", b'{"prompts": [["a robot"]]}', 422, "prompts[0]: should be a valid string"),
     ("an empty text", b'{"prompts": ["a robot", ""]}', 422, "prompt 2 of 2 ('') is empty"),
@@ -156,9 +133,10 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("a NUL", b'{"prompts": ["a\\u0000b"]}', 422, "is not valid Unicode text"),
     ("a long prompt", json.dumps({"prompts": ["x" * 301]}).encode(), 422, "has 301 characters; at most 300"),
     ("many prompts", json.dumps({"prompts": ["x"] * 9}).encode(), 422, "9 prompts; at most 8 a request"),
+    ("long together", json.dumps({"prompts": ["x" * 300] * 7}).encode(), 422, "have 2100 characters together; at most 2000 a request"),
     ("a large body", json.dumps({"prompts": ["x" * 20_000]}).encode(), 413, "larger than 20000 bytes"),
     ("a very large body", b" " * 2_000_000, 413, "larger than 20000 bytes"),
-    ("an unknown field", b'{"prompts": ["x"], "model": "dear"}', 422, "field 'model' is unknown; expected some of"),
+    ("an unknown field", b'{"prompts": ["x"], "model": "expensive"}', 422, "field 'model' is unknown; expected some of"),
     ("an unknown model", b'{"prompts": ["x"], "models": ["dall-e"]}', 422, "model 'dall-e' is unknown; expected some"),
     ("no model", b'{"prompts": ["x"], "models": []}', 422, "models is empty"),
     ("both knobs", b'{"prompts": ["x"], "tradeoff": 1, "slack": 1}', 422, "give one of them, not both"),
@@ -171,9 +149,7 @@ BAD: list[tuple[str, bytes, int, str]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-def test_bad_bodies_are_refused_in_one_sentence(
-    service: Service, body: bytes, status: int, message: str
-) -> None:
+def test_bad_body(service: Service, body: bytes, status: int, message: str) -> None:
     answer = service.ask("/route", body)
     assert answer.status == status, answer.body
     assert list(answer.json) == ["error"] and message in answer.json["error"]
@@ -196,7 +172,7 @@ def test_bad_bodies_are_refused_in_one_sentence(
         ("/route", "POST", "application/json", {"Content_Encoding": "gzip"}, 415, "the Content-Encoding is 'gzip'"),
     ],
 )  # fmt: skip
-def test_other_bad_requests_are_refused(
+def test_bad_request(
     service: Service, path: str, method: str, kind: str, headers: Any, status: int, message: str
 ) -> None:
     body = GOOD if method == "POST" else None
@@ -211,20 +187,20 @@ def test_other_bad_requests_are_refused(
     [
         b"\x16\x03\x01\x02\x00\x01\x00",  # somebody speaks TLS
         b"GET\r\n\r\n",
-        b"POST /route HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: nine\r\n\r\n",
-        b"POST /route HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /route HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: nine\r\n\r\n",
+        b"POST /route HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET /healthz HTTP/1.1\r\n" + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_too(service: Service, sent: bytes) -> None:
+def test_not_http(service: Service, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(sent)
         assert connection.recv(100).split()[1] == b"400"
     assert still_answers(service)
 
 
-def test_clients_that_go_away_harm_nobody(service: Service) -> None:
-    head = b"POST /route HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+def test_client_gone(service: Service) -> None:
+    head = b"POST /route HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for sent in (
         head + b"Content-Length: 500\r\n\r\n" + GOOD,
         head + b"Content-Length: %d\r\n\r\n" % len(GOOD) + GOOD,
@@ -246,28 +222,28 @@ nearly = st.fixed_dictionaries(
     optional={
         "tradeoff": st.floats() | st.integers() | anything,
         "slack": st.floats(min_value=0) | anything,
-        "models": st.lists(st.sampled_from(["dear", "middle", "cheap", "x"]), max_size=4) | anything,
+        "models": st.lists(st.sampled_from(["expensive", "middle", "cheap", "x"]), max_size=4) | anything,
     },
 )
 allowed = st.fixed_dictionaries(
     {"prompts": st.lists(st.text(min_size=1, max_size=300), min_size=1, max_size=8)},
     optional={
         "tradeoff": st.floats(min_value=0, allow_infinity=False),
-        "models": st.lists(st.sampled_from(["dear", "middle", "cheap"]), min_size=1),
+        "models": st.lists(st.sampled_from(["expensive", "middle", "cheap"]), min_size=1),
     },
 )
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(anything, nearly, allowed).map(json.dumps).map(str.encode) | st.binary(max_size=200))
-def test_no_body_whatever_makes_the_service_fail(service: Service, body: bytes) -> None:
+def test_any_body(service: Service, body: bytes) -> None:
     answer = service.ask("/route", body)
     assert answer.status in (200, 400, 422), answer.body
     if answer.status == 200:
         question = json.loads(body)
         assert len(answer.json["decisions"]) == len(question["prompts"])
         assert {one["model"] for one in answer.json["decisions"]} <= set(
-            question.get("models") or ("dear", "middle", "cheap")
+            question.get("models") or ("expensive", "middle", "cheap")
         )
     else:
         assert list(answer.json) == ["error"]
@@ -276,8 +252,8 @@ def test_no_body_whatever_makes_the_service_fail(service: Service, body: bytes) 
 # Under load, and at the end
 
 
-def test_many_clients_at_once_get_their_own_answers(service: Service) -> None:
-    topics = {"robot": "middle", "portrait": "dear", "logo": "cheap"}
+def test_many_clients(service: Service) -> None:
+    topics = {"robot": "middle", "portrait": "expensive", "logo": "cheap"}
 
     def one(i: int) -> bool:
         topic = list(topics)[i % 3]
@@ -288,8 +264,8 @@ def test_many_clients_at_once_get_their_own_answers(service: Service) -> None:
         assert all(pool.map(one, range(200)))
 
 
-def test_too_much_at_once_is_sent_back_not_lost(start: Start, router_folder: Path) -> None:
-    body = json.dumps({"prompts": ["word " * 300] * 100}).encode()
+def test_overload(start: Start, router_folder: Path) -> None:
+    body = json.dumps({"prompts": ["word " * 100] * 100}).encode()
     with start(router_folder, "--max-prompts", "100", "--max-waiting", "100") as service:
 
         def one(_: int) -> tuple[int, str | None]:
@@ -302,8 +278,8 @@ def test_too_much_at_once_is_sent_back_not_lost(start: Start, router_folder: Pat
         assert still_answers(service)
 
 
-def test_the_end_waits_for_what_was_asked(start: Start, router_folder: Path) -> None:
-    body = json.dumps({"prompts": ["word " * 399] * 250}).encode()
+def test_shutdown_answers(start: Start, router_folder: Path) -> None:
+    body = json.dumps({"prompts": ["word " * 51] * 250}).encode()
     with start(router_folder) as service, concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(service.ask, "/route", body)
         time.sleep(0.05)
@@ -314,21 +290,19 @@ def test_the_end_waits_for_what_was_asked(start: Start, router_folder: Path) -> 
             socket.create_connection(("127.0.0.1", service.port), timeout=2)
 
 
-def test_a_sentence_encoder_behind_the_service(start: Start, minilm_folder: Path) -> None:
+def test_sentence_encoder(start: Start, minilm_folder: Path) -> None:
     prompts = ["a robot at night", "a portrait in oil", "a logo made of glass", "an android in the dark"]
     with start(minilm_folder) as service:
         found = service.route(*prompts).json["decisions"]
     expected = Router.load(minilm_folder).route(prompts)
     assert [one["model"] for one in found] == [one.model for one in expected]
-    assert [one["model"] for one in found][:3] == ["middle", "dear", "cheap"]
+    assert [one["model"] for one in found][:3] == ["middle", "expensive", "cheap"]
     for one, other in zip(found, expected, strict=True):
         assert one["quality"] == pytest.approx(dict(other.quality), abs=1e-4)
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_a_guarantee_is_told_or_that_there_is_none(
-    start: Start, router_folder: Path, tmp_path: Path, holds: bool
-) -> None:
+def test_guarantee(start: Start, router_folder: Path, tmp_path: Path, holds: bool) -> None:
     folder = Path(shutil.copytree(router_folder, tmp_path / "router"))
     facts = json.loads((folder / "router.json").read_text())
     said = "given, by hand" if holds else "not given by any cheaper model (by hand)"
@@ -344,17 +318,15 @@ def test_a_guarantee_is_told_or_that_there_is_none(
         about = one.ask("/healthz").json
         assert (about["policy"], about["guarantee"]) == (
             "guaranteed",
-            {"given": holds, "epsilon": 0.1, "alpha": 0.2, "against": "dear", "statement": said},
+            {"given": holds, "epsilon": 0.1, "alpha": 0.2, "against": "expensive", "statement": said},
         )
         (decision,) = one.route("a robot at night").json["decisions"]
-        # Robots are what middle draws better than dear, by about 1.
-        assert decision["model"] == ("middle" if holds else "dear")
+        # Robots are what middle draws better than expensive, by about 1.
+        assert decision["model"] == ("middle" if holds else "expensive")
         assert decision["reason"].startswith("the cheapest that is calibrated" if holds else said)
 
 
-def test_prompts_unlike_train_go_to_the_best_single_model(
-    start: Start, minilm_folder: Path, tmp_path: Path
-) -> None:
+def test_fallback(start: Start, minilm_folder: Path, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     folder = Path(shutil.copytree(minilm_folder, tmp_path / "router"))

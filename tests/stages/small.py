@@ -4,8 +4,8 @@ Its files are named as CEMS's are, so the committed conf/ reads them: only `text
 """
 
 import contextlib
-import importlib
 import io
+import runpy
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from promptroute.cli.main import main as command_line
 from promptroute.runtime.compose import compose
 from promptroute.runtime.stage import run_stage
 
@@ -89,10 +90,8 @@ class Ran:
 
 
 def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environment: str) -> Ran:
-    """Run a stage's `main` in this process, as `python -m stages.STAGE ARGUMENTS` does in `folder`."""
-    module = importlib.import_module(
-        f"promptroute.cli.{stage}" if stage in ("route", "serve") else f"stages.{stage}"
-    )
+    """Run a stage's `main` in this process, as `python -m stages.STAGE` or `promptroute` does in `folder`."""
+    command = stage in ("route", "serve")
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -104,10 +103,15 @@ def run(folder: Path, stage: str, *arguments: str, stdin: bytes = b"", **environ
         patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(sys, "argv", [f"stages.{stage}", *arguments])
+        patch.setattr(
+            sys, "argv", ["promptroute", stage, *arguments] if command else [f"stages.{stage}", *arguments]
+        )
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         try:
-            run_stage(module.main)
+            if command:
+                run_stage(command_line)
+            else:
+                runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
             status = 0
         except SystemExit as stop:
             status = int(stop.code or 0)
@@ -132,7 +136,9 @@ CHAIN: tuple[tuple[str, ...], ...] = (
 def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -> dict[str, str]:
     """Make a study in an empty folder and run all of it; returns what each stage printed."""
     write_published(folder / "cems", table() if rows is None else rows)
-    compose(folder / "params.yaml", [*BASE, *overrides])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
+        compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
     printed = {}
     for stage in CHAIN:
         ran = run(folder, *stage)

@@ -326,9 +326,8 @@ def test_every_score_and_predictor_goes_through(study: Path) -> None:
 
 
 def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
-    from tests.encoders.conftest import make_tiny_clip
-
     from promptroute.encoders.clip_text import ClipTextEncoder
+    from tests.encoders.conftest import make_tiny_clip
 
     clip, folder = make_tiny_clip(tmp_path / "clip"), tmp_path / "study"
     folder.mkdir()
@@ -353,6 +352,7 @@ def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(t
     import shutil
 
     from safetensors.numpy import load_file, save_file
+
     from tests.encoders.conftest import make_tiny_clip
 
     clip, folder = make_tiny_clip(tmp_path / "clip"), tmp_path / "study"

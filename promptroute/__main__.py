@@ -1,0 +1,6 @@
+"""`python -m promptroute`: the command `promptroute`."""
+
+from promptroute.cli.main import main
+
+if __name__ == "__main__":
+    main()

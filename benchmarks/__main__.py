@@ -27,25 +27,22 @@ LIST = {
     "guarantee": ("coverage of the conformal guarantee over 200 splits", "five minutes"),
     "budget": ("a budget in dollars: gap to the linear relaxation; prompt by prompt", "five minutes"),
     "scores": ("NIMA and CLIP at once: weights and Pareto rules", "five minutes"),
-    "drawing": ("the small world's models: images/s on the CPU against plain diffusers", "ten minutes"),
+    "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),
     "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
-    "consistency": ("semantic consistency at once against pair after pair", "a minute"),
+    "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),
+    "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
+    "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
-    "latency": ("one prompt and batches on one core; needs data/router (`make`)", "a minute"),
-    "paper_models": ("the real models: parameters and operations counted; --measure on a GPU", "a minute"),
+    "latency": ("a prompt alone and batches, on one core; needs data/router (`make`)", "a minute"),
+    "paper_models": ("the papers' models: parameters and operations counted; --measure on a GPU", "a minute"),
     "service_load": ("the service under load; needs data/router (`make`)", "a minute"),
 }
-"""module → what it shows, and about how long it takes on two CPU cores; seconds where its fits are kept."""
-SHORT = ("guarantee", "budget", "scores", "consistency", "shards")
+"""module → what it shows, and about how long it takes on two CPU cores; seconds where its fits are cached."""
+SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "features", "shards")
 """The first three share ten fits of the study's predictor."""
 TABLES = {
-    "routers": ("routers", "table", "CSV"),
+    **{name: (name, "table", "CSV") for name in LIST if name not in ("latency", "service_load")},
     "routers_paired": ("routers", "paired_table", "PAIRED"),
-    "paper_models": ("paper_models", "table", "CSV"),
-    **{
-        name: (name, "table", "CSV")
-        for name in ("shift", "guarantee", "budget", "scores", "drawing", "growth", "consistency", "shards")
-    },
 }
 """name of a table → its module, the function that prints it, and where its results are."""
 
@@ -61,18 +58,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def written(page: Path) -> list[str]:
-    """Renew the tables of a page that have results; returns their names.
+def write_tables(page: Path) -> list[str]:
+    """Update the tables of a page that have results; return their names.
 
     Raises:
-        UserError: a mark names no table.
+        UserError: a mark names an unknown table.
     """
     names = []
 
-    def renewed(found: re.Match[str]) -> str:
+    def updated(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in TABLES:
-            raise UserError(f"{page.name}: {name!r} is no table; known: {', '.join(TABLES)}")
+            raise UserError(f"{page.name}: {name!r} is an unknown table; known: {', '.join(TABLES)}")
         module = importlib.import_module(f"benchmarks.{TABLES[name][0]}")
         results = getattr(module, TABLES[name][2])
         if not results.exists():
@@ -81,7 +78,7 @@ def written(page: Path) -> list[str]:
         return f"{found['mark']}\n{getattr(module, TABLES[name][1])(pd.read_csv(results))}\n{found['end']}"
 
     marks = r"(?P<mark><!-- benchmarks\.(?P<name>\w+) -->)\n.*?(?P<end><!-- end -->)"
-    text = re.sub(marks, renewed, page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(marks, updated, page.read_text(encoding="utf-8"), flags=re.DOTALL)
     with atomic_path(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return names
@@ -93,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
         run = {name: importlib.import_module(f"benchmarks.{name}").main([]) for name in SHORT}
         return "\n\n".join(f"## {LIST[name][0]}\n\n{shown}" for name, shown in run.items())
     if what == "write":
-        done = {"/".join(page.parts[-2:]): written(page) for page in PAGES if page.exists()}
-        return "\n".join(f"{name}: {', '.join(tables) or 'shows no table'}" for name, tables in done.items())
+        done = {"/".join(page.parts[-2:]): write_tables(page) for page in PAGES if page.exists()}
+        return "\n".join(f"{name}: {', '.join(tables) or 'no table'}" for name, tables in done.items())
     width = max(map(len, LIST))
     lines = [
         f"python -m benchmarks.{name:{width}}  {shows} ({takes})" for name, (shows, takes) in LIST.items()

@@ -1,4 +1,4 @@
-"""The true architectures of the paper's models, as their published config.json files give them; no weights.
+"""The true architectures of the papers' models, as their published config.json files give them; no weights.
 
 Checked by their parameters: SDXL's UNet has 2.57 billion (arXiv 2307.01952, table 1: 2.6 B), SD 2.1's 866
 million (its model card), aMUSEd-512's transformer 608 million and its VQ-GAN 146 million (arXiv 2401.01808).
@@ -13,7 +13,7 @@ from promptroute.core.errors import UserError
 
 @dataclass(frozen=True)
 class Part:
-    """One network: its class (`library.Name`), and the settings that differ from the class's defaults."""
+    """A network: its class (`library.Name`), and the settings that differ from the class's defaults."""
 
     kind: str
     config: dict[str, Any]
@@ -133,22 +133,20 @@ HUB = {
 }
 """hub id → architecture."""
 HUB_PARTS = {"madebyollin/taesd": TAESD}
-"""hub id → the network that takes another's place."""
+"""hub id → the network that replaces another."""
 
 
 def architecture_of(generator: Mapping[str, Any]) -> Architecture:
-    """The architecture of a model of conf/model, its `generator` section given.
+    """Return the architecture of a model of conf/model, given its `generator` section.
 
     Raises:
-        UserError: its hub id is none of those above.
+        UserError: its hub id is not listed above.
     """
     found = HUB.get(generator["model"])
     swapped = {name: part["model"] for name, part in generator["components"].items()}
     if found is None or (unknown := set(swapped.values()) - set(HUB_PARTS)):
         name = generator["model"] if found is None else min(unknown)
-        raise UserError(
-            f"{name}: its architecture is not written down; add it to benchmarks/architectures.py"
-        )
+        raise UserError(f"{name}: its architecture is unknown; add it to benchmarks/architectures.py")
     parts = {**found.parts, **{name: HUB_PARTS[hub_id] for name, hub_id in swapped.items()}}
     scheduler = dict(generator["scheduler"] or {})
     return replace(

@@ -1,12 +1,12 @@
-"""A budget in dollars for a batch: how near to the optimum, known at once or prompt by prompt.
+"""Spend a budget in dollars on a batch: the gap to the optimum, all prompts at once or prompt by prompt.
 
     python -m benchmarks.budget [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4] [--orders 20]
     python -m benchmarks.budget --table                   only print the table of benchmarks/results/budget.csv
 
 `batch` sees all test prompts at once (`plan_budget`); its gap is to the linear relaxation, which no choice
 within the budget exceeds. `online` sees them one by one, in random order or sorted by prompt set (the order
-least like validation), and re-prices its λ at every prompt (`BudgetedStream`). `fixed λ` keeps the λ that
-spends the budget on validation: nothing stops it from overspending.
+farthest from validation), and re-prices its λ at every prompt (`BudgetedStream`). `fixed λ` keeps the λ that
+spends the budget on validation; it may overspend.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
 from promptroute.runtime.stage import run_stage
@@ -29,7 +30,7 @@ BUDGETS = (0.25, 0.5, 0.75)
 def runs(
     predicted: np.ndarray, before: np.ndarray, cost: np.ndarray, rate: float, sets: np.ndarray, orders: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each way of spending `rate` dollars per prompt: (its name, choice [n])."""
+    """Generate each way of spending `rate` dollars per prompt: (its name, choice [n])."""
     n = len(predicted)
     yield "batch", choices.plan_budget(predicted, cost, budget=rate * n).choice
     stream = choices.BudgetedStream.fit(before, cost)
@@ -44,7 +45,7 @@ def runs(
 
 
 def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> list[dict[str, Any]]:
-    """Rows: one for each seed, budget and way, means over its runs. Quality is per prompt."""
+    """Return rows: one for each seed, budget and way, means over its runs. Quality is per prompt."""
     cost, study = S.read_table().cost, S.read_table().study
     rows = []
     for seed in seeds:
@@ -85,14 +86,14 @@ def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> li
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: means over seeds and orders; the most that any run spent."""
+    """Format the table in Markdown: means over seeds and orders; the most that any run spent."""
     head = [
         "budget, of the best single model's cost",
         "spent, % of it",
         "at most",
-        "short of the bound, per prompt",
+        "gap to the bound, per prompt",
         "% of what it can buy",
-        "true quality against best single",
+        "observed quality against best single",
     ]
     lines = [
         [
@@ -108,24 +109,17 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("budget", __doc__)
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
-    parser.add_argument(
-        "--orders", type=int, default=20, help="random orders of the test prompts (default: 20)"
-    )
-    return parser.parse_args(arguments)
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen scores and seeds."""
+    predictor = chosen.predictor or S.default_predictor()
+    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
+    return [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
-    rows = [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
-    return S.finish(rows, CSV, table)
+    parser = S.parser("budget", __doc__)
+    parser.add_argument("--orders", type=int, default=20, help="random orders of the prompts (default: 20)")
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""Semantic consistency of all prompts at once against the original's pair after pair.
+"""Semantic consistency of all prompts at once against the original's loop over pairs.
 
     python -m benchmarks.consistency              10,000 prompts × 3 images and 100 × 20, in five rounds
     python -m benchmarks.consistency --quick      one round, the loop on a tenth of the 10,000 prompts
     python -m benchmarks.consistency --table      only print the table of benchmarks/results/consistency.csv
 
-The loop does what the public code of arXiv 2404.08799 does once images are embedded: for each prompt, each pair
-by one call of torch.cosine_similarity, its number taken out, scaled and kept in a list. It is spared the progress
-bar for each prompt. Both are on one thread, take turns, and must give the same scores.
+The loop does what the public code of arXiv 2404.08799 does once images are embedded: for each pair of a prompt's
+images a call of torch.cosine_similarity, whose value is scaled and appended to a list; without its progress bars.
+Both use one thread, alternate, and must give the same scores.
 """
 
-import argparse
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -17,28 +16,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.machine import finish, here, measured_on, now, parser
+from benchmarks.machine import here, measured_on, now, single_threaded
+from benchmarks.reporting import RESULTS, markdown, options, run, speedup
 from promptroute.runtime.stage import run_stage
 from promptroute.scorers.consistency import semantic_consistency
 
-CSV = S.RESULTS / "consistency.csv"
+CSV = RESULTS / "consistency.csv"
 CASES = ((10_000, 3, 1_000), (100, 20, 100))
 """Prompts, images of each, and on how many of the prompts the loop is timed with --quick."""
 DIMENSION = 512  # of CLIP ViT-B/32, the original's
-CALLS = 5  # of ours in each round, for one takes milliseconds
+CALLS = 5  # of ours in each round, since a call takes milliseconds
 TOLERANCE = 1e-4  # of 100; the loop's numbers are float32
 
 
 def embeddings(prompts: int, images: int, seed: int = 0) -> np.ndarray:
-    """float32 [prompts, images, d]: alike within a prompt, from hardly (where cosines fall below 0 too) to very."""
+    """Make float32 [prompts, images, d]: similar within a prompt, from hardly (with cosines below 0) to very."""
     random = np.random.default_rng(seed)
     shared = random.normal(size=(prompts, 1, DIMENSION)) * random.uniform(0, 3, (prompts, 1, 1))
     return (shared + random.normal(size=(prompts, images, DIMENSION))).astype(np.float32)
 
 
 def pair_by_pair(vectors: Any) -> list[float]:
-    """The naive way, from a tensor [prompts, images, d]."""
+    """Score pair by pair, as the original, from a tensor [prompts, images, d]."""
     import torch
 
     scores = []
@@ -51,7 +50,7 @@ def pair_by_pair(vectors: Any) -> list[float]:
 
 
 def measure(prompts: int, images: int, part: int, rounds: int) -> list[dict[str, Any]]:
-    """Rows, one a round; seconds of the loop are scaled up where it saw only `part` of the prompts.
+    """Return rows, one a round; the loop's seconds are scaled up where it ran on only `part` of the prompts.
 
     Raises:
         AssertionError: the two ways' scores differ.
@@ -63,7 +62,7 @@ def measure(prompts: int, images: int, part: int, rounds: int) -> list[dict[str,
     flat, groups = vectors.reshape(-1, DIMENSION), np.repeat(np.arange(prompts), images)
     tensors = torch.from_numpy(vectors[:part])
     rows = []
-    with S.single_threaded(), torch.no_grad():
+    with single_threaded(), torch.no_grad():
         pair_by_pair(tensors[:20])
         scores = semantic_consistency(flat, groups, prompts)
         for turn in range(rounds):
@@ -98,7 +97,7 @@ def measure(prompts: int, images: int, part: int, rounds: int) -> list[dict[str,
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: medians over rounds; a ratio is the median of the rounds' ratios."""
+    """Format the table in Markdown: medians over rounds; a ratio is the median of the rounds' ratios."""
     head = [
         "prompts × images",
         "pairs",
@@ -111,39 +110,37 @@ def table(rows: pd.DataFrame) -> str:
     lines = []
     for (prompts, images), own in rows.groupby(["prompts", "images"], sort=False):
         part = own["looped_prompts"].min()
-        ratio, cpu = own["loop_s"] / own["ours_s"], own["loop_cpu_s"] / own["ours_cpu_s"]
+        cpu = own["loop_cpu_s"] / own["ours_cpu_s"]
         lines.append(
             [
                 f"{prompts:,} × {images}" + (f" (loop on {part:,}, scaled up)" if part < prompts else ""),
                 f"{prompts * images * (images - 1) // 2:,}",
                 f"{own['loop_s'].median():.3g}",
                 f"{own['ours_s'].median():.3g}",
-                f"{ratio.median():.0f} × ({ratio.min():.0f} to {ratio.max():.0f}, {len(own)} rounds)",
+                speedup(own["loop_s"], own["ours_s"], 0, f", {len(own)} rounds"),
                 f"{cpu.median():.0f} ×",
                 f"{own['difference'].max():.1g} of 100",
             ]
         )
-    return f"{measured_on(rows)}\n\n{S.markdown(head, lines)}"
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    options = parser("consistency", __doc__, quick="for trying")
-    options.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    return options.parse_args(arguments)
+    return f"{measured_on(rows)}\n\n{markdown(head, lines)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    rows = []
-    for prompts, images, part in CASES:
-        if chosen.quick:
-            rows += measure(prompts, images, part, rounds=1)
-        else:
-            rows += measure(prompts, images, prompts, chosen.rounds)
-    return finish(rows, CSV, table, chosen.quick)
+    parser = options("consistency", __doc__, quick="one round, the loop on a part")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    return run(
+        parser,
+        arguments,
+        CSV,
+        lambda chosen: [
+            row
+            for prompts, images, part in CASES
+            for row in measure(
+                prompts, images, part if chosen.quick else prompts, 1 if chosen.quick else chosen.rounds
+            )
+        ],
+        table,
+    )
 
 
 if __name__ == "__main__":

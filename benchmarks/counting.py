@@ -12,7 +12,7 @@ _TEXT = ("text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True)
 class Counted:
-    """One network's share of one image.
+    """A network's share of an image.
 
     Attributes:
         part: its name in the pipeline.
@@ -30,7 +30,7 @@ class Counted:
 
 
 def network(part: Part, device: str = "meta") -> Any:
-    """The network of a part, with torch's own random weights (on `meta`, with none)."""
+    """Build the network of a part, with torch's own random weights (on `meta`, with none)."""
     import torch
 
     library, name = part.kind.split(".")
@@ -42,7 +42,7 @@ def network(part: Part, device: str = "meta") -> Any:
 
 
 def scheduler(architecture: Architecture) -> Any:
-    """The scheduler of an architecture."""
+    """Build the scheduler of an architecture."""
     import diffusers
 
     return getattr(diffusers, architecture.scheduler).from_config(architecture.scheduler_config)
@@ -55,7 +55,7 @@ def count(
     width: int,
     height: int,
 ) -> list[Counted]:
-    """What one image takes, network by network, as its pipeline in diffusers calls them.
+    """Count the operations of an image, network by network, as its pipeline in diffusers calls them.
 
     Matrix products, convolutions and attention count, as torch's FlopCounterMode has them.
     """
@@ -76,18 +76,18 @@ def count(
 
 
 _COUNTED: dict[str, tuple[int, float]] = {}
-"""What was counted in this process, for models share networks."""
+"""What was counted in this process, since models share networks."""
 
 
 def one_row(name: str, architecture: Architecture, width: int, height: int) -> tuple[int, float]:
-    """A network's parameters, and 10⁹ operations of one call on one input. (More inputs take as much each.)"""
+    """Count a network's parameters, and 10⁹ operations of a call on one input. (Further inputs take as much each.)"""
     part = architecture.parts[name]
-    question = repr((name, part, architecture.tokens, width, height))
-    if question not in _COUNTED:
+    key = repr((name, part, architecture.tokens, width, height))
+    if key not in _COUNTED:
         built = network(part)
         numbers = sum(weight.numel() for weight in built.parameters())
-        _COUNTED[question] = numbers, _gflops(name, built, architecture, width, height)
-    return _COUNTED[question]
+        _COUNTED[key] = numbers, _gflops(name, built, architecture, width, height)
+    return _COUNTED[key]
 
 
 def _gflops(name: str, built: Any, architecture: Architecture, width: int, height: int) -> float:

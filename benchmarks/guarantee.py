@@ -1,11 +1,11 @@
-"""Does the guarantee hold? Conformal risk control on many splits of held-out prompts.
+"""Measure the guarantee's coverage: conformal risk control on many splits of prompts unseen in training.
 
     python -m benchmarks.guarantee [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4] [--splits 200]
     python -m benchmarks.guarantee --table                only print the table of benchmarks/results/guarantee.csv
 
-The promise: "within ε of the best single model's quality with probability 1 - α". A predictor is fitted once a
-seed on the training prompts; its validation and test prompts, which it hasn't seen, are pooled and dealt anew
-into calibration and test halves (by text) for every split. The theorem speaks of the mean over such splits.
+The guarantee: "within ε of the best single model's quality with probability 1 - α". A predictor is fitted once a
+seed on the training prompts; the validation and test prompts, which it has not seen, are pooled and split again
+into calibration and test halves (by text) every time. The theorem is about the mean over such splits.
 The best single model is that of the training prompts.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing.guarantees import calibrate, coverage
 from promptroute.runtime.stage import run_stage
@@ -30,7 +31,7 @@ FEW = (8, 20)
 
 
 def halves(texts: Sequence[str], splits: int, seed: int) -> list[np.ndarray]:
-    """Masks [n] of the calibration half, one for each split; equal texts stand on one side."""
+    """Make masks [n] of the calibration half, one for each split; equal texts are in the same half."""
     _, which = np.unique([text.strip().casefold() for text in texts], return_inverse=True)
     random = np.random.default_rng(seed)
     masks = []
@@ -41,7 +42,7 @@ def halves(texts: Sequence[str], splits: int, seed: int) -> list[np.ndarray]:
 
 
 def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> list[dict[str, Any]]:
-    """Rows of the table, one for each ε, α and number of calibration prompts."""
+    """Return rows, one for each ε, α and number of calibration prompts."""
     cost, texts = S.read_table().cost, S.read_table().study.batch.texts
     cases = [(e, a, None) for e in EPSILONS[score] for a in ALPHAS]
     cases += [(EPSILONS[score][1], 0.1, few) for few in FEW]
@@ -99,13 +100,13 @@ def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> li
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown."""
+    """Format the table in Markdown."""
     head = [
-        "promise",
+        "guarantee",
         "calibration prompts",
-        "given, % of splits",
-        "promised, %",
-        "measured, %",
+        "attainable, % of splits",
+        "nominal coverage, %",
+        "measured coverage, %",
         "5 to 95 % of splits",
         "to a cheaper model, %",
         "cost, %",
@@ -128,22 +129,17 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("guarantee", __doc__)
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
-    parser.add_argument("--splits", type=int, default=200, help="over all seeds (default: 200)")
-    return parser.parse_args(arguments)
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen scores and seeds."""
+    predictor = chosen.predictor or S.default_predictor()
+    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
+    return [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.splits)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
-    rows = [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.splits)]
-    return S.finish(rows, CSV, table)
+    parser = S.parser("guarantee", __doc__)
+    parser.add_argument("--splits", type=int, default=200, help="over all seeds (default: 200)")
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How long a choice takes: one prompt at a time and batched, on one core, against the naive way.
+"""Time routing: a prompt at a time and batched, on one thread, against the straightforward way.
 
     python -m benchmarks.latency                                   data/router of this study
     python -m benchmarks.latency --router A --router B --prompts prompts.txt
 
-The naive ways, timed on the same prompts in turn with the router: for a router with a sentence encoder,
-`SentenceTransformer.encode` and the router's own predictor on what it gives; for one without, scikit-learn's
-TfidfVectorizer and Ridge, fitted on these prompts with made-up qualities. A router with static token vectors is
-timed alone.
+The baselines, on the same prompts in turn with the router: for a router with a sentence encoder,
+`SentenceTransformer.encode` and the router's own predictor on its embeddings; for a router without encoder,
+scikit-learn's TfidfVectorizer and Ridge, fitted on these prompts with random qualities. A router with static token
+vectors is timed alone.
 """
 
 import os
@@ -25,20 +25,22 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError
-from promptroute.router.router import Router
-from promptroute.runtime.stage import run_stage
+from benchmarks.reporting import markdown  # noqa: E402
+from promptroute.core.batch import PromptBatch  # noqa: E402
+from promptroute.core.errors import UserError  # noqa: E402
+from promptroute.router.router import Router  # noqa: E402
+from promptroute.runtime.stage import run_stage  # noqa: E402
 
 Call = Callable[[list[str]], Any]
 WARM_UP = 20
+COLUMNS = ("encoder", "predictor", "way", "p50_ms", "p95_ms", "p99_ms", "cpu_p50_ms", "prompts_per_s")
 
 
 def read_prompts(path: Path, n: int) -> list[str]:
-    """n prompts, evenly from the whole of a parquet file of prompts, or of a text file with one a line.
+    """Read n prompts, evenly from the whole of a parquet file of prompts, or of a text file with a prompt a line.
 
     Raises:
-        UserError: there is no such file, or no prompt in it.
+        UserError: the file is missing, or holds no prompt.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro sample` makes data/prompts.parquet")
@@ -53,16 +55,16 @@ def read_prompts(path: Path, n: int) -> list[str]:
     return [prompts[i % len(prompts)] for i in np.linspace(0, len(prompts) - 1, n).astype(int)]
 
 
-def naive_way(router: Router, prompts: Sequence[str]) -> Call | None:
-    """What one would write first; None where an encoder has no plainer form."""
+def baseline_of(router: Router, prompts: Sequence[str]) -> Call | None:
+    """Make the baseline of a router; None where an encoder has no plainer form."""
     if not router.encoders:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import Ridge
         from sklearn.pipeline import make_pipeline
 
-        made_up = np.random.default_rng(0).normal(size=(len(prompts), len(router.models)))
+        random = np.random.default_rng(0).normal(size=(len(prompts), len(router.models)))
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        pipeline = make_pipeline(words, Ridge(solver="lsqr")).fit(prompts, made_up)
+        pipeline = make_pipeline(words, Ridge(solver="lsqr")).fit(prompts, random)
         return lambda batch: (pipeline.predict(batch) - 1000 * router.cost).argmax(1)
 
     from sentence_transformers import SentenceTransformer
@@ -87,7 +89,7 @@ def naive_way(router: Router, prompts: Sequence[str]) -> Call | None:
 
 
 def one_by_one(calls: dict[str, Call], prompts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Seconds of each call on each prompt alone: wall and CPU, float64 [n, 2]; the calls take turns."""
+    """Time each call on each prompt alone: seconds, wall and CPU, float64 [n, 2]; the calls alternate."""
     for call in calls.values():
         for prompt in prompts[:WARM_UP]:
             call([prompt])
@@ -101,7 +103,7 @@ def one_by_one(calls: dict[str, Call], prompts: Sequence[str]) -> dict[str, np.n
 
 
 def batched(call: Call, prompts: list[str], repeats: int) -> float:
-    """Prompts a second: the median of `repeats` calls with all of them, after one that warms up."""
+    """Return prompts a second: the median of `repeats` calls with all prompts, after a warm-up."""
     took = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -111,16 +113,16 @@ def batched(call: Call, prompts: list[str], repeats: int) -> float:
 
 
 def measure(folder: Path, prompts: list[str], batch: int, repeats: int) -> list[dict[str, Any]]:
-    """A row for the router and one for the naive way."""
+    """Return a row for the router, and a row for its baseline."""
     router = Router.load(folder)
     router.warm()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     calls: dict[str, Call] = {"router": router.route}
-    if (naive := naive_way(router, prompts)) is not None:
-        calls["naive"] = naive
+    if (baseline := baseline_of(router, prompts)) is not None:
+        calls["baseline"] = baseline
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # loading may have set it anew
+        torch.set_num_threads(1)  # loading may have changed it
     seconds = one_by_one(calls, prompts)
     encoders = " + ".join(
         str(encoder.description.get("model", name)) for name, encoder in router.loaded.items()
@@ -144,12 +146,12 @@ def measure(folder: Path, prompts: list[str], batch: int, repeats: int) -> list[
     return rows
 
 
-def main() -> None:
+def main() -> str:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--router", type=Path, action="append", help="router folder; may stand several times")
+    parser.add_argument("--router", type=Path, action="append", help="router folder; may be repeated")
     parser.add_argument("--prompts", type=Path, default=Path("data/prompts.parquet"), help="parquet or text")
-    parser.add_argument("--n", type=int, default=300, help="prompts, one by one (default: %(default)s)")
+    parser.add_argument("--n", type=int, default=300, help="prompts timed alone (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="prompts a batch (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="timed batches (default: %(default)s)")
     options = parser.parse_args()
@@ -158,16 +160,14 @@ def main() -> None:
     for folder in options.router or [Path("data/router")]:
         rows += measure(folder, prompts, options.batch, options.repeats)
     words = np.percentile([len(prompt.split()) for prompt in prompts], [50, 95])
-    busy = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    print(
-        f"{len(prompts)} prompts one by one, then {options.batch} at once; one thread; {platform.machine()}, {busy}; "
-        f"words a prompt: median {words[0]:.0f}, 95 % {words[1]:.0f}\n"
+    about = (
+        f"{len(prompts)} prompts alone, then {options.batch} at once; one thread; {platform.machine()}, load "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; words a prompt: median {words[0]:.0f}, 95 % {words[1]:.0f}"
     )
-    columns = ("encoder", "predictor", "way", "p50_ms", "p95_ms", "p99_ms", "cpu_p50_ms", "prompts_per_s")
-    head = ("encoder", "predictor", "way", "p50 ms", "p95 ms", "p99 ms", "CPU p50 ms", "prompts/s, batched")
-    for line in (head, ["---"] * len(head), *([row[key] for key in columns] for row in rows)):
-        print(f"| {' | '.join(f'{v:,.2f}' if isinstance(v, float) else str(v) for v in line)} |")
-    print("\n" + json.dumps(rows))
+    texts, figures = COLUMNS[:3], COLUMNS[3:]
+    lines = [[*(row[key] for key in texts), *(f"{row[key]:,.2f}" for key in figures)] for row in rows]
+    shown = markdown([key.replace("_", " ") for key in COLUMNS], lines)
+    return f"{about}\n\n{shown}\n\n{json.dumps(rows)}"
 
 
 if __name__ == "__main__":

@@ -1,36 +1,35 @@
-"""Clocks, and what a reader must know of the machine behind a figure."""
+"""Clocks, commands, and the machine behind a figure."""
 
-import argparse
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.study import write_csv
 from promptroute.generators.profiling import processor
 
 
 def now() -> np.ndarray:
-    """Seconds, float64 [2]: on the wall; of processor time, by this process and its children that have ended.
+    """Return seconds, float64 [2]: wall clock; processor time of this process and its children that have ended.
 
-    The difference of two is what lay between them. Other work on the machine lengthens the first far more
-    than the second.
+    The difference of two is the time between them. Other work on the machine lengthens the first far more than the
+    second.
     """
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return np.array([time.perf_counter(), time.process_time() + children.ru_utime + children.ru_stime])
 
 
 def here(threads: int) -> dict[str, Any]:
-    """Columns that say where a row was measured: `machine`, `cores`, `load` and `nice`.
+    """Return columns that say where a row was measured: `machine`, `cores`, `load` and `nice`.
 
-    Ask before measuring: `load`, the mean number of running threads over the last minute, is then other work's.
+    Call it before measuring: `load`, the mean number of running threads over the last minute, is then other work's.
     """
     return {
         "machine": processor(threads),
@@ -41,7 +40,7 @@ def here(threads: int) -> dict[str, Any]:
 
 
 def measured_on(rows: pd.DataFrame) -> str:
-    """What `here` says, as a sentence for above a table."""
+    """Word what `here` says, as a sentence above a table."""
     parts = []
     for (machine, cores), own in rows.groupby(["machine", "cores"], sort=False):
         load = f"{own['load'].min():.1f}"
@@ -52,39 +51,22 @@ def measured_on(rows: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def parser(module: str, about: str | None, quick: str) -> argparse.ArgumentParser:
-    """A command line with what every benchmark of the drawing half takes: --quick and --table.
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Keep torch and the linear algebra to one thread."""
+    import torch
+    from threadpoolctl import threadpool_limits
 
-    Args:
-        module: its name.
-        about: its docstring.
-        quick: what --quick measures, for the help.
-    """
-    made = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{module}",
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("--quick", action="store_true", help=f"{quick}; writes no results")
-    made.add_argument("--table", action="store_true", help="only print the table of the results file")
-    return made
-
-
-def finish(
-    rows: list[dict[str, Any]], results: Path, table: Callable[[pd.DataFrame], str], quick: bool
-) -> str:
-    """Keep what was measured, unless it was a quick try; returns its table."""
-    frame = pd.DataFrame(rows)
-    if not quick:
-        write_csv(results, frame)
-    return table(frame)
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 def command(arguments: list[str], folder: Path, environment: Mapping[str, str]) -> tuple[np.ndarray, str]:
-    """Run a Python module's command line in a folder: (seconds as of `now` [2], what it printed).
+    """Run a Python module's command line in a folder; return seconds as of `now` [2], and its output.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: the command failed; with the end of its output.
     """
     before = now()
     done = subprocess.run(
@@ -103,7 +85,7 @@ def command(arguments: list[str], folder: Path, environment: Mapping[str, str]) 
 
 
 def dvc_environment(folder: Path) -> dict[str, str]:
-    """What DVC needs in the environment to run in a temporary project, and to leave nothing outside of `folder`."""
+    """Return the environment in which DVC runs in a temporary project and writes nothing outside of `folder`."""
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_SITE_CACHE_DIR": str(folder / "site"),

@@ -1,11 +1,10 @@
-"""The real models: parameters, memory and operations, counted; speed, measured where a GPU is at hand.
+"""The papers' models: parameters, memory and operations, counted; speed, measured on a GPU.
 
 python -m benchmarks.paper_models              count at the true architectures, without weights; a minute
-python -m benchmarks.paper_models --measure    draw with random weights at the true architectures, on a GPU
+python -m benchmarks.paper_models --measure    generate with random weights at the true architectures, on a GPU
 python -m benchmarks.paper_models --table      print what was counted and measured last
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,17 +15,16 @@ import pandas as pd
 
 from benchmarks.architectures import Architecture, architecture_of
 from benchmarks.counting import count, network, scheduler
+from benchmarks.reporting import RESULTS, ROOT, options, write_csv
 from promptroute.core.errors import UserError
 from promptroute.generators.diffusers import DiffusersModel
 from promptroute.generators.run import generate_images
-from promptroute.io.files import atomic_path
 from promptroute.io.images import ImageCache, ImageRequest
 from promptroute.runtime.device import pick_device
 from promptroute.runtime.stage import run_stage
 
-ROOT = Path(__file__).resolve().parents[1]
-CSV = Path(__file__).parent / "results" / "paper_models.csv"
-MEASURED = Path(__file__).parent / "results" / "paper_models_measured.csv"
+CSV = RESULTS / "paper_models.csv"
+MEASURED = RESULTS / "paper_models_measured.csv"
 SETS = ("paper", "steps")
 """Options of conf/models that are counted."""
 WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -36,12 +34,12 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 }
 """Settings of a generator whose speed is compared."""
 STREAMS = (1, 2)
-"""Batches side by side that are compared."""
+"""Numbers of concurrent batches that are compared."""
 PROMPT = "a photograph of a red fox in deep snow under a clear winter sky, {}"
 
 
 def models(option: str) -> dict[str, Any]:
-    """The models of an option of conf/models."""
+    """Compose the models of an option of conf/models."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -52,31 +50,31 @@ def models(option: str) -> dict[str, Any]:
 
 
 def counted() -> pd.DataFrame:
-    """A row for each network of each model: set, model, part, parameters, gigabytes, calls, rows, gflops.
+    """Count each network of each model: rows of set, model, part, parameters, gigabytes, calls, rows, gflops.
 
-    Gigabytes (10⁹ bytes) are those of the weights on a GPU: half precision, but for the parts in `float32`.
+    Gigabytes (10⁹ bytes) are those of the weights on a GPU: half precision except the parts in `float32`.
     """
     rows = []
     for option in SETS:
         for name, model in models(option).items():
             how = model["generator"]
-            for one in count(
+            for network_count in count(
                 architecture_of(how), how["steps"], how["guidance"], how["width"], how["height"]
             ):
-                size = 4 if one.part in how["float32"] else 2
+                size = 4 if network_count.part in how["float32"] else 2
                 rows.append(
                     {
                         "set": option,
                         "model": name,
-                        "gigabytes": size * one.parameters / 1e9,
-                        **asdict(one),
+                        "gigabytes": size * network_count.parameters / 1e9,
+                        **asdict(network_count),
                     }
                 )
     return pd.DataFrame(rows).round({"gigabytes": 4, "gflops": 1})
 
 
 class RandomModel(DiffusersModel):
-    """A model of conf/model with random weights at its true architecture; nothing is fetched.
+    """A model of conf/model with random weights at its true architecture; nothing is downloaded.
 
     Args:
         architecture: what to build.
@@ -109,7 +107,7 @@ class RandomModel(DiffusersModel):
 
 
 def tokenizer(encoder: Any) -> Any:
-    """A stand-in for a CLIP tokenizer: letters, and the encoder's size and length."""
+    """Make a substitute for a CLIP tokenizer: letters, with the encoder's vocabulary size and length."""
     import string
 
     from transformers import CLIPTokenizer
@@ -123,10 +121,10 @@ def tokenizer(encoder: Any) -> Any:
 
 
 def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> pd.DataFrame:
-    """A row for each model of the paper and each way.
+    """Measure each model of the paper in each way: a row each.
 
-    Seconds of one image, and images a second by batch: of `draw` alone, one call after the other; and by the
-    generate stage, which writes PNG and shards, with one batch at a time and with two side by side.
+    Seconds of an image, and images a second by batch: of the generator alone, call after call; and of the generate
+    stage, which writes PNG and shards, with one batch at a time and with two concurrent ones.
     """
     import torch
 
@@ -151,7 +149,7 @@ def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> p
                     "best_batch": found["best_batch"],
                     "best_images_per_second": rates[found["best_batch"]],
                     **{
-                        f"stage_{streams}_streams": by_the_stage(
+                        f"stage_{streams}_streams": stage_rate(
                             generator, prompts, found["best_batch"], streams
                         )
                         for streams in STREAMS
@@ -166,25 +164,25 @@ def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> p
     return pd.DataFrame(rows).round(4)
 
 
-def by_the_stage(generator: DiffusersModel, prompts: Sequence[str], batch: int, streams: int) -> float:
-    """Images a second by the generate stage's own path, three seeds a prompt, six batches after a warm-up."""
+def stage_rate(generator: DiffusersModel, prompts: Sequence[str], batch: int, streams: int) -> float:
+    """Return images a second of the generate stage: three seeds a prompt, six batches after a warm-up."""
     generator.batch_size, generator.streams = batch, streams
     texts = -(-6 * batch // 3)
-    wanted = [
+    requests = [
         ImageRequest(f"P{n}", f"{prompts[n % len(prompts)]} {n}", seed)
         for n in range(texts)
         for seed in range(3)
     ]
     with TemporaryDirectory() as folder:
         warm, real = ImageCache(Path(folder) / "warm"), ImageCache(Path(folder) / "real")
-        # Random weights in half precision may well give no picture; the time is the same.
-        generate_images(generator, "warm", [wanted[: streams * batch]], warm, max_failed=1.0)
-        drawn = generate_images(generator, "real", [wanted], real, max_failed=1.0)
-    return drawn.images / drawn.seconds
+        # Random weights in half precision may well give no finite image; the time is the same.
+        generate_images(generator, "warm", [requests[: streams * batch]], warm, max_failed=1.0)
+        generated = generate_images(generator, "real", [requests], real, max_failed=1.0)
+    return generated.images / generated.seconds
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The counted models as Markdown; beside them what CEMS published, and what was measured here."""
+    """Format the counted models in Markdown, with what CEMS published and what was measured here."""
     facts = {name: model for option in SETS for name, model in models(option).items()}
     speed = _speed()
     lines = [
@@ -206,7 +204,7 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def _speed() -> dict[str, str]:
-    """model → what was measured of it, at its best way."""
+    """Word each model's measured speed, in its fastest way."""
     if not MEASURED.exists():
         return {}
     rows = pd.read_csv(MEASURED)
@@ -221,31 +219,22 @@ def _speed() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.paper_models",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--measure", action="store_true", help="draw with random weights, on a GPU")
-    parser.add_argument("--table", action="store_true", help="print what was counted last")
+    parser = options("paper_models", __doc__)
+    parser.add_argument("--measure", action="store_true", help="generate with random weights, on a GPU")
     parser.add_argument("--device", default="cuda", help="of --measure (default: %(default)s)")
     parser.add_argument("--way", action="append", choices=list(WAYS), help="of --measure (default: all)")
     parser.add_argument("--images", type=int, default=20, help="timed one by one (default: %(default)s)")
     parser.add_argument("--max-batch", type=int, default=64, help="largest batch (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    if options.measure:
-        device = pick_device(options.device)
-        _write(MEASURED, measured(device, options.way or list(WAYS), options.images, options.max_batch))
-    elif not options.table:
-        _write(CSV, counted())
+    chosen = parser.parse_args(arguments)
+    if chosen.measure:
+        device = pick_device(chosen.device)
+        rows = measured(device, chosen.way or list(WAYS), chosen.images, chosen.max_batch)
+        write_csv(MEASURED, rows)
+    elif not chosen.table:
+        write_csv(CSV, counted())
     if not CSV.exists():
-        raise UserError(f"{CSV.name}: nothing is counted yet; run python -m benchmarks.paper_models")
+        raise UserError(f"{CSV.name}: nothing counted yet; run python -m benchmarks.paper_models")
     return table(pd.read_csv(CSV))
-
-
-def _write(path: Path, rows: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        rows.to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

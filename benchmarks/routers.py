@@ -1,12 +1,12 @@
-"""The router table: every predictor of conf/predictor/ × score × split seed on the published study.
+"""Evaluate routers: every predictor of conf/predictor/ × score × split seed on the published study.
 
-    python -m benchmarks.routers                          everything that isn't kept yet, then the table
+    python -m benchmarks.routers                          fit what is not cached yet, then the table
     python -m benchmarks.routers --predictors ridge,knn --scores nima --seeds 0,1
     python -m benchmarks.routers --table                  only print the table of benchmarks/results/routers.csv
 
 A predictor is composed and built as the train stage does with `-S predictor=… -S score=… -S seed=…`, on one
-thread. What it predicts is kept in cache/benchmarks/, keyed by settings, code and data, so a rerun fits
-only what changed. Figures are worked out anew each time, from what is kept.
+thread. Its predictions are cached in cache/benchmarks/, keyed by settings, code and data, so a rerun fits
+only what changed. Figures are computed each time, from the cached predictions.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import options
 from promptroute.evaluation import bootstrap, metrics
 from promptroute.routing import choices
 from promptroute.routing.frontier import hull, visits
@@ -36,7 +37,7 @@ PAIRED = S.RESULTS / "routers_paired.csv"
 
 
 def clip_at_hand() -> bool:
-    """Whether the weights that `cems` fine-tunes lie on this machine."""
+    """Tell whether the weights that `cems` fine-tunes are on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     encoder = S.settings("predictor=cems")["predictor"]["encoder"]
@@ -44,7 +45,7 @@ def clip_at_hand() -> bool:
 
 
 def figures(cell: S.Cell) -> dict[str, Any]:
-    """One row of the table, from what is kept."""
+    """Return a row of the table, from cached predictions."""
     predictor, score, seed = cell[:3]
     side, cost = S.sides(seed), S.read_table().cost
     quality, _ = S.quality_of(score, side["train"])
@@ -83,7 +84,7 @@ def figures(cell: S.Cell) -> dict[str, Any]:
 
 
 def areas(cell: S.Cell, counts: np.ndarray, points: int = 200) -> np.ndarray:
-    """Area under a fit's test frontier in each resample; counts [resamples, all prompts of the study]."""
+    """Return the area under a fit's test frontier in each resample; counts [resamples, all prompts of the study]."""
     side, cost = S.sides(cell.seed), S.read_table().cost
     true = S.quality_of(cell.score, side["train"])[0][side["test"]]
     steps = tradeoff_steps(S.predictions(cell)["test"], cost)
@@ -97,11 +98,11 @@ def areas(cell: S.Cell, counts: np.ndarray, points: int = 200) -> np.ndarray:
 
 
 def paired(cells: Sequence[S.Cell], against: str) -> pd.DataFrame:
-    """Area of `against` less that of every other predictor, on the same prompts: mean over the seeds that
-    both have, and its 95 % percentile interval.
+    """Compare the area of `against` with that of every other predictor, on the same prompts: mean difference over
+    the seeds that both have, and its 95 % percentile interval.
 
     A resample draws prompts of the whole study with replacement; a prompt that several seeds test counts
-    alike in each, so that their overlap isn't taken for new evidence. Fits stay as they are.
+    equally in each, so their overlap is no new evidence. Fits stay as they are.
     """
     counts = np.random.default_rng(0).multinomial(
         n := len(S.read_table().study), np.full(n, 1 / n), size=RESAMPLES
@@ -140,14 +141,14 @@ COLUMNS: Mapping[str, tuple[str, str, float]] = {
     "$ per 1000": ("quality_target_cost", ".4f", 1000),
     "cost, %": ("quality_target_cost_change", "+.1f", 100),
     "iso-quality cost, %": ("iso_quality_cost", "+.1f", 100),
-    "way to the oracle, %": ("oracle_gap_closed", "+.1f", 100),
+    "oracle gap closed, %": ("oracle_gap_closed", "+.1f", 100),
     "area": ("frontier_area", ".4f", 1),
     "train, s": ("cpu_seconds", ".1f", 1),
 }
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The Markdown table: a part for each score, the best area first; mean ± standard deviation over seeds."""
+    """Format the table in Markdown: a part for each score, the best area first; mean ± standard deviation over seeds."""
     parts = []
     for score, part in rows.groupby("score", sort=False):
         order = part.groupby("predictor")["frontier_area"].mean().sort_values(ascending=False).index
@@ -166,7 +167,7 @@ def table(rows: pd.DataFrame) -> str:
 
 
 def paired_table(rows: pd.DataFrame) -> str:
-    """The paired differences in Markdown."""
+    """Format the paired differences in Markdown."""
     lines = [
         [
             f"{row.score}: {row.predictor} less {row.less}",
@@ -181,20 +182,15 @@ def paired_table(rows: pd.DataFrame) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.routers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--predictors", type=S.names, help="comma-separated (default: all that can be had)")
+    parser = options("routers", __doc__)
+    parser.add_argument("--predictors", type=S.names, help="comma-separated (default: all available)")
     parser.add_argument("--scores", type=S.names, default=list(SCORES), help="(default: nima,clip,mixed)")
     parser.add_argument("--seeds", type=S.numbers, default=list(SEEDS))
     parser.add_argument("--jobs", type=int, default=1, help="fits at a time (default: 1)")
     parser.add_argument(
         "--against", help="compare this predictor's area with the others' (default: the study's)"
     )
-    parser.add_argument("--kept", action="store_true", help="fit nothing: figures of what is kept already")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results file")
+    parser.add_argument("--kept", action="store_true", help="fit nothing: figures of cached fits")
     return parser.parse_args(arguments)
 
 
@@ -208,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     if not chosen.predictors and "cems" in predictors and not clip_at_hand():
         predictors.remove("cems")
         tqdm.write(
-            "cems is left out: it fine-tunes CLIP's text encoder, whose weights aren't on this machine"
+            "cems is left out: it fine-tunes CLIP's text encoder, whose weights are not on this machine"
         )
     wanted = [S.Cell(p, score, seed) for p in predictors for score in chosen.scores for seed in chosen.seeds]
     missing = [cell for cell in wanted if not S.kept_at(cell).exists()] if not chosen.kept else []

@@ -1,11 +1,11 @@
-"""Several scores at once: weights and Pareto rules over NIMA and CLIP, against routers of one score.
+"""Route by several scores at once: weights and Pareto rules over NIMA and CLIP, against routers of a single score.
 
     python -m benchmarks.scores [--predictor ridge] [--seeds 0,1,2,3,4]
     python -m benchmarks.scores --table                   only print the table of benchmarks/results/scores.csv
 
 One predictor for each score, each min-max scaled on the training prompts (as score=mixed). `weighted` takes
-the best of the weighted sum; `Pareto` the cheapest model that no other beats on both predicted scores, at a
-slack in the scaled unit. Nothing is tuned. Changes are against the best single model of each score.
+the best weighted sum; `Pareto` the cheapest model that no other beats on both predicted scores, with a slack in
+the scaled unit. Nothing is tuned. Changes are against the best single model of each score.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
 from promptroute.routing.quality import fit_quality
@@ -24,12 +25,12 @@ from promptroute.runtime.stage import run_stage
 CSV = S.RESULTS / "scores.csv"
 SCORES = ("nima", "clip")
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of CLIP; NIMA has the rest."""
+"""Of CLIP; NIMA gets the rest."""
 SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
 
 
 def policies_of(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Each policy's choice [n] from predicted qualities [n, m] in one unit."""
+    """Generate each policy's choice [n] from predicted qualities [n, m] in the same unit."""
     for weight in WEIGHTS:
         mixed = choices.weighted(scaled, {"nima": 1 - weight, "clip": weight})
         yield f"weights {1 - weight:g} NIMA, {weight:g} CLIP", choices.best_predicted(mixed, cost)
@@ -38,7 +39,7 @@ def policies_of(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[
 
 
 def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
-    """Rows: one for each policy on the test prompts of a seed."""
+    """Return rows: one for each policy on the test prompts of a seed."""
     study, cost = S.read_table().study, S.read_table().cost
     side = S.positions(S.Cell(predictor, "nima", seed))
     higher = {name: one["higher_is_better"] for name, one in S.settings()["published"]["scorers"].items()}
@@ -63,7 +64,7 @@ def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: mean ± standard deviation over seeds."""
+    """Format the table in Markdown: mean ± standard deviation over seeds."""
     head = ["policy", "NIMA against best single", "CLIP against best single", "cost, %"]
     lines = []
     for name, part in rows.groupby("policy", sort=False):
@@ -72,19 +73,16 @@ def table(rows: pd.DataFrame) -> str:
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("scores", __doc__)
-    return parser.parse_args(arguments)
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen seeds."""
+    predictor = chosen.predictor or S.default_predictor()
+    S.keep(S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
+    return [row for seed in chosen.seeds for row in measure(predictor, seed)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
-    return S.finish([row for seed in chosen.seeds for row in measure(predictor, seed)], CSV, table)
+    parser = S.parser("scores", __doc__, scores=False)
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The service under load, for a bounded time: requests a second, latency, and errors, of which there must be none.
+"""Load the service for a bounded time: requests a second, latency, and errors, of which there must be none.
 
     python -m benchmarks.service_load                              starts `promptroute serve` by itself
     python -m benchmarks.service_load --router A --seconds 20 --connections 16 --batch 1
     python -m benchmarks.service_load --address http://127.0.0.1:8000
 
-Each connection sends its next request when the last was answered, over kept-alive HTTP. Client and service
-share this machine's cores, so the figures are a lower bound. Exits with 1 where any request fails.
+Each connection sends its next request when the last was answered, over keep-alive HTTP. Client and service share this
+machine's cores, so the figures are a lower bound. Exits with 1 if any request fails.
 """
 
 import argparse
@@ -23,16 +23,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.latency import read_prompts
+from benchmarks.reporting import markdown
 from promptroute.core.errors import UserError
 from promptroute.runtime.stage import run_stage
 
 
 @contextlib.contextmanager
 def service(router: Path, threads: int) -> Iterator[str]:
-    """The address of a service in a process of its own.
+    """Start a service in its own process; give its address.
 
     Raises:
-        UserError: it doesn't start.
+        UserError: the service does not start.
     """
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     process = subprocess.Popen(
@@ -54,14 +55,14 @@ def service(router: Path, threads: int) -> Iterator[str]:
 async def load(
     address: str, bodies: Sequence[bytes], connections: int, seconds: float
 ) -> tuple[np.ndarray, Counter[str]]:
-    """Seconds of each answered request, float64 [n], and how often each other outcome came."""
+    """Send requests; return seconds of each answered request, float64 [n], and the count of each other outcome."""
     host, port = address.removeprefix("http://").rsplit(":", 1)
     took: list[float] = []
     faults: Counter[str] = Counter()
     end = time.perf_counter() + seconds
 
     async def connection(number: int) -> None:
-        # Plain streams: a client library would take more of the shared cores than the service does.
+        # Plain streams: a client library would use more of the shared cores than the service does.
         reader, writer = await asyncio.open_connection(host, int(port))
         turn = number
         while (started := time.perf_counter()) < end:
@@ -90,7 +91,7 @@ async def load(
     return np.array(took), faults
 
 
-def main() -> None:
+def main() -> str:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service_load", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--router", type=Path, default=Path("data/router"), help="router folder")
@@ -116,20 +117,19 @@ def main() -> None:
         took, faults = asyncio.run(load(address, bodies, connections, seconds))
         elapsed = time.perf_counter() - started
     milliseconds = 1000 * np.percentile(took, [50, 95, 99]) if len(took) else np.full(3, np.nan)
-    print(
-        f"{connections} connections for {elapsed:.0f} s, {options.batch} prompt(s) a request, "
-        f"client beside the service, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n"
-    )
-    print("| requests | requests/s | prompts/s | p50 ms | p95 ms | p99 ms | errors |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
     rate = len(took) / elapsed
-    print(
-        f"| {len(took):,} | {rate:,.0f} | {rate * options.batch:,.0f} | "
-        + " | ".join(f"{value:.1f}" for value in milliseconds)
-        + f" | {sum(faults.values())} |"
+    about = (
+        f"{connections} connections for {elapsed:.0f} s, {options.batch} prompt(s) a request, "
+        f"client beside the service, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
+    head = ["requests", "requests/s", "prompts/s", "p50 ms", "p95 ms", "p99 ms", "errors"]
+    figures = [f"{len(took):,}", f"{rate:,.0f}", f"{rate * options.batch:,.0f}"]
+    line = [*figures, *(f"{value:.1f}" for value in milliseconds), str(sum(faults.values()))]
+    shown = f"{about}\n\n{markdown(head, [line])}"
     if faults or not len(took):
+        print(shown)
         raise UserError(f"requests failed: {dict(faults) or 'none was answered'}")
+    return shown
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
-"""Images under DVC: parquet shards, as the generate stage leaves them, against one file an image.
+"""Images under DVC: parquet shards, as the generate stage writes them, against a file an image.
 
     python -m benchmarks.shards                           20,000 small PNG images, three rounds
     python -m benchmarks.shards --quick                   1,000 images, one round; writes no results
     python -m benchmarks.shards --table                   only print the table of benchmarks/results/shards.csv
 
-Each way, in turn and every time in a fresh repository with a cache of its own: `dvc add` of the folder, then
-`dvc status`. The images' files are written before, and aren't timed. *Start-up* is `dvc status` in the empty
-repository, which both ways pay.
+Both layouts alternate, each time in a new repository with its own cache: `dvc add` of the folder, then `dvc status`.
+Writing the images is not timed. *Start-up* is `dvc status` in the empty repository, which both layouts include.
 """
 
-import argparse
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,37 +18,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.machine import command, dvc_environment, finish, here, measured_on, parser
+from benchmarks.machine import command, dvc_environment, here, measured_on
+from benchmarks.reporting import RESULTS, markdown, options, run
 from promptroute.core.image import Image
 from promptroute.generators.run import to_png
 from promptroute.io.images import write_shard
 from promptroute.runtime.stage import run_stage
 
-CSV = S.RESULTS / "shards.csv"
+CSV = RESULTS / "shards.csv"
 SEEDS = 3
-SHARD_PROMPTS = 200  # conf/draw/default.yaml
-SIDE = 64  # of the small world's images
-PICTURES = 100
+SHARD_PROMPTS = 200  # conf/generation/default.yaml
+SIDE = 64  # pixels, of the small models' images
+DISTINCT = 100
 
 
 def numbered(png: bytes, number: int) -> bytes:
-    """The picture with a text chunk before its last chunk (12 bytes), so that no two files are equal."""
+    """Add a text chunk before a PNG's last chunk (12 bytes), so that no two files are equal."""
     chunk = b"tEXtComment\0" + str(number).encode()
     framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return png[:-12] + framed + png[-12:]
 
 
 def images(n: int) -> list[Image]:
-    """n rows of different images: soft shades with a little grain, about as large as drawn scenes of 64 × 64."""
+    """Make n rows of different images: gradients with a little noise, about as large as generated ones of 64 × 64."""
     from PIL import Image as Pillow
 
     random = np.random.default_rng(0)
-    pictures = []
-    for _ in range(min(n, PICTURES)):
+    encoded = []
+    for _ in range(min(n, DISTINCT)):
         coarse = Pillow.fromarray(random.integers(0, 256, (4, 4, 3), np.uint8)).resize((SIDE, SIDE))
         grain = random.normal(0, 1 / 255, (SIDE, SIDE, 3))
-        pictures.append(to_png(np.clip(np.asarray(coarse) / 255 + grain, 0, 1).astype(np.float32)))
+        encoded.append(to_png(np.clip(np.asarray(coarse) / 255 + grain, 0, 1).astype(np.float32)))
     return [
         Image(
             f"P{i // SEEDS:07d}",
@@ -61,40 +59,40 @@ def images(n: int) -> list[Image]:
             None,
             SIDE,
             SIDE,
-            numbered(pictures[i % len(pictures)], i),
+            numbered(encoded[i % len(encoded)], i),
         )
         for i in range(n)
     ]
 
 
 def as_shards(rows: Sequence[Image], folder: Path) -> None:
-    """As the generate stage: a parquet file for every 200 prompts."""
+    """Write as the generate stage: a parquet file for every 200 prompts."""
     size = SHARD_PROMPTS * SEEDS
     for number, start in enumerate(range(0, len(rows), size)):
         write_shard(folder / f"part-{number:05d}.parquet", rows[start : start + size])
 
 
 def as_files(rows: Sequence[Image], folder: Path) -> None:
-    """One PNG file an image."""
+    """Write a PNG file an image."""
     for row in rows:
         (folder / f"{row.prompt_id}-{row.seed}.png").write_bytes(row.image or b"")
 
 
-WAYS: dict[str, Callable[[Sequence[Image], Path], None]] = {
-    "one file an image": as_files,
+LAYOUTS: dict[str, Callable[[Sequence[Image], Path], None]] = {
+    "PNG files": as_files,
     "shards": as_shards,
 }
 
 
-def timed(way: str, rows: Sequence[Image]) -> dict[str, Any]:
-    """Seconds of DVC's commands in a fresh repository."""
+def time_layout(way: str, rows: Sequence[Image]) -> dict[str, Any]:
+    """Time DVC's commands in a new repository."""
     with TemporaryDirectory() as made:
         environment, project = dvc_environment(Path(made)), Path(made) / "project"
         folder = project / "images"
         folder.mkdir(parents=True)
         command(["dvc", "init", "--no-scm", "--quiet"], project, environment)
         start, _ = command(["dvc", "status"], project, environment)
-        WAYS[way](rows, folder)
+        LAYOUTS[way](rows, folder)
         add, _ = command(["dvc", "add", "--quiet", "images"], project, environment)
         status, said = command(["dvc", "status"], project, environment)
         if "up to date" not in said:
@@ -115,16 +113,16 @@ def timed(way: str, rows: Sequence[Image]) -> dict[str, Any]:
 
 
 def measure(n: int, rounds: int) -> list[dict[str, Any]]:
-    """Rows, one for each round and way."""
+    """Return rows, one for each round and layout."""
     place = here(threads=1)
     rows = images(n)
-    for way in WAYS:  # warm-up
-        timed(way, rows[:10])
-    return [{"round": turn, **timed(way, rows), **place} for turn in range(rounds) for way in WAYS]
+    for way in LAYOUTS:  # warm-up
+        time_layout(way, rows[:10])
+    return [{"round": turn, **time_layout(way, rows), **place} for turn in range(rounds) for way in LAYOUTS]
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: medians over rounds; then how many times as long one file an image takes."""
+    """Format the table in Markdown: medians over rounds; then how many times as long a file an image takes."""
     head = [
         "way",
         "files",
@@ -153,27 +151,24 @@ def table(rows: pd.DataFrame) -> str:
             ]
         )
     by_round = rows.pivot(index="round", columns="way")
-    many, few = WAYS
+    many, few = LAYOUTS
     ratios = [(by_round[name][many] / by_round[name][few]).median() for name in figures[1:]]
     lines.append(["ratio", "", "", "", *(f"{ratio:.1f} ×" for ratio in ratios)])
     about = f"{rows['images'].iloc[0]:,} images, {rows['round'].nunique()} rounds. {measured_on(rows)}"
-    return f"{about}\n\n{S.markdown(head, lines)}"
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    options = parser("shards", __doc__, quick="1,000 images, one round")
-    options.add_argument("--images", type=int, default=20_000, help="(default: %(default)s)")
-    options.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    return options.parse_args(arguments)
+    return f"{about}\n\n{markdown(head, lines)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    rows = measure(1_000, 1) if chosen.quick else measure(chosen.images, chosen.rounds)
-    return finish(rows, CSV, table, chosen.quick)
+    parser = options("shards", __doc__, quick="1,000 images, one round")
+    parser.add_argument("--images", type=int, default=20_000, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    return run(
+        parser,
+        arguments,
+        CSV,
+        lambda chosen: measure(1_000, 1) if chosen.quick else measure(chosen.images, chosen.rounds),
+        table,
+    )
 
 
 if __name__ == "__main__":

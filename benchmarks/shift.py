@@ -1,13 +1,13 @@
-"""Prompts of a kind never seen: train without one prompt set, test on it.
+"""Measure routing of out-of-distribution prompts: train without a prompt set, test on it.
 
     python -m benchmarks.shift [--predictor ridge] [--scores nima,clip] [--seeds 0,1,2,3,4]
     python -m benchmarks.shift --table                    only print the table of benchmarks/results/shift.csv
 
 For each prompt set: the study's router (cost-aware, λ for the best single model's quality) trained and
-calibrated with all sets, then without this one, both judged on the same test prompts, which are of this set
-alone. Then with the fallback: a prompt whose nearest training prompts are farther than those of all but a
-share of the validation prompts goes to the model that is best on validation. Nothing is fitted on test. The
-rows "nothing" say what the fallback costs where no prompts are of a new kind.
+calibrated with all sets, then without this one, both evaluated on the same test prompts, all of this set. Then
+with the out-of-distribution fallback: a prompt whose nearest training prompts are farther than those of all but
+a share of the validation prompts goes to the model that is best on validation. Nothing is fitted on test. The
+rows "nothing" show what the fallback costs without a shift.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study as S
+from benchmarks.reporting import run
 from promptroute.evaluation import metrics
 from promptroute.routing.ood import OodDetector
 from promptroute.routing.policies import CostAware
@@ -25,14 +26,14 @@ from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "shift.csv"
 SHARES = (0.05, 0.2, 0.5)
-"""Shares of the validation prompts that the fallback is allowed to send away."""
+"""Shares of the validation prompts that go to the fallback."""
 RESAMPLES = 2000
 
 
 def strategies(cell: S.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Each strategy's choice on the test prompts of the set `left_out`: (positions, choice, sent away).
+    """Return each strategy's choice on the test prompts of the set `left_out`: (positions, choice, fallback).
 
-    With "" nothing is left out, and all test prompts are judged: what the fallback costs without a shift.
+    With "" nothing is left out, and all test prompts are evaluated: what the fallback costs without a shift.
     """
     study, cost = S.read_table().study, S.read_table().cost
     vectors = S.with_text("minilm").batch.embeddings["minilm"]
@@ -46,7 +47,7 @@ def strategies(cell: S.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.nd
         test = side["test"][here]
         decided = policy.choose(kept["test"][here], cost)
         found["without it" if trained.without else "with it"] = (test, decided, np.zeros(len(test), bool))
-    # What follows stands on the fit that hasn't seen the set, or on the only one.
+    # What follows uses the fit that has not seen the set, or the only fit.
     safest = metrics.best_single(held)
     for share in SHARES:
         detector = OodDetector.fit(vectors[side["train"]], vectors[side["validation"]], share=share)
@@ -57,10 +58,10 @@ def strategies(cell: S.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.nd
 
 
 def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of the table: each strategy's quality and cost against the best single model of validation.
+    """Return rows: each strategy's quality and cost against the best single model of validation.
 
     The test prompts of all seeds are pooled; the intervals are 95 % bootstrap over prompts, a prompt that
-    several seeds test being drawn with all its occurrences.
+    several seeds test is resampled with all its occurrences.
     """
     cost = S.read_table().cost
     parts: dict[str, list[np.ndarray]] = {}
@@ -88,7 +89,7 @@ def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> 
     router = means["without it" if left_out else "with it"][:, 0]
     for name, mean in means.items():
         gain, change = mean[:, 0], mean[:, 1] / mean[:, 2] - 1
-        # Sending as many away at random would leave this share of the router's own gain or loss.
+        # As many fallbacks at random would leave this share of the router's own gain or loss.
         against, by_chance = gain - router, router * (1 - mean[:, 3])
         line: dict[str, Any] = {
             "predictor": predictor,
@@ -119,27 +120,22 @@ def table(rows: pd.DataFrame) -> str:
         ]
         for row in rows[rows["strategy"] != "best single"].itertuples()
     ]
-    head = ["left out", "quality against best single", "cost, %", "sent away, %", "as many at random"]
+    head = ["left out", "quality against best single", "cost, %", "fallback, %", "as many at random"]
     return S.markdown(head, lines)
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = S.parser("shift", __doc__)
-    parser.add_argument("--scores", type=S.names, default=["nima", "clip"], help="(default: nima,clip)")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen scores, each with all prompt sets and without each."""
     predictor = chosen.predictor or S.default_predictor()
     left_out = ["", *sorted(set(S.read_table().study.sets))]
     kinds = [(score, name) for score in chosen.scores for name in left_out]
     S.keep(S.Cell(predictor, score, seed, name) for score, name in kinds for seed in chosen.seeds)
-    rows = [row for score, name in kinds for row in measure(predictor, score, name, chosen.seeds)]
-    return S.finish(rows, CSV, table)
+    return [row for score, name in kinds for row in measure(predictor, score, name, chosen.seeds)]
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = S.parser("shift", __doc__)
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

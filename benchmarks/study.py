@@ -1,11 +1,10 @@
-"""The published study in memory: what every benchmark measures on. Nothing below data/ is read or written."""
+"""The published study in memory, which the router benchmarks measure on. Nothing below data/ is read or written."""
 
 import argparse
 import ast
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmarks.machine import single_threaded
+from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, spread, write_csv  # noqa: F401
+from benchmarks.reporting import options as options_of
 from promptroute.core.batch import PromptBatch
 from promptroute.core.performance import performance
 from promptroute.core.rows import Scorer
@@ -25,19 +27,19 @@ from promptroute.io.embeddings import read_embeddings, write_embeddings
 from promptroute.io.files import atomic_path
 from promptroute.io.study import join
 from promptroute.prompts.sampling import sample
+from promptroute.prompts.split import Split
 from promptroute.routing.costs import Facts
 from promptroute.routing.quality import Quality, fit_quality
+from promptroute.runtime.component import build as build_component
 from promptroute.runtime.compose import compose
 from promptroute.runtime.params import Params, build, load_params
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = Path(__file__).parent / "results"
 BASE = ("experiment=published", "compute=cpu")
 
 
 @cache
 def settings(*overrides: str) -> Params:
-    """The default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` would compose them."""
+    """Compose the default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` does."""
     with TemporaryDirectory() as folder:
         compose(Path(folder) / "params.yaml", [*BASE, *overrides], ROOT)
         return load_params(Path(folder) / "params.yaml")
@@ -83,7 +85,7 @@ def read_table() -> Table:
 
 @cache
 def with_text(option: str) -> StudyData:
-    """The study with the embeddings of conf/text's `option`: computed once, kept where the stage keeps them."""
+    """Return the study with the embeddings of conf/text_encoder's `option`, cached where the stage caches them."""
     from tqdm import tqdm
 
     table = read_table()
@@ -102,15 +104,16 @@ def with_text(option: str) -> StudyData:
 
 @cache
 def sides(seed: int) -> Mapping[str, np.ndarray]:
-    """Positions of the prompts on each side of the study's split (8 : 1 : 1 by text) with `seed`."""
+    """Return the positions of the prompts of each part of the study's split (8 : 1 : 1 by text) with `seed`."""
     prompts = read_table().prompts
-    split = build(with_seed(settings()["split"], seed), "split")(prompts).set_index("prompt_id")["split"]
+    section = with_seed(settings()["split"], seed)
+    split = build_component(section, "split", Split).split(prompts).set_index("prompt_id")["split"]
     side = split.reindex(prompts["prompt_id"]).to_numpy()
     return {name: np.flatnonzero(side == name) for name in ("train", "validation", "test")}
 
 
 def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
-    """Quality [n, m] of all prompts, its scaling fitted on the positions `train`."""
+    """Return the quality [n, m] of all prompts, its scaling fitted on the positions `train`."""
     params, study = settings(f"score={score}"), read_table().study
     directions = {name: one["higher_is_better"] for name, one in params["published"]["scorers"].items()}
     quality = fit_quality(study.take(train).raw, **params["score"], higher_is_better=directions)
@@ -118,7 +121,7 @@ def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
 
 
 TEXT = {"kernel": "layers"}
-"""Predictor → the option of conf/text/ that it is measured with; the others with the study's own."""
+"""Predictor → the option of conf/text_encoder/ that it is measured with; the others with the study's own."""
 
 
 VARIANTS = {
@@ -129,18 +132,24 @@ VARIANTS = {
 
 
 def text_of(predictor: str) -> str:
-    """The text option that a predictor is measured with."""
+    """Name the text encoder option that a predictor is measured with."""
     return "static" if predictor in VARIANTS else TEXT.get(predictor, "minilm")
 
 
 def overrides_of(predictor: str) -> tuple[str, ...]:
-    """What composes a predictor, an option of conf/predictor/ or a name of `VARIANTS`."""
+    """Return the overrides that compose a predictor, an option of conf/predictor/ or a name of `VARIANTS`."""
     return VARIANTS.get(predictor, (f"predictor={predictor}", f"text_encoder={text_of(predictor)}"))
 
 
 class Cell(NamedTuple):
-    """One fit: an option of conf/predictor/ (or a name of `VARIANTS`), one of conf/score/, the seed (of split and predictor), and the
-    prompt set that is left out of training and validation ("" for none)."""
+    """A fit.
+
+    Attributes:
+        predictor: option of conf/predictor/, or a name of `VARIANTS`.
+        score: option of conf/score/.
+        seed: of split and predictor.
+        without: prompt set that is left out of training and validation; "" for none.
+    """
 
     predictor: str
     score: str
@@ -149,9 +158,9 @@ class Cell(NamedTuple):
 
 
 def positions(cell: Cell) -> dict[str, np.ndarray]:
-    """Where a fit's training, validation and test prompts stand in the study.
+    """Return the positions of a fit's training, validation and test prompts in the study.
 
-    Without a prompt set, that one's prompts are all that is tested.
+    Where a prompt set is left out, all test prompts are of this set.
     """
     sets, side = read_table().study.sets, sides(cell.seed)
     if not cell.without:
@@ -161,13 +170,13 @@ def positions(cell: Cell) -> dict[str, np.ndarray]:
 
 @cache
 def _decides(predictor: str) -> tuple[Any, ...]:
-    """What decides a fit but for score, seed and data. The code is read once a run."""
+    """Return what decides a fit besides score, seed and data. The code is read once a run."""
     params = settings(*overrides_of(predictor))
     return params["predictor"], params["text_encoder"], params["split"], code_of(params["predictor"])
 
 
 def kept_at(cell: Cell) -> Path:
-    """Where a fit's predictions are kept."""
+    """Return where a fit's predictions are cached."""
     section, text, split, code = _decides(cell.predictor)
     parts: list[Any] = [section, text, settings(f"score={cell.score}")["score"], split]
     parts += [cell.seed, cell.without] if cell.without else [cell.seed]
@@ -175,7 +184,7 @@ def kept_at(cell: Cell) -> Path:
 
 
 def fit(cell: Cell) -> None:
-    """Fit one predictor, and keep what it predicts on validation and test, and how long it took."""
+    """Fit a predictor; cache its predictions on validation and test, and its time."""
     section = settings(*overrides_of(cell.predictor))["predictor"]
     study, side = with_text(text_of(cell.predictor)), positions(cell)
     quality, _ = quality_of(cell.score, side["train"])
@@ -189,7 +198,7 @@ def fit(cell: Cell) -> None:
         if model.out_of_fold is None:
             found["validation"] = model.predict(batch["validation"])
             found["held"], found["held_at"] = found["validation"], side["validation"]
-        else:  # it learnt from validation: these are of fits that had not seen the prompt
+        else:  # it is fitted on validation too: these are out-of-fold
             found["validation"] = model.out_of_fold[len(side["train"]) :]
             found["held"], found["held_at"] = (
                 model.out_of_fold,
@@ -200,10 +209,10 @@ def fit(cell: Cell) -> None:
 
 
 def predictions(cell: Cell) -> dict[str, np.ndarray]:
-    """What `fit` kept: predicted quality [n, m] of `validation` and `test`, `seconds`, `cpu_seconds`; and `held`,
-    predictions that knobs may be chosen on, of the prompts at the positions `held_at`.
+    """Read what `fit` cached: predicted quality [n, m] of `validation` and `test`, `seconds`, `cpu_seconds`; and
+    `held`, out-of-fold predictions to tune operating points on, of the prompts at the positions `held_at`.
 
-    Fits first where nothing is kept.
+    Fits first where nothing is cached.
     """
     if not kept_at(cell).exists():
         fit(cell)
@@ -212,7 +221,7 @@ def predictions(cell: Cell) -> dict[str, np.ndarray]:
 
 
 def with_seed(section: Any, seed: int) -> Any:
-    """A section of the parameters as `-S seed=SEED` gives it, on one thread."""
+    """Return a section of the parameters as `-S seed=SEED` gives it, on one thread."""
     if isinstance(section, Mapping):
         given = {"seed": seed, "threads": 1}
         return {
@@ -221,23 +230,12 @@ def with_seed(section: Any, seed: int) -> Any:
     return section
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Keep torch and the linear algebra to one thread."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-
-
 PREDICTS = ("promptroute.predictors.", "promptroute.core.axes", "promptroute.runtime.clip_text")
 """Modules whose code decides a prediction."""
 
 
 def code_of(section: Mapping[str, Any]) -> str:
-    """SHA-256 of the code that a predictor's section runs: its modules of promptroute/predictors and what they
+    """Return the SHA-256 of the code that a predictor's section runs: its modules of promptroute/predictors and what they
     import from there, without comments and docstrings, so that only a change that can matter counts."""
     wanted = [
         ROOT / "promptroute" / "predictors" / f"{module}.py" for module in sorted(set(_modules(section)))
@@ -258,7 +256,7 @@ def code_of(section: Mapping[str, Any]) -> str:
 
 
 def _modules(section: Any) -> Iterator[str]:
-    """Modules of promptroute/predictors whose classes a section builds."""
+    """Generate the modules of promptroute/predictors whose classes a section builds."""
     if isinstance(section, Mapping):
         module, _, _ = str(section.get("_target_", "")).rpartition(".")
         if module.startswith(PREDICTS[0]):
@@ -268,73 +266,30 @@ def _modules(section: Any) -> Iterator[str]:
 
 
 def options() -> list[str]:
-    """Options of conf/predictor/, the null predictor first."""
+    """List the options of conf/predictor/, the null predictor first."""
     found = sorted(path.stem for path in (ROOT / "conf" / "predictor").glob("*.yaml"))
     return sorted(found, key=lambda name: name != "mean")
 
 
 def default_predictor() -> str:
-    """The option of conf/predictor/ that the study uses."""
+    """Name the option of conf/predictor/ that the study uses."""
     section = settings()["predictor"]
     return next(name for name in options() if settings(f"predictor={name}")["predictor"] == section)
 
 
-def names(text: str) -> list[str]:
-    """Comma-separated names of a command line."""
-    return [part for part in text.split(",") if part]
-
-
-def numbers(text: str) -> list[int]:
-    """Comma-separated whole numbers of a command line."""
-    return [int(part) for part in names(text)]
-
-
-def parser(module: str, about: str | None) -> argparse.ArgumentParser:
-    """The command line that the benchmarks of a router share; each adds its own options."""
-    found = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{module}",
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser(module: str, about: str | None, scores: bool = True) -> argparse.ArgumentParser:
+    """Make the command line that the benchmarks of a router share, with --scores or without."""
+    found = options_of(module, about)
     found.add_argument("--predictor", help="option of conf/predictor/ (default: the study's)")
     found.add_argument("--seeds", type=numbers, default=[*range(5)], help="of the split (default: 0,1,2,3,4)")
-    found.add_argument("--table", action="store_true", help="only print the table of the results file")
+    if scores:
+        found.add_argument("--scores", type=names, default=["nima", "clip"], help="(default: nima,clip)")
     return found
 
 
 def keep(cells: Iterable[Cell]) -> None:
-    """Fit what is not kept yet of these, one after the other, with progress."""
+    """Fit those of these that are not cached yet, with progress."""
     from tqdm import tqdm
 
     for cell in tqdm([*cells], desc="fit", unit="fit"):
         predictions(cell)
-
-
-def finish(rows: Iterable[Mapping[str, Any]], path: Path, table: Callable[[pd.DataFrame], str]) -> str:
-    """Write a benchmark's results; returns its table of them."""
-    frame = pd.DataFrame([*rows])
-    write_csv(path, frame)
-    return table(frame)
-
-
-def write_csv(path: Path, rows: pd.DataFrame) -> None:
-    """Write results: six significant digits are more than any figure here means."""
-    with atomic_path(path) as temporary:
-        rows.to_csv(temporary, index=False, float_format="%.6g")
-
-
-def spread(values: pd.Series, form: str, unit: float = 1.0) -> str:
-    """Mean ± standard deviation over seeds; where a figure doesn't exist for every seed, for how many it does."""
-    known = values.dropna()
-    if known.empty:
-        return "never"
-    text = format(unit * known.mean(), form)
-    if len(known) > 1:
-        text += f" ± {format(unit * known.std(), form.replace('+', ''))}"
-    return text if len(known) == len(values) else f"{text} ({len(known)} of {len(values)})"
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is text, the others are figures."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(head), rule, *map(list, rows)])

@@ -1,1 +1,1 @@
-"""The small world: scenes drawn by our own code, captions for them, and the training of the small models."""
+"""The small world: rendered scenes of flat shapes, their captions, and the training of the small models."""

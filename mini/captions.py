@@ -1,7 +1,7 @@
 """Captions of scenes: what a caption states, the grammar that words it, and the five prompt sets.
 
-A prompt set draws a scene first and then states some of it, so everything that a caption says holds in its
-scene. What it says is kept beside the words, as a `Statement`; nothing ever has to be read out of the words.
+A prompt set samples a scene first and then states part of it, so everything that a caption says is true of its
+scene. What it says is kept beside the words, as a `Statement`, so no text is ever parsed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from mini.scenes import JITTER, SHAPES, Scene, Thing, place_of, random_background, random_things, relation_of
+from mini.scenes import (
+    JITTER,
+    SHAPES,
+    Object,
+    Scene,
+    place_of,
+    random_background,
+    random_objects,
+    relation_of,
+)
 
 Random = np.random.Generator
 
@@ -33,7 +42,7 @@ WORDS = {
 }  # fmt: skip
 NUMBERS = {1: ["one"], 2: ["two", "2", "a pair of"], 3: ["three", "3"], 4: ["four", "4"]}
 PLURALS = {"box": "boxes", "cross": "crosses", "plus": "pluses", "rhombus": "rhombuses"}
-# Where the things of a tidy scene stand, by their number and by the relation of the first to the second.
+# Places of an arranged scene's objects, by their number and by the relation of the first to the second.
 LAYOUTS = {
     1: ("centre",),
     2: ("left", "right"),
@@ -51,12 +60,12 @@ OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "bel
 
 @dataclass(frozen=True)
 class Group:
-    """What a caption says of one thing, or of several alike; None: it doesn't say.
+    """What a caption says of one object, or of several equal ones; None: not stated.
 
     Attributes:
         count: how many, 1 to 4.
-        shape, colour, size, texture: keys as in `Thing`.
-        place: key of `PLACES`; for one thing alone.
+        shape, colour, size, texture: keys as in `Object`.
+        place: key of `PLACES`; only for a single object.
     """
 
     count: int = 1
@@ -72,8 +81,8 @@ class Statement:
     """All that a caption says of its scene.
 
     Attributes:
-        groups: the things, in the order in which they are named.
-        relation: how the first group's thing stands to the second's, as `relation_of` has it.
+        groups: the objects, in the order in which they are named.
+        relation: where the first group's object is, seen from the second's, as `relation_of` has it.
         background, pattern: of the background, or None.
     """
 
@@ -85,7 +94,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption: its words, what they say, and a scene in which all of that holds."""
+    """A caption: its words, what they say, and a scene of which all of that is true."""
 
     text: str
     statement: Statement
@@ -93,22 +102,22 @@ class Caption:
 
 
 def statement_from_plain(plain: Mapping[str, Any]) -> Statement:
-    """The inverse of `dataclasses.asdict` of a statement."""
+    """Invert `dataclasses.asdict` of a statement."""
     return Statement(**{**plain, "groups": tuple(Group(**group) for group in plain["groups"])})
 
 
 def caption_from_plain(plain: Mapping[str, Any]) -> Caption:
-    """The inverse of `dataclasses.asdict` of a caption."""
-    scene = {**plain["scene"], "things": tuple(Thing(**thing) for thing in plain["scene"]["things"])}
+    """Invert `dataclasses.asdict` of a caption."""
+    scene = {**plain["scene"], "objects": tuple(Object(**item) for item in plain["scene"]["objects"])}
     return Caption(plain["text"], statement_from_plain(plain["statement"]), Scene(**scene))
 
 
-def _one(options: Sequence[str], rng: Random) -> str:
+def _choice(options: Sequence[str], rng: Random) -> str:
     return options[int(rng.integers(len(options)))]
 
 
 def _word(key: str, rng: Random) -> str:
-    return _one(WORDS[key], rng)
+    return _choice(WORDS[key], rng)
 
 
 def _article(words: str) -> str:
@@ -116,7 +125,7 @@ def _article(words: str) -> str:
 
 
 def _noun(group: Group, rng: Random) -> str:
-    """Adjectives and noun of a group, without article or number, as "small red striped stars"."""
+    """Word a group without article or number, as "small red striped stars"."""
     parts = [_word(key, rng) for key in (group.size, group.colour, group.texture) if key]
     if rng.random() < 0.3:
         parts = parts[::-1]
@@ -127,9 +136,9 @@ def _noun(group: Group, rng: Random) -> str:
 
 
 def _phrase(group: Group, rng: Random) -> str:
-    """A group with its article or number, as "a small red star" or "three stars"."""
+    """Word a group with its article or number, as "a small red star" or "three stars"."""
     if group.count > 1:
-        return f"{_one(NUMBERS[group.count], rng)} {_noun(group, rng)}"
+        return f"{_choice(NUMBERS[group.count], rng)} {_noun(group, rng)}"
     return _article(_noun(group, rng))
 
 
@@ -139,55 +148,55 @@ def _place(place: str, rng: Random) -> str:
 
 
 def _ground(background: str | None, pattern: str | None, rng: Random) -> str:
-    """A background in words, as "striped grey"."""
+    """Word a background, as "striped grey"."""
     return " ".join(_word(key, rng) for key in (pattern, background) if key)
 
 
-def _say(thing: Thing, rng: Random, **chances: float) -> Group:
-    """State each attribute of a thing with its chance: shape, colour, size, texture, place; unnamed: never."""
+def _say(item: Object, rng: Random, **chances: float) -> Group:
+    """State each attribute of an object with the given probability: shape, colour, size, texture, place; 0 if not given."""
     found = {
-        "shape": thing.shape,
-        "colour": thing.colour,
-        "size": thing.size,
-        "texture": thing.texture,
-        "place": place_of(thing.x, thing.y),
+        "shape": item.shape,
+        "colour": item.colour,
+        "size": item.size,
+        "texture": item.texture,
+        "place": place_of(item.x, item.y),
     }
     return Group(**{name: found[name] for name, chance in chances.items() if rng.random() < chance})  # type: ignore[arg-type]
 
 
-def _things(count: int, rng: Random, tidy: bool, places: Sequence[str] | None = None) -> list[Thing]:
-    return random_things(count, rng, places) if tidy else random_things(count, rng, jitter=JITTER)
+def _objects(count: int, rng: Random, arranged: bool, places: Sequence[str] | None = None) -> list[Object]:
+    return random_objects(count, rng, places) if arranged else random_objects(count, rng, jitter=JITTER)
 
 
-def _scene(things: Sequence[Thing], rng: Random) -> Scene:
-    return Scene(tuple(things), *random_background(rng))
+def _scene(objects: Sequence[Object], rng: Random) -> Scene:
+    return Scene(tuple(objects), *random_background(rng))
 
 
-def labels(rng: Random, tidy: bool = True) -> Caption:
-    """One thing, in one to five words: "star", "a small red star"."""
-    scene = _scene(_things(1, rng, tidy, LAYOUTS[1]), rng)
-    group = _say(scene.things[0], rng, shape=0.93, colour=0.75, size=0.25, texture=0.12)
+def labels(rng: Random, arranged: bool = True) -> Caption:
+    """Describe one object in one to five words: "star", "a small red star"."""
+    scene = _scene(_objects(1, rng, arranged, LAYOUTS[1]), rng)
+    group = _say(scene.objects[0], rng, shape=0.93, colour=0.75, size=0.25, texture=0.12)
     if group.shape is None:
-        group = Group(colour=scene.things[0].colour)
+        group = Group(colour=scene.objects[0].colour)
     if group.shape is None and rng.random() < 0.5:
-        text = _word(scene.things[0].colour, rng)
+        text = _word(scene.objects[0].colour, rng)
     else:
         text = _noun(group, rng) if rng.random() < 0.6 else _phrase(group, rng)
     return Caption(text, Statement((group,)), scene)
 
 
-def relations(rng: Random, tidy: bool = True) -> Caption:
-    """Two things and how they stand to each other: "a red ring left of a blue star"."""
+def relations(rng: Random, arranged: bool = True) -> Caption:
+    """Describe two objects and their spatial relation: "a red ring left of a blue star"."""
     while True:
-        scene = _scene(_things(2, rng, tidy, RELATIONS[_one(list(RELATIONS), rng)]), rng)
-        relation = relation_of(scene.things[0], scene.things[1], margin=6)
+        scene = _scene(_objects(2, rng, arranged, RELATIONS[_choice(list(RELATIONS), rng)]), rng)
+        relation = relation_of(scene.objects[0], scene.objects[1], margin=6)
         if relation:
             break
     said = {"shape": 1.0, "colour": 0.85, "size": 0.15, "texture": 0.1}
-    one, other = (_say(thing, rng, **said) for thing in scene.things)
+    one, other = (_say(item, rng, **said) for item in scene.objects)
     how, back = _word(relation, rng), _word(OPPOSITE[relation], rng)
     first, second = _phrase(one, rng), _phrase(other, rng)
-    text = _one(
+    text = _choice(
         [
             f"{first} {how} {second}",
             f"{first} {how} {second}",
@@ -201,44 +210,44 @@ def relations(rng: Random, tidy: bool = True) -> Caption:
     return Caption(text, Statement((one, other), relation=relation), scene)
 
 
-def counts(rng: Random, tidy: bool = True) -> Caption:
-    """One to four things, alike or in two groups: "three small stars", "two red rings and a star"."""
+def counts(rng: Random, arranged: bool = True) -> Caption:
+    """Count one to four objects, equal or in two groups: "three small stars", "two red rings and a star"."""
     number = int(rng.integers(1, 5))
-    things = _things(number, rng, tidy, LAYOUTS[number])
+    objects = _objects(number, rng, arranged, LAYOUTS[number])
     split = int(rng.integers(1, number)) if number > 1 and rng.random() < 0.4 else number
-    models = [things[0], replace(things[-1], size=things[0].size)]
+    models = [objects[0], replace(objects[-1], size=objects[0].size)]
     if split < number and models[0].shape == models[1].shape:  # two groups differ in shape
-        models[1] = replace(models[1], shape=_one([key for key in SHAPES if key != models[0].shape], rng))
-    things = [
+        models[1] = replace(models[1], shape=_choice([key for key in SHAPES if key != models[0].shape], rng))
+    objects = [
         replace(
-            models[int(index >= split)], size="small" if number > 2 else models[0].size, x=thing.x, y=thing.y
+            models[int(index >= split)], size="small" if number > 2 else models[0].size, x=item.x, y=item.y
         )
-        for index, thing in enumerate(things)
+        for index, item in enumerate(objects)
     ]
-    if number == 2 and np.hypot(things[0].x - things[1].x, things[0].y - things[1].y) < 36:
-        things = [replace(thing, size="small") for thing in things]
-    scene = _scene(things, rng)
-    parts = [(things[0], split)] + ([(things[-1], number - split)] if split < number else [])
+    if number == 2 and np.hypot(objects[0].x - objects[1].x, objects[0].y - objects[1].y) < 36:
+        objects = [replace(item, size="small") for item in objects]
+    scene = _scene(objects, rng)
+    parts = [(objects[0], split)] + ([(objects[-1], number - split)] if split < number else [])
     groups = tuple(
-        replace(_say(thing, rng, shape=1, colour=0.7, size=0.1, texture=0.15), count=count)
-        for thing, count in parts
+        replace(_say(item, rng, shape=1, colour=0.7, size=0.1, texture=0.15), count=count)
+        for item, count in parts
     )
     background = scene.background if rng.random() < 0.4 else None
     text = " and ".join(_phrase(group, rng) for group in groups)
     if background:
-        text += f" on {_article(_word(background, rng))} {_one(['background', 'ground'], rng)}"
-    text = _one([text, text, f"a picture of {text}", f"exactly {text}"], rng)
+        text += f" on {_article(_word(background, rng))} {_choice(['background', 'ground'], rng)}"
+    text = _choice([text, text, f"a picture of {text}", f"exactly {text}"], rng)
     return Caption(text, Statement(groups, background=background), scene)
 
 
-def narratives(rng: Random, tidy: bool = True) -> Caption:
-    """One to three things with all that is to be said of them, in two to five sentences."""
-    scene = _scene(_things(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng, tidy), rng)
+def narratives(rng: Random, arranged: bool = True) -> Caption:
+    """Describe one to three objects and nearly all of their attributes, in two to five sentences."""
+    scene = _scene(_objects(int(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])), rng, arranged), rng)
     said = {"shape": 1.0, "colour": 1.0, "size": 0.8, "texture": 0.6, "place": 1.0}
-    groups = tuple(_say(thing, rng, **said) for thing in scene.things)
+    groups = tuple(_say(item, rng, **said) for item in scene.objects)
     pattern = scene.pattern if rng.random() < 0.8 else None
     ground = _ground(scene.background, pattern, rng)
-    opening = _one(
+    opening = _choice(
         [
             f"This picture has {_article(ground)} background.",
             f"The background is {ground}.",
@@ -250,7 +259,7 @@ def narratives(rng: Random, tidy: bool = True) -> Caption:
     for group in groups:
         place, noun = _place(group.place or "", rng), _phrase(group, rng)
         sentences.append(
-            _one(
+            _choice(
                 [
                     f"At the {place} there is {noun}.",
                     f"There is {noun} at the {place}.",
@@ -268,11 +277,11 @@ PRAISE = ["flat design", "vector art", "sharp edges", "minimal", "high quality",
           "simple shapes", "digital art", "masterpiece"]  # fmt: skip
 
 
-def tags(rng: Random, tidy: bool = True) -> Caption:
-    """One thing in keywords, with words that ask for nothing: "star, purple, striped, 4k, minimal"."""
+def tags(rng: Random, arranged: bool = True) -> Caption:
+    """Describe one object by keywords, some of which ask for nothing: "star, purple, striped, 4k, minimal"."""
     told = rng.random() < 0.4
-    scene = _scene(_things(1, rng, tidy, None if told else LAYOUTS[1]), rng)
-    group = _say(scene.things[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=float(told))
+    scene = _scene(_objects(1, rng, arranged, None if told else LAYOUTS[1]), rng)
+    group = _say(scene.objects[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=float(told))
     background = scene.background if rng.random() < 0.8 else None
     pattern = scene.pattern if rng.random() < 0.6 else None
     first = [key for key in (group.colour, group.shape) if key]
@@ -287,7 +296,7 @@ def tags(rng: Random, tidy: bool = True) -> Caption:
     return Caption(text, Statement((group,), background=background, pattern=pattern), scene)
 
 
-# name of a prompt set → what draws one of its captions; as the study's five sets, they differ in kind
+# name of a prompt set → what samples a caption of it; like the published study's five sets, they differ in kind
 PROMPT_SETS: dict[str, Callable[[Random, bool], Caption]] = {
     "labels": labels,
     "relations": relations,
@@ -297,27 +306,27 @@ PROMPT_SETS: dict[str, Callable[[Random, bool], Caption]] = {
 }
 
 
-def draw_captions(
-    prompt_set: str, n: int, seed: int, distinct: bool = False, tidy: bool = True
+def sample_captions(
+    prompt_set: str, n: int, seed: int, distinct: bool = False, arranged: bool = True
 ) -> list[Caption]:
-    """Draw captions of one prompt set.
+    """Sample captions of a prompt set.
 
-    A draw of n is the beginning of the draw of n + k with the same seed.
+    A sample of n is a prefix of the sample of n + k with the same seed.
 
     Args:
         prompt_set: key of `PROMPT_SETS`.
         n: how many.
-        seed: of the draw.
-        distinct: no text twice.
-        tidy: things stand on the grid, and where the caption doesn't say where, in the middle or in a fixed
-            arrangement; else anywhere, a little off the grid.
+        seed: of the sample.
+        distinct: without duplicate texts.
+        arranged: objects are on the grid and, unless the caption says where, in the centre or a fixed layout; else
+            anywhere, a little off the grid.
     """
     make = PROMPT_SETS[prompt_set]
     rng = np.random.default_rng([seed, list(PROMPT_SETS).index(prompt_set)])
     captions: list[Caption] = []
     texts: set[str] = set()
     while len(captions) < n:
-        caption = make(rng, tidy)
+        caption = make(rng, arranged)
         if distinct and caption.text in texts:
             continue
         texts.add(caption.text)

@@ -1,8 +1,7 @@
-"""Read a picture back into a scene, and check a caption's statement against it, attribute by attribute.
+"""Detect the scene in an image, and check a caption's statement against it, attribute by attribute.
 
-No network: colours by the nearest shade of the palette, things as connected regions, shapes by the overlap with
-our own drawing of each, textures by correlation with their fixed grids. A caption's generator may be anything;
-what it drew is judged by the same rules.
+No network: colours by the nearest shade of the palette, objects as connected regions, shapes by their overlap with
+our own rendering of each, textures by correlation with their fixed grids. The same rules judge every generator.
 """
 
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ from mini.scenes import (
     SIDE,
     SIZES,
     TEXTURES,
+    Object,
     Scene,
-    Thing,
     mask,
     pattern_weight,
     place_of,
@@ -32,18 +31,18 @@ from mini.scenes import (
     texture_weight,
 )
 
-UNKNOWN = "unknown"  # a shape that is none of ours
-LEAST_AREA = 30  # pixels; what is smaller is a speck
-LEAST_OVERLAP = 0.6  # intersection over union, below which a shape is unknown
-LEAST_CORRELATION = 0.4  # below which a surface is plain
+UNKNOWN = "unknown"  # a shape of none of the known kinds
+MIN_AREA = 30  # pixels; a smaller region is noise
+MIN_OVERLAP = 0.6  # intersection over union, below which a shape is unknown
+MIN_CORRELATION = 0.4  # with a texture; below it a surface is plain
 TURNING_POINTS = (8.4, 11.8)  # radii in pixels between small, medium and large
 
-_THING_SHADES = np.array([shades(colour) for colour in COLOURS], float)  # [8, 2, 3]
+_OBJECT_SHADES = np.array([shades(colour) for colour in COLOURS], float)  # [8, 2, 3]
 _GROUND_SHADES = np.array([BACKGROUNDS[name] for name in BACKGROUNDS], float)  # [5, 2, 3]
 
 
 def _segment_distance(pixels: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance in RGB from pixels [..., 3] to the segments between pairs of shades [k, 2, 3]: [..., k]."""
+    """Return distances in RGB from pixels [..., 3] to the segments between pairs of shades [k, 2, 3]: [..., k]."""
     start, way = ends[:, 0], ends[:, 1] - ends[:, 0]
     offset = pixels[..., None, :] - start
     along = np.clip((offset * way).sum(-1) / (way * way).sum(-1), 0, 1)
@@ -51,7 +50,7 @@ def _segment_distance(pixels: NDArray[np.float64], ends: NDArray[np.float64]) ->
 
 
 def _unit_areas() -> dict[str, tuple[float, float, float]]:
-    """Each shape's area and centroid for radius 1, from a drawing of radius 20."""
+    """Measure each shape's area and centroid for radius 1, from a rendering of radius 20."""
     facts = {}
     for shape in SHAPES:
         cover = mask(shape, SIDE / 2, SIDE / 2, 20.0)
@@ -65,20 +64,20 @@ _UNIT = _unit_areas()
 
 
 def _correlation(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Pearson correlation, 0 where either is constant (a difference of a few grey levels is no pattern)."""
+    """Return Pearson's correlation, 0 where either is constant (a few grey levels are no pattern)."""
     if values.std() < 2 or weights.std() < 1e-9:
         return 0.0
     return float(np.corrcoef(values, weights)[0, 1])
 
 
 def _read_ground(pixels: NDArray[np.float64]) -> tuple[str, str, NDArray[np.bool_]]:
-    """Background colour and pattern, and which pixels are background."""
+    """Detect the background: colour, pattern, and which pixels belong to it, bool [64, 64]."""
     distance = _segment_distance(pixels, _GROUND_SHADES)
-    things = _segment_distance(pixels, _THING_SHADES).min(axis=-1)
-    near = (distance.min(axis=-1) <= things) & (distance.min(axis=-1) < 60)
+    objects = _segment_distance(pixels, _OBJECT_SHADES).min(axis=-1)
+    near = (distance.min(axis=-1) <= objects) & (distance.min(axis=-1) < 60)
     votes = np.bincount(distance.argmin(axis=-1)[near], minlength=len(BACKGROUNDS))
     index = int(votes.argmax())
-    ground = distance[..., index] < np.minimum(things + 1e-9, 45)
+    ground = distance[..., index] < np.minimum(objects + 1e-9, 45)
     name = list(BACKGROUNDS)[index]
     inner = binary_erosion(ground, iterations=1, border_value=1)
     inner = inner if inner.sum() > 200 else ground
@@ -89,21 +88,21 @@ def _read_ground(pixels: NDArray[np.float64]) -> tuple[str, str, NDArray[np.bool
         if pattern != "plain"
     }
     pattern = max(scores, key=scores.__getitem__)
-    return name, pattern if scores[pattern] >= LEAST_CORRELATION else "plain", ground
+    return name, pattern if scores[pattern] >= MIN_CORRELATION else "plain", ground
 
 
-def _read_thing(pixels: NDArray[np.float64], region: NDArray[np.bool_], ground: str) -> Thing | None:
-    """The thing that fills a region, or None where it is only a speck."""
+def _read_object(pixels: NDArray[np.float64], region: NDArray[np.bool_], ground: str) -> Object | None:
+    """Detect the object that fills a region; None where it is only noise."""
     core = binary_erosion(region)
-    votes = _segment_distance(pixels[core if core.sum() >= 8 else region], _THING_SHADES).argmin(axis=-1)
+    votes = _segment_distance(pixels[core if core.sum() >= 8 else region], _OBJECT_SHADES).argmin(axis=-1)
     colour = list(COLOURS)[int(np.bincount(votes, minlength=len(COLOURS)).argmax())]
     own = np.array([shades(colour)], float)
     around = binary_dilation(region, iterations=1)
     mine = _segment_distance(pixels, own)[..., 0]
     theirs = _segment_distance(pixels, np.array([BACKGROUNDS[ground]], float))[..., 0]
-    cover = np.where(around, theirs / np.maximum(mine + theirs, 1e-9), 0)  # 1 on the thing, 0 on the ground
+    cover = np.where(around, theirs / np.maximum(mine + theirs, 1e-9), 0)  # 1 on the object, 0 on the ground
     area = cover[cover > 0.5].sum()
-    if area < LEAST_AREA:
+    if area < MIN_AREA:
         return None
     solid = cover > 0.5
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
@@ -112,8 +111,8 @@ def _read_thing(pixels: NDArray[np.float64], region: NDArray[np.bool_], ground: 
     for shape, (unit, dx, dy) in _UNIT.items():
         radius = float(np.sqrt(solid.sum() / unit))
         px, py = float(cx - dx * radius), float(cy - dy * radius)
-        drawn = mask(shape, px, py, radius) > 0.5
-        overlap = (drawn & solid).sum() / max(1, (drawn | solid).sum())
+        rendered = mask(shape, px, py, radius) > 0.5
+        overlap = (rendered & solid).sum() / max(1, (rendered | solid).sum())
         if overlap > best[0]:
             best = (float(overlap), shape, radius, px, py)
     overlap, shape, radius, px, py = best
@@ -125,77 +124,77 @@ def _read_thing(pixels: NDArray[np.float64], region: NDArray[np.bool_], ground: 
         name: _correlation(dark[inner], texture_weight(name)[inner]) for name in TEXTURES if name != "solid"
     }
     texture = max(scores, key=scores.__getitem__)
-    return Thing(
-        shape=shape if overlap >= LEAST_OVERLAP else UNKNOWN,
+    return Object(
+        shape=shape if overlap >= MIN_OVERLAP else UNKNOWN,
         colour=colour,
         size=size,
-        texture=texture if scores[texture] >= LEAST_CORRELATION else "solid",
+        texture=texture if scores[texture] >= MIN_CORRELATION else "solid",
         x=px,
         y=py,
     )
 
 
-def read_scene(picture: NDArray[np.uint8]) -> Scene:
-    """Read a picture, uint8 [64, 64, 3], as a scene: what it shows, as far as it can be told.
+def read_scene(image: NDArray[np.uint8]) -> Scene:
+    """Detect the scene in an image, uint8 [64, 64, 3].
 
-    Things are in no order. A shape that is none of ours is `UNKNOWN`.
+    Objects are in no order. A shape of none of the known kinds is `UNKNOWN`.
     """
-    pixels = picture.astype(float)
+    pixels = image.astype(float)
     background, pattern, ground = _read_ground(pixels)
     regions, count = label(~ground)
     found = [
-        _read_thing(pixels, regions == index, background)
+        _read_object(pixels, regions == index, background)
         for index in range(1, count + 1)
-        if (regions == index).sum() >= LEAST_AREA
+        if (regions == index).sum() >= MIN_AREA
     ]
-    return Scene(tuple(thing for thing in found if thing), background, pattern)
+    return Scene(tuple(item for item in found if item), background, pattern)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a caption states, and whether a picture shows it.
+    """A claim of a caption, and whether an image shows it.
 
     Attributes:
         kind: "count", "shape", "colour", "size", "texture", "place", "relation", "background" or "pattern".
-        right: whether it is so.
+        correct: whether it does.
     """
 
     kind: str
-    right: bool
+    correct: bool
 
 
 def check(statement: Statement, scene: Scene) -> list[Check]:
     """Check all that a caption states against a scene.
 
-    The things asked for are paired with those there are so that most attributes fit; then each attribute of each
-    group is right where all of the group's things have it. The number of things is checked as a whole: too many
-    is as wrong as too few.
+    The requested objects are matched with the detected ones so that most attributes fit; an attribute of a group is
+    correct where all of the group's objects have it. The number of objects is checked as a whole: too many is as
+    wrong as too few.
     """
-    wanted = [(index, group) for index, group in enumerate(statement.groups) for _ in range(group.count)]
+    requested = [(index, group) for index, group in enumerate(statement.groups) for _ in range(group.count)]
     parts = ("shape", "colour", "size", "texture", "place")
 
-    def has(thing: Thing, part: str, value: str) -> bool:
-        return (place_of(thing.x, thing.y) if part == "place" else getattr(thing, part)) == value
+    def has(item: Object, part: str, value: str) -> bool:
+        return (place_of(item.x, item.y) if part == "place" else getattr(item, part)) == value
 
-    fits = np.zeros((len(wanted), len(scene.things)))
-    for row, (_, group) in enumerate(wanted):
-        for column, thing in enumerate(scene.things):
+    fits = np.zeros((len(requested), len(scene.objects)))
+    for row, (_, group) in enumerate(requested):
+        for column, item in enumerate(scene.objects):
             said = [(part, getattr(group, part)) for part in parts if getattr(group, part) is not None]
-            fits[row, column] = sum(has(thing, part, value) for part, value in said)
-    paired = _pair(fits, statement, wanted, scene.things)
-    checks = [Check("count", len(wanted) == len(scene.things))]
+            fits[row, column] = sum(has(item, part, value) for part, value in said)
+    paired = _pair(fits, statement, requested, scene.objects)
+    checks = [Check("count", len(requested) == len(scene.objects))]
     for index, group in enumerate(statement.groups):
-        own = [paired.get(row) for row, (owner, _) in enumerate(wanted) if owner == index]
+        own = [paired.get(row) for row, (owner, _) in enumerate(requested) if owner == index]
         for part in parts:
             value = getattr(group, part)
             if value is not None:
-                checks.append(
-                    Check(part, all(thing is not None and has(thing, part, value) for thing in own))
-                )
+                checks.append(Check(part, all(item is not None and has(item, part, value) for item in own)))
     if statement.relation:
-        one, other = paired.get(0), paired.get(1)
-        right = one is not None and other is not None and relation_of(one, other) == statement.relation
-        checks.append(Check("relation", right))
+        first, second = paired.get(0), paired.get(1)
+        correct = (
+            first is not None and second is not None and relation_of(first, second) == statement.relation
+        )
+        checks.append(Check("relation", correct))
     for kind in ("background", "pattern"):
         value = getattr(statement, kind)
         if value is not None:
@@ -204,20 +203,15 @@ def check(statement: Statement, scene: Scene) -> list[Check]:
 
 
 def _pair(
-    fits: NDArray[np.float64], statement: Statement, wanted: Sequence[object], things: Sequence[Thing]
-) -> dict[int, Thing]:
-    """Pair things asked for with things there are; among equally good pairings, one that keeps the relation."""
+    fits: NDArray[np.float64], statement: Statement, requested: Sequence[object], objects: Sequence[Object]
+) -> dict[int, Object]:
+    """Match requested with detected objects; of equally good matchings, take the one that keeps the relation."""
     rows, columns = linear_sum_assignment(fits, maximize=True)
     paired = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    if statement.relation and len(paired) == len(wanted) == 2:
+    if statement.relation and len(paired) == len(requested) == 2:
         swapped = {0: paired[1], 1: paired[0]}
         total = fits[0, paired[0]] + fits[1, paired[1]]
         same = fits[0, swapped[0]] + fits[1, swapped[1]] == total
-        if same and relation_of(things[swapped[0]], things[swapped[1]]) == statement.relation:
+        if same and relation_of(objects[swapped[0]], objects[swapped[1]]) == statement.relation:
             paired = swapped
-    return {row: things[column] for row, column in paired.items()}
-
-
-def share_right(checks: Sequence[Check]) -> float:
-    """Share of checks that are right, 0 to 1, higher is better."""
-    return sum(one.right for one in checks) / len(checks)
+    return {row: objects[column] for row, column in paired.items()}

@@ -1,4 +1,4 @@
-"""Known ways to spoil a picture, and the score that a picture so spoiled is given."""
+"""Known degradations of images, and the score that a degraded image is given."""
 
 from collections.abc import Callable
 
@@ -7,45 +7,45 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 Random = np.random.Generator
-Picture = NDArray[np.float64]
+Image = NDArray[np.float64]
 
-BEST, WORST = 9.0, 2.0  # mean score of an unspoiled picture, and of one spoiled wholly
-SPREAD = 1.1  # standard deviation of one picture's scores, as if many people had scored it
-
-
-def blur(picture: Picture, level: float, rng: Random) -> Picture:
-    """Gaussian blur, up to 3 pixels wide."""
-    return gaussian_filter(picture, (3 * level, 3 * level, 0))
+BEST, WORST = 9.0, 2.0  # mean score of an intact and of a fully degraded image
+SPREAD = 1.1  # standard deviation of an image's scores, as if many people had rated it
 
 
-def noise(picture: Picture, level: float, rng: Random) -> Picture:
-    """Gaussian noise, up to 60 grey levels."""
-    return picture + 60 * level * rng.standard_normal(picture.shape)
+def blur(image: Image, level: float, rng: Random) -> Image:
+    """Blur with a Gaussian of up to 3 pixels."""
+    return gaussian_filter(image, (3 * level, 3 * level, 0))
 
 
-def fade(picture: Picture, level: float, rng: Random) -> Picture:
-    """Contrast lost towards the mean colour, up to 85 %."""
-    return picture + 0.85 * level * (picture.mean(axis=(0, 1)) - picture)
+def noise(image: Image, level: float, rng: Random) -> Image:
+    """Add Gaussian noise of up to 60 grey levels."""
+    return image + 60 * level * rng.standard_normal(image.shape)
 
 
-def smear(picture: Picture, level: float, rng: Random) -> Picture:
-    """A smooth random shift of every pixel that bends outlines: up to 4 pixels along each axis (standard deviation)."""
-    shift = np.stack([gaussian_filter(rng.standard_normal(picture.shape[:2]), 2) for _ in range(2)])
+def fade(image: Image, level: float, rng: Random) -> Image:
+    """Lower the contrast towards the mean colour by up to 85 %."""
+    return image + 0.85 * level * (image.mean(axis=(0, 1)) - image)
+
+
+def smear(image: Image, level: float, rng: Random) -> Image:
+    """Shift pixels by a smooth random field that bends outlines: up to 4 pixels along each axis (standard deviation)."""
+    shift = np.stack([gaussian_filter(rng.standard_normal(image.shape[:2]), 2) for _ in range(2)])
     shift *= 4 * level / shift.std()
-    at = np.indices(picture.shape[:2]) + shift
+    at = np.indices(image.shape[:2]) + shift
     return np.stack(
-        [map_coordinates(picture[..., part], at, order=1, mode="nearest") for part in range(3)], axis=-1
+        [map_coordinates(image[..., part], at, order=1, mode="nearest") for part in range(3)], axis=-1
     )
 
 
-def blocks(picture: Picture, level: float, rng: Random) -> Picture:
-    """A mix with the picture's mean over blocks of 8 × 8 pixels, as from strong compression."""
-    side = picture.shape[0] // 8
-    means = picture.reshape(side, 8, side, 8, 3).mean(axis=(1, 3))
-    return picture + level * (np.kron(means, np.ones((8, 8, 1))) - picture)
+def blocks(image: Image, level: float, rng: Random) -> Image:
+    """Mix with the means of blocks of 8 × 8 pixels, as strong compression does."""
+    side = image.shape[0] // 8
+    means = image.reshape(side, 8, side, 8, 3).mean(axis=(1, 3))
+    return image + level * (np.kron(means, np.ones((8, 8, 1))) - image)
 
 
-WAYS: dict[str, Callable[[Picture, float, Random], Picture]] = {
+DEGRADATIONS: dict[str, Callable[[Image, float, Random], Image]] = {
     "blur": blur,
     "noise": noise,
     "fade": fade,
@@ -54,16 +54,16 @@ WAYS: dict[str, Callable[[Picture, float, Random], Picture]] = {
 }
 
 
-def degrade(picture: NDArray[np.uint8], way: str, level: float, rng: Random) -> NDArray[np.uint8]:
-    """Spoil a picture, uint8 [64, 64, 3], in one of `WAYS`; level 0 (not at all) to 1 (wholly)."""
-    spoiled = WAYS[way](picture.astype(float), level, rng)
-    return np.clip(np.round(spoiled), 0, 255).astype(np.uint8)
+def degrade(image: NDArray[np.uint8], name: str, level: float, rng: Random) -> NDArray[np.uint8]:
+    """Degrade an image, uint8 [64, 64, 3], by one of `DEGRADATIONS`; level 0 (intact) to 1 (fully)."""
+    degraded = DEGRADATIONS[name](image.astype(float), level, rng)
+    return np.clip(np.round(degraded), 0, 255).astype(np.uint8)
 
 
 def score_distribution(level: float) -> NDArray[np.float64]:
-    """Share of each score 1…10 that a picture spoiled to a level gets, float64 [10], sums to 1.
+    """Return the share of each score 1…10 that an image degraded to a level gets, float64 [10], sums to 1.
 
-    A normal distribution cut into ten: its mean falls evenly from `BEST` to `WORST` with the level.
+    A discretised normal distribution: its mean falls linearly from `BEST` to `WORST` with the level.
     """
     scores = np.arange(1, 11)
     mean = BEST + (WORST - BEST) * level

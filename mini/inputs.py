@@ -1,4 +1,4 @@
-"""What the generators learn from, computed once: latents of the scenes and embeddings of their captions."""
+"""Inputs of the generators' training, computed once: latents of the scenes, embeddings of their captions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class TextInputs:
-    """Captions as the generators take them.
+    """Embedded captions, as the generators take them.
 
     Attributes:
         states: of the text encoder, float16 [n, CONTEXT, width].
@@ -31,7 +31,7 @@ class TextInputs:
     empty_pooled: Tensor
 
     def batch(self, rows: NDArray[np.int64], drop: NDArray[np.bool_], device: str) -> tuple[Tensor, Tensor]:
-        """States and pooled embeddings of some rows, float32; a dropped one is the empty caption's."""
+        """Return states and pooled embeddings of some rows, float32; those of a dropped row are the empty caption's."""
         states, pooled = self.states[rows].float(), self.pooled[rows].float()
         states[torch.from_numpy(drop)] = self.empty_states
         pooled[torch.from_numpy(drop)] = self.empty_pooled
@@ -47,8 +47,8 @@ def embed_texts(
     Args:
         encoder: `CLIPTextModelWithProjection`.
         texts: the captions.
-        layer: whose states; -1 is the last, normalised one, which `StableDiffusionPipeline` uses; -2 the one
-            before it, which `AmusedPipeline` uses.
+        layer: layer whose states to take: -1, the last, normalised, as `StableDiffusionPipeline`; -2, the layer before, as
+            `AmusedPipeline`.
     """
     encoder = encoder.to(device)
 
@@ -65,7 +65,7 @@ def embed_texts(
 
 @torch.no_grad()
 def encode_images(images: NDArray[np.uint8], encode_batch: Callable[[Tensor], Tensor], device: str) -> Tensor:
-    """Run pictures, uint8 [n, 64, 64, 3], through an encoder in batches; what it gives, on the CPU."""
+    """Run images, uint8 [n, 64, 64, 3], through an encoder in batches; return its outputs on the CPU."""
     parts = [
         encode_batch(to_tensor(images[start : start + BATCH], device)).cpu()
         for start in range(0, len(images), BATCH)

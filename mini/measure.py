@@ -1,4 +1,4 @@
-"""Measure the trained models of the small world: params `measure`, data/mini/weights/ → data/mini/report.*."""
+"""Evaluate the trained models: params `measure`, mini/pipeline/data/weights/ → mini/pipeline/data/report.*."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,26 +9,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mini import train_clip, train_masked, train_nima, train_student, train_tiny, tune_diffusion
-from mini.captions import PROMPT_SETS, Statement, draw_captions
+from mini import finetune_diffusion, train_clip, train_masked, train_nima, train_student, train_tiny
+from mini.captions import PROMPT_SETS, Statement, sample_captions
 from mini.checker import check, read_scene
-from mini.degradations import WAYS, degrade
-from mini.scenes import draw
-from mini.settings import WEIGHTS, load_settings
+from mini.degradations import DEGRADATIONS, degrade
+from mini.scenes import render
+from mini.settings import DATA, WEIGHTS, load_settings
 from mini.training import compute_device, to_images, to_tensor
 from mini.write_prompts import read_prompts
 from promptroute.io.files import atomic_path, write_json
 from promptroute.runtime.stage import run_stage
 
-FILES = (Path("data/mini/report.json"), Path("data/mini/report.md"))
-Pictures = NDArray[np.uint8]
+FILES = (DATA / "report.json", DATA / "report.md")
+Images = NDArray[np.uint8]
 
 
 def load_model(name: str, device: str, weights: Path = WEIGHTS) -> Any:
-    """One of the four models as its pipeline, float32."""
+    """Load one of the four models as its pipeline, float32."""
     from diffusers import AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
 
-    folder = train_masked.FOLDER if name == "masked" else tune_diffusion.FOLDER
+    folder = train_masked.FOLDER if name == "masked" else finetune_diffusion.FOLDER
     parts = {}
     if name == "tiny":
         parts["vae"] = AutoencoderTiny.from_pretrained(weights / train_tiny.FOLDER.name, dtype=torch.float32)
@@ -44,12 +44,10 @@ def load_model(name: str, device: str, weights: Path = WEIGHTS) -> Any:
     return pipe
 
 
-def generate(
-    pipe: Any, prompts: Sequence[str], seed: int, steps: int, guidance: float, batch: int
-) -> Pictures:
-    """One picture of each prompt, uint8 [n, 64, 64, 3]; each from a generator of its own."""
+def generate(pipe: Any, prompts: Sequence[str], seed: int, steps: int, guidance: float, batch: int) -> Images:
+    """Generate an image of each prompt, uint8 [n, 64, 64, 3], each from its own torch.Generator."""
     made = []
-    single = type(pipe).__name__ == "AmusedPipeline"  # it takes one generator alone
+    single = type(pipe).__name__ == "AmusedPipeline"  # it takes a single torch.Generator
     for start in range(0, len(prompts), 1 if single else batch):
         part = list(prompts[start : start + (1 if single else batch)])
         seeds = [torch.Generator("cpu").manual_seed(seed) for _ in part]
@@ -64,28 +62,28 @@ def generate(
     return np.stack(made)
 
 
-def shares_right(pictures: Pictures, statements: Sequence[Statement]) -> dict[str, float]:
-    """Share of stated attributes that pictures show, 0 to 1, higher is better: "all" and by kind."""
-    right = defaultdict(list)
-    for picture, statement in zip(pictures, statements, strict=True):
-        for one in check(statement, read_scene(picture)):
-            right[one.kind].append(one.right)
-    every = [value for values in right.values() for value in values]
+def attribute_accuracy(images: Images, statements: Sequence[Statement]) -> dict[str, float]:
+    """Return the share of stated attributes that images show, 0 to 1, higher is better: "all" and by kind."""
+    correct = defaultdict(list)
+    for image, statement in zip(images, statements, strict=True):
+        for claim in check(statement, read_scene(image)):
+            correct[claim.kind].append(claim.correct)
+    every = [value for values in correct.values() for value in values]
     return {
         "all": float(np.mean(every)),
-        **{kind: float(np.mean(values)) for kind, values in sorted(right.items())},
+        **{kind: float(np.mean(values)) for kind, values in sorted(correct.items())},
     }
 
 
 @torch.no_grad()
-def retrieval(pictures: Pictures, texts: Sequence[str], device: str) -> dict[str, float]:
-    """CLIP retrieval among n pairs: share of texts whose own picture is first (or in the first 5), and the reverse."""
+def retrieval(images: Images, texts: Sequence[str], device: str) -> dict[str, float]:
+    """Measure CLIP retrieval among n pairs: recall at 1 and at 5, text to image and image to text, 0 to 1."""
     import open_clip
 
     where = f"local-dir:{train_clip.FOLDER}"
     model = open_clip.create_model_and_transforms(where, device=device)[0].eval()
     tokens = open_clip.get_tokenizer(where)(list(texts)).to(device)
-    seen = torch.nn.functional.normalize(model.encode_image(to_tensor(pictures, device)), dim=1)
+    seen = torch.nn.functional.normalize(model.encode_image(to_tensor(images, device)), dim=1)
     meant = torch.nn.functional.normalize(model.encode_text(tokens), dim=1)
     similarity = (meant @ seen.T).cpu().numpy()
     found: dict[str, float] = {}
@@ -96,27 +94,28 @@ def retrieval(pictures: Pictures, texts: Sequence[str], device: str) -> dict[str
 
 
 @torch.no_grad()
-def nima_correlation(pictures: Pictures, seed: int, device: str) -> dict[str, float]:
-    """Spearman correlation of NIMA's mean score with the score that a spoiled picture was given: all, and by way."""
+def nima_correlation(images: Images, seed: int, device: str) -> dict[str, float]:
+    """Return Spearman's correlation of NIMA's mean score with the known quality of degraded images: "all", and by kind."""
     from scipy.stats import spearmanr
 
     nima, rng = train_nima.load_nima().to(device), np.random.default_rng(seed)
-    levels = rng.random(len(pictures))
-    ways = rng.choice(list(WAYS), len(pictures))
-    spoiled = np.stack([degrade(*row, rng) for row in zip(pictures, ways, levels, strict=True)])
-    scores = train_nima.mean_score(nima(to_tensor(spoiled, device))).cpu().numpy()
-    wanted = -levels
-    by_way = {str(way): float(spearmanr(scores[ways == way], wanted[ways == way])[0]) for way in WAYS}
-    return {"all": float(spearmanr(scores, wanted)[0]), **by_way}
+    levels = rng.random(len(images))
+    kinds = rng.choice(list(DEGRADATIONS), len(images))
+    degraded = np.stack([degrade(*row, rng) for row in zip(images, kinds, levels, strict=True)])
+    scores = train_nima.mean_score(nima(to_tensor(degraded, device))).cpu().numpy()
+    by_kind = {
+        name: float(spearmanr(scores[kinds == name], -levels[kinds == name])[0]) for name in DEGRADATIONS
+    }
+    return {"all": float(spearmanr(scores, -levels)[0]), **by_kind}
 
 
 @torch.no_grad()
-def reconstructed(pictures: Pictures, device: str) -> dict[str, Pictures]:
-    """What the three autoencoders make of true pictures: the best that each model could draw."""
+def reconstructed(images: Images, device: str) -> dict[str, Images]:
+    """Reconstruct ground-truth images with the three autoencoders: an upper bound of each model."""
     from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 
-    batch = to_tensor(pictures, device)
-    vae = AutoencoderKL.from_pretrained(tune_diffusion.FOLDER, subfolder="vae", dtype=torch.float32).to(
+    batch = to_tensor(images, device)
+    vae = AutoencoderKL.from_pretrained(finetune_diffusion.FOLDER, subfolder="vae", dtype=torch.float32).to(
         device
     )
     tiny = AutoencoderTiny.from_pretrained(train_tiny.FOLDER, dtype=torch.float32).to(device)
@@ -131,30 +130,30 @@ def reconstructed(pictures: Pictures, device: str) -> dict[str, Pictures]:
 
 
 def megabytes(folder: Path) -> float:
-    """Size of a folder's files in units of 10⁶ bytes."""
+    """Return the size of a folder's files in units of 10⁶ bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """The report's tables for people."""
+    """Format the report as Markdown."""
     lines = [
-        "# The small models, measured",
+        "# Evaluation of the small models",
         "",
         "Written by `python -m mini.measure`; do not edit.",
         "",
     ]
-    lines += ["Share of stated attributes that are right, in percent:", ""]
+    lines += ["Stated attributes that the images show, in percent:", ""]
     lines += ["| model | " + " | ".join(PROMPT_SETS) + " |", "|---" * (len(PROMPT_SETS) + 1) + "|"]
     row: Callable[[str, dict[str, Any]], str] = lambda name, sets: (  # noqa: E731
         f"| {name} | " + " | ".join(f"{100 * sets[key]['all']:.1f}" for key in PROMPT_SETS) + " |"
     )
     lines += [row(name, sets) for name, sets in report["models"].items()]
-    lines += [row(f"true pictures through {name}", sets) for name, sets in report["autoencoders"].items()]
-    lines += ["", f"CLIP retrieval among {report['n']['retrieval']} held-out pairs, in percent:", ""]
+    lines += [row(f"ground truth through {name}", sets) for name, sets in report["autoencoders"].items()]
+    lines += ["", f"CLIP retrieval among {report['n']['retrieval']} unseen pairs, in percent:", ""]
     lines += [f"- {name.replace('_', ' ')}: {100 * value:.1f}" for name, value in report["clip"].items()]
-    lines += ["", "NIMA: Spearman correlation with the known degradation:", ""]
+    lines += ["", "NIMA: Spearman's correlation with the known quality of degraded images:", ""]
     lines += [f"- {name}: {value:.3f}" for name, value in report["nima"].items()]
-    lines += ["", f"Weights: {report['megabytes']:.1f} MB in all.", ""]
+    lines += ["", f"Weights: {report['megabytes']:.1f} MB in total.", ""]
     return "\n".join(lines)
 
 
@@ -166,32 +165,32 @@ def main() -> str:
         pipe, report["models"][model] = load_model(model, device), {}
         for name, rows in sets.items():
             texts, statements = zip(*rows, strict=True)
-            drawn = np.concatenate(
+            generated = np.concatenate(
                 [generate(pipe, texts, seed, **call, batch=32) for seed in settings["seeds"]]
             )
             repeated = list(statements) * len(settings["seeds"])
-            report["models"][model][name] = shares_right(drawn, repeated)
+            report["models"][model][name] = attribute_accuracy(generated, repeated)
             print(f"{model} {name} {report['models'][model][name]['all']:.3f}", flush=True)
     for name in PROMPT_SETS:
-        captions = draw_captions(name, settings["prompts"], settings["seed"])
-        true = np.stack([draw(caption.scene) for caption in captions])
-        for part, pictures in reconstructed(true, device).items():
-            report["autoencoders"][part][name] = shares_right(
-                pictures, [caption.statement for caption in captions]
+        captions = sample_captions(name, settings["prompts"], settings["seed"])
+        true = np.stack([render(caption.scene) for caption in captions])
+        for part, images in reconstructed(true, device).items():
+            report["autoencoders"][part][name] = attribute_accuracy(
+                images, [caption.statement for caption in captions]
             )
-    out_of_fold = [
+    unseen = [
         caption
         for name in PROMPT_SETS
-        for caption in draw_captions(name, settings["retrieval"] // 5, settings["seed"], tidy=False)
+        for caption in sample_captions(name, settings["retrieval"] // 5, settings["seed"], arranged=False)
     ]
-    true = np.stack([draw(caption.scene) for caption in out_of_fold])
-    report["clip"] = retrieval(true, [caption.text for caption in out_of_fold], device)
+    true = np.stack([render(caption.scene) for caption in unseen])
+    report["clip"] = retrieval(true, [caption.text for caption in unseen], device)
     report["nima"] = nima_correlation(true, settings["seed"], device)
     report["megabytes"] = megabytes(WEIGHTS)
     report["n"] = {
         "prompts": settings["prompts"],
         "seeds": len(settings["seeds"]),
-        "retrieval": len(out_of_fold),
+        "retrieval": len(unseen),
     }
     write_json(FILES[0], report, digits=4)
     with atomic_path(FILES[1]) as temporary:

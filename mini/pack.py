@@ -1,17 +1,18 @@
-"""Lay what was trained into the repository: data/mini/{prompts, weights, report.*} → mini/."""
+"""Copy the results of the training where git tracks them: mini/pipeline/data/{prompts, weights, report.*} → mini/."""
 
 import shutil
 from pathlib import Path
 
+from mini.settings import DATA
 from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
-SOURCE, TARGET = Path("data/mini"), Path("mini")
+SOURCE, TARGET = DATA, Path("mini")
 NAMES = ("prompts", "weights", "report.json", "report.md")
 
 
 def pack(source: Path, target: Path) -> int:
-    """Copy folders and files into `target`, each as a whole; returns their size in bytes."""
+    """Copy folders and files into `target`, each atomically; return their size in bytes."""
     size = 0
     for name in NAMES:
         with atomic_path(target / name) as temporary:

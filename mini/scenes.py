@@ -1,4 +1,4 @@
-"""Scenes of the small world, and their drawing: a few flat shapes on a background, 64 × 64 pixels."""
+"""Scenes of a few flat shapes on a background, and their rendering in 64 × 64 pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ COLOURS = {
     "purple": (130, 60, 180),
     "pink": (240, 130, 180),
 }
-SHADE = 0.6  # the second colour of a textured thing is its colour times this
+SHADE = 0.6  # the second colour of a textured object is its colour times this
 
-# colour of a background → its two shades; a plain one shows the first alone
+# colour of a background → its two shades; a plain background shows only the first
 BACKGROUNDS = {
     "white": ((250, 250, 250), (205, 205, 205)),
     "black": ((15, 15, 15), (60, 60, 60)),
@@ -38,13 +38,13 @@ PLACES = {
     "left": (0, 1), "centre": (1, 1), "right": (2, 1),
     "bottom left": (0, 2), "bottom": (1, 2), "bottom right": (2, 2),
 }  # fmt: skip
-CELL = 16  # pixels between the grid's points, which stand at 16, 32 and 48
-JITTER = 2  # in an untidy scene, a thing stands within so many pixels of its grid point, along each axis
+CELL = 16  # pixels between the grid's points, which are at 16, 32 and 48
+JITTER = 2  # pixels: how far along each axis an object of a free scene may be from its grid point
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One shape of a scene.
+class Object:
+    """A shape of a scene.
 
     Attributes:
         shape, colour, size, texture: keys of `SHAPES`, `COLOURS`, `SIZES`, `TEXTURES`.
@@ -61,15 +61,15 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: things that don't touch, on a background.
+    """What an image shows: objects that do not touch, on a background.
 
     Attributes:
-        things: one to four.
+        objects: one to four.
         background: key of `BACKGROUNDS`.
         pattern: one of `PATTERNS`.
     """
 
-    things: tuple[Thing, ...]
+    objects: tuple[Object, ...]
     background: str
     pattern: str
 
@@ -118,7 +118,7 @@ def _grid() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _outline_distance(
     points: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Signed distance to a closed polygon, negative inside; same shape as x."""
+    """Return the signed distance to a closed polygon, negative inside; same shape as x."""
     nearest = np.full(x.shape, np.inf)
     inside = np.zeros(x.shape, bool)
     for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
@@ -132,7 +132,7 @@ def _outline_distance(
 
 
 def mask(shape: str, x: float, y: float, radius: float) -> NDArray[np.float64]:
-    """How much of each pixel a shape covers, 0 to 1, float64 [64, 64]: antialiased by distance to its outline.
+    """Return how much of each pixel a shape covers, 0 to 1, float64 [64, 64], antialiased by distance to its outline.
 
     Args:
         shape: key of `SHAPES`.
@@ -157,7 +157,7 @@ def mask(shape: str, x: float, y: float, radius: float) -> NDArray[np.float64]:
 
 @cache
 def texture_weight(texture: str) -> NDArray[np.float64]:
-    """Where a thing's texture shows the second shade: 0 or 1, float64 [64, 64]; fixed to the picture's grid."""
+    """Return where an object's texture shows the second shade: 0 or 1, float64 [64, 64]; fixed to the image's grid."""
     x, y = (axis.astype(int) for axis in _grid())
     weights = {"solid": 0 * x, "striped": y // 2 % 2, "checked": (x // 2 + y // 2) % 2}
     return weights[texture].astype(float)
@@ -165,7 +165,7 @@ def texture_weight(texture: str) -> NDArray[np.float64]:
 
 @cache
 def pattern_weight(pattern: str) -> NDArray[np.float64]:
-    """How much of its second shade a background shows: 0 to 1, float64 [64, 64]."""
+    """Return how much of its second shade a background shows: 0 to 1, float64 [64, 64]."""
     x, y = _grid()
     weights = {
         "plain": 0 * x,
@@ -182,34 +182,34 @@ def _mix(shades: tuple[tuple[int, ...], ...], weight: NDArray[np.float64]) -> ND
 
 
 def shades(colour: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The two shades of a thing's colour, RGB 0 to 255."""
+    """Return the two shades of an object's colour, RGB 0 to 255."""
     rgb = COLOURS[colour]
     return rgb, tuple(round(SHADE * part) for part in rgb)
 
 
-def draw(scene: Scene) -> NDArray[np.uint8]:
-    """Draw a scene: RGB, uint8 [64, 64, 3]. The same scene gives the same pixels."""
-    picture = _mix(BACKGROUNDS[scene.background], pattern_weight(scene.pattern))
-    for thing in scene.things:
-        paint = _mix(shades(thing.colour), texture_weight(thing.texture))
-        cover = mask(thing.shape, thing.x, thing.y, SIZES[thing.size])[..., None]
-        picture += cover * (paint - picture)
-    return np.round(picture).astype(np.uint8)
+def render(scene: Scene) -> NDArray[np.uint8]:
+    """Render a scene: RGB, uint8 [64, 64, 3]. The same scene gives the same pixels."""
+    image = _mix(BACKGROUNDS[scene.background], pattern_weight(scene.pattern))
+    for item in scene.objects:
+        paint = _mix(shades(item.colour), texture_weight(item.texture))
+        cover = mask(item.shape, item.x, item.y, SIZES[item.size])[..., None]
+        image += cover * (paint - image)
+    return np.round(image).astype(np.uint8)
 
 
 def place_of(x: float, y: float) -> str:
-    """The place of a point in pixels: the nearest point of the 3 × 3 grid."""
+    """Name the place of a point in pixels: the nearest point of the 3 × 3 grid."""
     column, row = (int(np.clip(round(value / CELL) - 1, 0, 2)) for value in (x, y))
     return next(name for name, cell in PLACES.items() if cell == (column, row))
 
 
-def relation_of(one: Thing, other: Thing, margin: float = 0) -> str | None:
-    """How `one` stands to `other`: "left of", "right of", "above", "below".
+def relation_of(first: Object, second: Object, margin: float = 0) -> str | None:
+    """Name where `first` is, seen from `second`: "left of", "right of", "above", "below".
 
     The axis along which they are farther apart decides; None where that is clearer by less than `margin`
     pixels.
     """
-    dx, dy = one.x - other.x, one.y - other.y
+    dx, dy = first.x - second.x, first.y - second.y
     if abs(abs(dx) - abs(dy)) < margin or dx == dy == 0:
         return None
     if abs(dx) > abs(dy):
@@ -217,29 +217,29 @@ def relation_of(one: Thing, other: Thing, margin: float = 0) -> str | None:
     return "above" if dy < 0 else "below"
 
 
-def random_things(
+def random_objects(
     count: int,
     rng: np.random.Generator,
     places: Sequence[str] | None = None,
     jitter: float = 0,
     tries: int = 200,
-) -> list[Thing]:
-    """Place random things that keep 2 pixels apart; four or more crowd out the large ones.
+) -> list[Object]:
+    """Place random objects that keep 2 pixels apart; of four or more, none is large.
 
     Args:
         count: how many.
-        rng: where the chances come from.
-        places: keys of `PLACES`, where each stands; None: anywhere on the grid.
-        jitter: a thing stands within so many pixels of its grid point, along each axis.
-        tries: after so many things that found no room, begin anew.
+        rng: source of the randomness.
+        places: keys of `PLACES`, one an object; None: anywhere on the grid.
+        jitter: pixels that an object may be from its grid point, along each axis.
+        tries: objects to try before all of them are placed again.
     """
     sizes = list(SIZES)[: 3 if count <= 3 else 2]
     while True:
-        things: list[Thing] = []
+        objects: list[Object] = []
         for _ in range(tries):
-            column, row = PLACES[places[len(things)]] if places else rng.integers(0, 3, 2)
+            column, row = PLACES[places[len(objects)]] if places else rng.integers(0, 3, 2)
             x, y = CELL * (np.array([column, row]) + 1) + rng.uniform(-jitter, jitter, 2)
-            thing = Thing(
+            item = Object(
                 shape=str(rng.choice(list(SHAPES))),
                 colour=str(rng.choice(list(COLOURS))),
                 size=str(rng.choice(sizes)),
@@ -247,18 +247,18 @@ def random_things(
                 x=float(x),
                 y=float(y),
             )
-            if all(_apart(thing, other) for other in things):
-                things.append(thing)
-            if len(things) == count:
-                return things
+            if all(_apart(item, other) for other in objects):
+                objects.append(item)
+            if len(objects) == count:
+                return objects
 
 
-def _apart(one: Thing, other: Thing) -> bool:
-    reach = 1.15 * (SIZES[one.size] + SIZES[other.size]) + 2
-    return bool(np.hypot(one.x - other.x, one.y - other.y) >= reach)
+def _apart(first: Object, second: Object) -> bool:
+    reach = 1.15 * (SIZES[first.size] + SIZES[second.size]) + 2
+    return bool(np.hypot(first.x - second.x, first.y - second.y) >= reach)
 
 
 def random_background(rng: np.random.Generator) -> tuple[str, str]:
-    """A background's colour and pattern; half of them are plain."""
+    """Sample a background's colour and pattern; half of them are plain."""
     colour = str(rng.choice(list(BACKGROUNDS)))
     return colour, str(rng.choice(PATTERNS, p=[0.52, 0.16, 0.16, 0.16]))

@@ -1,4 +1,4 @@
-"""The settings of the training pipeline: mini/params.yaml."""
+"""Settings and folders of the training pipeline, mini/pipeline; paths are relative to the repository's root."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,17 @@ import yaml
 
 from promptroute.core.errors import UserError
 
-FILE = Path("mini/params.yaml")
-WEIGHTS = Path("data/mini/weights")
+PIPELINE = Path("mini/pipeline")
+FILE = PIPELINE / "params.yaml"
+DATA = PIPELINE / "data"
+WEIGHTS = DATA / "weights"
 
 
 def load_settings(section: str) -> dict[str, Any]:
-    """One section of the training pipeline's parameters.
+    """Read a section of the training pipeline's parameters.
 
     Raises:
-        UserError: the file or the section isn't there.
+        UserError: the file or the section is missing.
     """
     if not FILE.is_file():
         raise UserError(f"{FILE}: no such file; run from the repository's root")

@@ -1,23 +1,23 @@
-"""The small world's tokenizer: byte pairs learned from our own captions, as a `CLIPTokenizer`."""
+"""The small models' tokenizer: byte pairs learned from our own captions, as a `CLIPTokenizer`."""
 
 from collections.abc import Iterable
 from typing import Any
 
-CONTEXT = 64  # tokens, the two marks of start and end included
+CONTEXT = 64  # tokens, including those of start and end
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def train_tokenizer(texts: Iterable[str], size: int = 2048) -> Any:
-    """Learn a CLIP tokenizer of at most `size` tokens; every byte is one, so any text can be encoded.
+    """Train a CLIP tokenizer of at most `size` tokens; every byte is a token, so any text can be encoded.
 
-    The end mark has the highest number, by which CLIP finds where a text ends; it also pads.
+    The end token has the highest id, by which CLIP finds where a text ends; it also pads.
     """
     import json
 
     from tokenizers import pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
-    bare = CLIPTokenizer()  # knows CLIP's way of splitting words, and no word
+    bare = CLIPTokenizer()  # splits as CLIP does; its vocabulary is empty
     learner = bare.backend_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -36,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], size: int = 2048) -> Any:
 
 
 def encode(tokenizer: Any, texts: list[str]) -> Any:
-    """Token ids, int64 tensor [n, CONTEXT], padded and cut as the pipelines do it."""
+    """Return token ids, int64 tensor [n, CONTEXT], padded and truncated as the pipelines do it."""
     return tokenizer(
         texts, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
     ).input_ids

@@ -1,8 +1,8 @@
-"""Train the small CLIP and with it the text encoder of every model: params `clip` → data/mini/weights/clip/.
+"""Train the small CLIP and its text encoder, which every generator uses: params `clip` → mini/pipeline/data/weights/clip/.
 
-The loss is CLIP's, with two helpers that make so small a training enough: from a caption's features one has to
-say back what the caption states, and from a picture's what its scene holds. The text side learns to say it back by
-itself first: what it loses, no model that reads it can draw.
+Two auxiliary losses make so small a training sufficient: a head on the caption's embedding predicts what the caption
+states, and a head on the image's embedding what the scene contains. The text encoder is trained alone first: what it
+loses, no generator that reads it can show.
 """
 
 import json
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mini.captions import Caption, Statement
-from mini.draw_scenes import UNTIDY, read_scenes
+from mini.render_scenes import FREE, read_scenes
 from mini.scenes import BACKGROUNDS, COLOURS, PATTERNS, PLACES, SHAPES, SIZES, TEXTURES, Scene, place_of
 from mini.settings import WEIGHTS, load_settings
 from mini.tokens import CONTEXT, encode, train_tokenizer
@@ -27,10 +27,10 @@ from promptroute.runtime.stage import run_stage
 
 FOLDER = WEIGHTS / "clip"
 WIDTH = 96  # of the text encoder
-ALONE = 0.7  # share of the steps in which the text side learns by itself, on batches `TEXTS` times as large
+TEXT_ONLY = 0.7  # share of the steps that train the text encoder alone, on batches `TEXTS` times as large
 TEXTS = 2
-MOST_GROUPS = 3
-# the parts of a group that a caption may state, and what each may be
+MAX_GROUPS = 3
+# attribute of a group that a caption may state → its values
 PARTS: dict[str, Sequence[Any]] = {
     "count": (1, 2, 3, 4),
     "shape": tuple(SHAPES),
@@ -44,13 +44,13 @@ WHOLE: dict[str, Sequence[Any]] = {
     "background": tuple(BACKGROUNDS),
     "pattern": PATTERNS,
 }
-CLASSES = [len(options) + 1 for options in (*(MOST_GROUPS * [*PARTS.values()]), *WHOLE.values())]
+CLASSES = [len(options) + 1 for options in (*(MAX_GROUPS * [*PARTS.values()]), *WHOLE.values())]
 
 
-def stated(statement: Statement) -> list[int]:
-    """What a caption states as numbers, in the order of `CLASSES`; 0: it doesn't say."""
+def statement_targets(statement: Statement) -> list[int]:
+    """Encode what a caption states as class numbers, in the order of `CLASSES`; 0: not stated."""
     numbers = []
-    for index in range(MOST_GROUPS):
+    for index in range(MAX_GROUPS):
         group = statement.groups[index] if index < len(statement.groups) else None
         for name, options in PARTS.items():
             value = getattr(group, name, None)
@@ -61,26 +61,26 @@ def stated(statement: Statement) -> list[int]:
     return numbers
 
 
-def held(scene: Scene) -> NDArray[np.float32]:
-    """What a scene holds, as zeros and ones: coloured shapes, places taken, sizes, textures, count, background."""
+def scene_targets(scene: Scene) -> NDArray[np.float32]:
+    """Encode a scene as zeros and ones, float32 [SCENE_TARGETS]: coloured shapes, places, sizes, textures, count, background."""
     pairs = np.zeros((len(SHAPES), len(COLOURS)))
     parts = {"place": np.zeros(9), "size": np.zeros(3), "texture": np.zeros(3)}
-    for thing in scene.things:
-        pairs[list(SHAPES).index(thing.shape), list(COLOURS).index(thing.colour)] = 1
-        parts["place"][list(PLACES).index(place_of(thing.x, thing.y))] = 1
-        parts["size"][list(SIZES).index(thing.size)] = 1
-        parts["texture"][TEXTURES.index(thing.texture)] = 1
-    count = np.arange(1, 5) == len(scene.things)
+    for item in scene.objects:
+        pairs[list(SHAPES).index(item.shape), list(COLOURS).index(item.colour)] = 1
+        parts["place"][list(PLACES).index(place_of(item.x, item.y))] = 1
+        parts["size"][list(SIZES).index(item.size)] = 1
+        parts["texture"][TEXTURES.index(item.texture)] = 1
+    count = np.arange(1, 5) == len(scene.objects)
     ground = np.array([name == scene.background for name in BACKGROUNDS])
     pattern = np.array([name == scene.pattern for name in PATTERNS])
     return np.concatenate([pairs.ravel(), *parts.values(), count, ground, pattern]).astype(np.float32)
 
 
-HELD = len(SHAPES) * len(COLOURS) + 9 + 3 + 3 + 4 + len(BACKGROUNDS) + len(PATTERNS)
+SCENE_TARGETS = len(SHAPES) * len(COLOURS) + 9 + 3 + 3 + 4 + len(BACKGROUNDS) + len(PATTERNS)
 
 
 def model_config(vocabulary: int) -> dict[str, Any]:
-    """Our configuration of open_clip's `CLIP`: a narrow ResNet for pictures, a three-layer transformer for text."""
+    """Return the configuration of open_clip's `CLIP`: a narrow ResNet for images, a three-layer transformer for text."""
     return {
         "embed_dim": 128,
         "vision_cfg": {"layers": [1, 1, 1, 1], "width": 12, "image_size": 64, "head_width": 64},
@@ -90,13 +90,13 @@ def model_config(vocabulary: int) -> dict[str, Any]:
             "width": WIDTH,
             "heads": 3,
             "layers": 3,
-            "hf_tokenizer_name": "local",  # the tokenizer's files lie beside this configuration
+            "hf_tokenizer_name": "local",  # the tokenizer's files are beside this configuration
         },
     }
 
 
 class Learner(nn.Module):
-    """The CLIP model with the two helpers, which are thrown away after training."""
+    """The CLIP model with the two auxiliary heads, which are dropped after training."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -107,45 +107,45 @@ class Learner(nn.Module):
             key: value for key, value in config["text_cfg"].items() if key != "hf_tokenizer_name"
         }
         self.clip = CLIP(**config)
-        self.says = nn.Linear(config["embed_dim"], sum(CLASSES))
-        self.holds = nn.Linear(config["embed_dim"], HELD)
+        self.statement_head = nn.Linear(config["embed_dim"], sum(CLASSES))
+        self.scene_head = nn.Linear(config["embed_dim"], SCENE_TARGETS)
 
-    def loss(self, images: Tensor, tokens: Tensor, states: Tensor, holds: Tensor) -> Tensor:
-        """CLIP's loss and both helpers'.
+    def loss(self, images: Tensor, tokens: Tensor, statements: Tensor, scenes: Tensor) -> Tensor:
+        """Return CLIP's loss plus both auxiliary ones.
 
         Args:
             images: float32 [b, 3, 64, 64].
             tokens: int64 [b, CONTEXT].
-            states: int64 [b, len(CLASSES)], as `stated`.
-            holds: float32 [b, HELD], as `held`.
+            statements: int64 [b, len(CLASSES)], as `statement_targets`.
+            scenes: float32 [b, SCENE_TARGETS], as `scene_targets`.
         """
         pooled = self.pooled(tokens)
-        seen = self.clip.encode_image(images)
-        meant = pooled @ self.clip.text_projection
+        image = self.clip.encode_image(images)
+        text = pooled @ self.clip.text_projection
         similarity = (
-            self.clip.logit_scale.exp().clamp(max=50) * F.normalize(seen, dim=1) @ F.normalize(meant, dim=1).T
+            self.clip.logit_scale.exp().clamp(max=50) * F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
         )
         same = torch.arange(len(images), device=images.device)
         loss = (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
         return (
             loss
-            + self.says_loss(meant, states)
-            + 5 * F.binary_cross_entropy_with_logits(self.holds(seen), holds)
+            + self.statement_loss(text, statements)
+            + 5 * F.binary_cross_entropy_with_logits(self.scene_head(image), scenes)
         )
 
-    def says_loss(self, meant: Tensor, states: Tensor) -> Tensor:
-        """How badly a caption's embedding [b, embed_dim] says back what it states, int64 [b, len(CLASSES)]."""
-        parts = self.says(meant).split(CLASSES, dim=1)
+    def statement_loss(self, text: Tensor, statements: Tensor) -> Tensor:
+        """Return the cross-entropy of what captions state, int64 [b, len(CLASSES)], given their embeddings [b, embed_dim]."""
+        parts = self.statement_head(text).split(CLASSES, dim=1)
         return torch.stack(
-            [F.cross_entropy(part, states[:, index]) for index, part in enumerate(parts)]
+            [F.cross_entropy(part, statements[:, index]) for index, part in enumerate(parts)]
         ).mean()
 
     def pooled(self, tokens: Tensor) -> Tensor:
-        """The text encoder's state at the end mark, float32 [b, WIDTH]."""
+        """Return the text encoder's state at the end token, float32 [b, WIDTH]."""
         return self.text_states(tokens)[torch.arange(len(tokens)), tokens.argmax(dim=1)]
 
     def text_states(self, tokens: Tensor) -> Tensor:
-        """The text encoder's last states, float32 [b, CONTEXT, WIDTH]."""
+        """Return the text encoder's last states, float32 [b, CONTEXT, WIDTH]."""
         model = self.clip
         states = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
         length = tokens.shape[1]
@@ -157,31 +157,33 @@ class Learner(nn.Module):
 def train(
     images: Any, captions: Sequence[Caption], settings: dict[str, Any], device: str
 ) -> tuple[Learner, Any, list[float]]:
-    """Train on captioned pictures; returns the learner, the tokenizer and the loss of each step."""
+    """Train on captioned images; return the learner, the tokenizer and the loss of each step."""
     tokenizer = train_tokenizer(caption.text for caption in captions)
     tokens = encode(tokenizer, [caption.text for caption in captions])
-    states = torch.tensor([stated(caption.statement) for caption in captions])
-    holds = torch.from_numpy(np.stack([held(caption.scene) for caption in captions]))
+    statements = torch.tensor([statement_targets(caption.statement) for caption in captions])
+    scenes = torch.from_numpy(np.stack([scene_targets(caption.scene) for caption in captions]))
     torch.manual_seed(settings["seed"])
     learner = Learner(len(tokenizer)).to(device)
 
     by_length = np.argsort(tokens.argmax(dim=1).numpy(), kind="stable")
 
     def loss_of(step: Step) -> Tensor:
-        alone = step.progress < ALONE
+        text_only = step.progress < TEXT_ONLY
         rows = step.rows(len(images), settings["batch"])
-        if alone:  # captions of about one length, so that few are padded
+        if text_only:  # captions of similar length, so that few tokens are padding
             n = TEXTS * settings["batch"]
             first = step.rng.integers(0, max(1, len(by_length) - 4 * n))
             rows = step.rng.choice(by_length[first : first + 4 * n], min(n, len(by_length)), replace=False)
         batch = tokens[rows]
-        length = int((batch.argmax(dim=1) + 1).max())  # what follows the end mark changes nothing before it
+        length = int(
+            (batch.argmax(dim=1) + 1).max()
+        )  # attention is causal: what follows the end token has no effect
         batch = batch[:, :length].to(device)
-        if alone:
-            meant = learner.pooled(batch) @ learner.clip.text_projection
-            return learner.says_loss(meant, states[rows].to(device))
+        if text_only:
+            text = learner.pooled(batch) @ learner.clip.text_projection
+            return learner.statement_loss(text, statements[rows].to(device))
         return learner.loss(
-            to_tensor(images[rows], device), batch, states[rows].to(device), holds[rows].to(device)
+            to_tensor(images[rows], device), batch, statements[rows].to(device), scenes[rows].to(device)
         )
 
     losses = fit("clip", learner, loss_of, settings)
@@ -206,7 +208,7 @@ def save(folder: Path, learner: Learner, tokenizer: Any) -> None:
 
 
 def text_encoder(folder: Path | str = FOLDER) -> tuple[Any, Any]:
-    """The trained text encoder as transformers' `CLIPTextModelWithProjection`, and its tokenizer."""
+    """Load the trained text encoder as transformers' `CLIPTextModelWithProjection`, and its tokenizer."""
     from safetensors.torch import load_file
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -250,13 +252,15 @@ def text_encoder(folder: Path | str = FOLDER) -> tuple[Any, Any]:
                 theirs[f"{target}.self_attn.{name}_proj.{kind}"] = part
     missing, unexpected = model.load_state_dict(theirs, strict=False)
     if unexpected or any("position_ids" not in key for key in missing):
-        raise ValueError(f"{folder}: text encoder doesn't fit transformers' layout: {missing} {unexpected}")
+        raise ValueError(
+            f"{folder}: the text encoder does not fit transformers' layout: {missing} {unexpected}"
+        )
     return model.eval(), tokenizer
 
 
 def main() -> str:
     settings = load_settings("clip")
-    images, captions = read_scenes(UNTIDY)
+    images, captions = read_scenes(FREE)
     learner, tokenizer, losses = train(images, captions, settings, compute_device())
     return finish("clip", settings, FOLDER, lambda folder: save(folder, learner, tokenizer), losses)
 

@@ -1,6 +1,6 @@
-"""Train the latent diffusion with its U-Net: params `diffusion` → data/mini/base/.
+"""Train the latent diffusion with its U-Net: params `diffusion` → mini/pipeline/data/base/.
 
-The few-step student is distilled from it; the model that is used goes on from it (`tune_diffusion.py`).
+The few-step student is distilled from it; the model that is used is fine-tuned from it (`finetune_diffusion.py`).
 """
 
 from pathlib import Path
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 
 from mini import train_clip, train_vae
-from mini.draw_scenes import TIDY, read_scenes
 from mini.inputs import TextInputs, embed_texts, encode_images
-from mini.settings import load_settings
+from mini.render_scenes import ARRANGED, read_scenes
+from mini.settings import DATA, load_settings
 from mini.training import Step, compute_device, finish, fit
 from promptroute.runtime.stage import run_stage
 
-FOLDER = Path("data/mini/base")
-DROP = 0.1  # share of captions left out, for guidance
-THINGS = 3.0  # weight of a latent's distance from its picture's median
+FOLDER = DATA / "base"
+DROP = 0.1  # share of captions dropped, for classifier-free guidance
+OBJECT_WEIGHT = 3.0  # weight of a latent's distance from its image's median
 
 
 def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDTH) -> Any:
-    """An untrained `UNet2DConditionModel` for latents of 16 × 16.
+    """Make an untrained `UNet2DConditionModel` for latents of 16 × 16.
 
-    Captions are attended to, word by word, at 8 × 8, and reach every block as a whole too, along with the time (what SDXL does
-    with its pooled text): so small a network learns shapes much sooner that way.
+    Besides cross-attention at 8 × 8, every block gets the pooled caption along with the time step (as in SDXL): so
+    small a network learns shapes much sooner that way.
     """
     from diffusers import UNet2DConditionModel
 
@@ -48,7 +48,7 @@ def new_unet(latents: int = train_vae.LATENTS, text_width: int = train_clip.WIDT
 
 
 def new_scheduler() -> Any:
-    """DDIM that predicts velocity, and whose last training step is pure noise, so that colours come out right."""
+    """Make a DDIM scheduler with velocity prediction and zero terminal SNR, without which colours are off."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -60,18 +60,18 @@ def new_scheduler() -> Any:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
-        steps_offset=1,  # what Stable Diffusion's pipeline expects; of no effect with trailing steps
+        steps_offset=1,  # as Stable Diffusion's pipeline expects; without effect on trailing steps
     )
 
 
-def thing_weight(latents: Tensor) -> Tensor:
-    """How much each place counts, [n, channels, h, w] → [n, 1, h, w]: more on things than on the ground; mean 1.
+def object_weight(latents: Tensor) -> Tensor:
+    """Return the loss's weight of each position, [n, channels, h, w] → [n, 1, h, w]: larger on objects; mean 1.
 
-    The ground is most of a picture, and shapes decide little of the plain loss. What a network learns at a place, an
-    expectation, would be the same under any weight that depends on the place alone.
+    Background is most of an image, so shapes decide little of the plain loss. The optimum, an expectation at each
+    position, is the same under any weight that depends only on the position.
     """
     median = latents.flatten(2).median(dim=2).values[:, :, None, None]
-    weight = 1 + THINGS * (latents - median).abs().mean(dim=1, keepdim=True)
+    weight = 1 + OBJECT_WEIGHT * (latents - median).abs().mean(dim=1, keepdim=True)
     return weight / weight.mean()
 
 
@@ -89,8 +89,8 @@ def train(
         latents: float32 [n, channels, 16, 16] of unit size.
         texts: the captions.
         settings: as `fit` has it, and batch.
-        device: where.
-        unet: which; None: a new one.
+        device: where to train.
+        unet: which to train; None: a new one.
         name: of the training, for its log and its checkpoint.
 
     Returns:
@@ -108,17 +108,17 @@ def train(
             device
         )
         states, _ = texts.batch(rows, step.rng.random(len(rows)) < DROP, device)
-        made = unet(scheduler.add_noise(clean, noise, times), times, states).sample
-        error = (made - scheduler.get_velocity(clean, noise, times)).square()
-        return (thing_weight(clean) * error).mean()
+        output = unet(scheduler.add_noise(clean, noise, times), times, states).sample
+        error = (output - scheduler.get_velocity(clean, noise, times)).square()
+        return (object_weight(clean) * error).mean()
 
     return unet, fit(name, unet, loss_of, settings)
 
 
 def load_inputs(
-    vae: Any, examples: int, device: str, scenes: Path = TIDY
+    vae: Any, examples: int, device: str, scenes: Path = ARRANGED
 ) -> tuple[Any, Any, Tensor, TextInputs]:
-    """The text encoder with its tokenizer, and what it and an autoencoder make of the first `examples` scenes."""
+    """Load the text encoder and its tokenizer, and encode the first `examples` scenes: latents and captions."""
     images, captions = read_scenes(scenes)
     encoder, tokenizer = train_clip.text_encoder()
     scale = vae.to(device).config.scaling_factor
@@ -130,7 +130,7 @@ def load_inputs(
 
 
 def pipeline(vae: Any, encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:
-    """An ordinary `StableDiffusionPipeline` of our parts, half precision, on the CPU."""
+    """Assemble a `StableDiffusionPipeline`, half precision, on the CPU."""
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 

@@ -1,4 +1,4 @@
-"""Train the masked-token model: params `masked` → data/mini/weights/masked/."""
+"""Train the masked-token model: params `masked` → mini/pipeline/data/weights/masked/."""
 
 from typing import Any
 
@@ -8,20 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mini import train_clip, train_vq
-from mini.draw_scenes import TIDY, read_scenes
 from mini.inputs import TextInputs, embed_texts, encode_images
+from mini.render_scenes import ARRANGED, read_scenes
 from mini.settings import WEIGHTS, load_settings
 from mini.train_vae import SIDE
 from mini.training import Step, compute_device, finish, fit
 from promptroute.runtime.stage import run_stage
 
 FOLDER = WEIGHTS / "masked"
-DROP = 0.1  # share of captions left out, for guidance
-MICRO = (64, 64, 0, 0, 6)  # width, height, crop and aesthetic score: what `AmusedPipeline` passes for 64 × 64
+DROP = 0.1  # share of captions dropped, for classifier-free guidance
+MICRO = (
+    64,
+    64,
+    0,
+    0,
+    6,
+)  # width, height, crop and aesthetic score, as `AmusedPipeline` passes them for 64 × 64
 
 
 def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
-    """An untrained `UVit2DModel` over 16 × 16 tokens, which its transformer sees as 8 × 8."""
+    """Make an untrained `UVit2DModel` over 16 × 16 tokens, which its transformer sees as 8 × 8."""
     from diffusers import UVit2DModel
 
     micro = 16
@@ -35,7 +41,7 @@ def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
         codebook_size=codes,
         in_channels=64,
         block_out_channels=64,
-        num_res_blocks=3,  # it knows where a token stands from its convolutions' padding alone: so many reach the middle
+        num_res_blocks=3,  # its only positional information is the convolutions' padding: so many reach the middle
         downsample=True,
         upsample=True,
         block_num_heads=4,
@@ -49,31 +55,30 @@ def new_transformer(codes: int, text_width: int, text_dimensions: int) -> Any:
 def train(
     tokens: Tensor, texts: TextInputs, codes: int, settings: dict[str, Any], device: str
 ) -> tuple[Any, list[float]]:
-    """Train on image tokens, int64 [n, 16, 16] below `codes`; returns the transformer and each step's loss."""
+    """Train on image tokens, int64 [n, 16, 16] below `codes`; return the transformer and each step's loss."""
     torch.manual_seed(settings["seed"])
     model = new_transformer(codes, texts.states.shape[2], texts.pooled.shape[1]).to(device)
     micro = torch.tensor([MICRO], dtype=torch.float32, device=device)
 
     def loss_of(step: Step) -> Tensor:
         rows = step.rows(len(tokens), settings["batch"])
-        wanted = tokens[rows]
-        share = np.cos(
-            np.pi / 2 * step.rng.random(len(rows))
-        )  # as many are hidden as in the sampler's schedule
-        hidden = torch.from_numpy(step.rng.random(wanted.shape) < share[:, None, None])
+        target = tokens[rows]
+        # the share of masked tokens follows the sampler's cosine schedule
+        share = np.cos(np.pi / 2 * step.rng.random(len(rows)))
+        masked = torch.from_numpy(step.rng.random(target.shape) < share[:, None, None])
         states, pooled = texts.batch(rows, step.rng.random(len(rows)) < DROP, device)
-        shown = torch.where(hidden, codes, wanted).to(device)
+        shown = torch.where(masked, codes, target).to(device)
         logits = model(shown, states, pooled, micro.expand(len(rows), -1))
-        return F.cross_entropy(logits.permute(0, 2, 3, 1)[hidden.to(device)], wanted[hidden].to(device))
+        return F.cross_entropy(logits.permute(0, 2, 3, 1)[masked.to(device)], target[masked].to(device))
 
     return model, fit("masked", model, loss_of, settings)
 
 
 def pipeline(vq: Any, encoder: Any, tokenizer: Any, transformer: Any) -> Any:
-    """An ordinary `AmusedPipeline` of our parts, half precision, on the CPU."""
+    """Assemble an `AmusedPipeline`, half precision, on the CPU."""
     from diffusers import AmusedPipeline, AmusedScheduler
 
-    with torch.no_grad():  # this pipeline wants pictures in 0…1 from a decoder that was trained on -1…1
+    with torch.no_grad():  # the pipeline expects 0…1 from a decoder that was trained on -1…1
         last = vq.decoder.conv_out
         last.weight.mul_(0.5)
         last.bias.mul_(0.5).add_(0.5)
@@ -91,7 +96,7 @@ def main() -> str:
     from diffusers import VQModel
 
     settings, device = load_settings("masked"), compute_device()
-    images, captions = read_scenes(TIDY)
+    images, captions = read_scenes(ARRANGED)
     vq = VQModel.from_pretrained(train_vq.FOLDER).to(device)
     encoder, tokenizer = train_clip.text_encoder()
     codes = vq.config.num_vq_embeddings

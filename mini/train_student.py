@@ -1,8 +1,8 @@
-"""Distil the many steps of the latent diffusion into few: params `student` → data/mini/weights/student/.
+"""Distil the latent diffusion into few steps: params `student` → mini/pipeline/data/weights/student/.
 
-Latent consistency distillation (Luo et al., Latent Consistency Models, 2023): the student learns to say, from any
-point of the teacher's path, where the path ends. Guidance is part of the teacher's path, so the student needs none.
-What is saved is its U-Net alone; the other parts of its pipeline are the teacher's, with `new_scheduler`.
+Latent consistency distillation (Luo et al., Latent Consistency Models, 2023): from any point of the teacher's trajectory,
+the student predicts its end. Guidance is part of the trajectory, so the student needs none. Only its U-Net is saved; the
+other parts of its pipeline are the teacher's, with `new_scheduler`.
 """
 
 import copy
@@ -20,12 +20,12 @@ from mini.training import Step, compute_device, finish, fit
 from promptroute.runtime.stage import run_stage
 
 FOLDER = WEIGHTS / "student"
-POINTS = 20  # of the teacher's path
-TARGET_DECAY = 0.95  # of the moving average that the student is compared with
+POINTS = 20  # of the teacher's trajectory
+TARGET_DECAY = 0.95  # of the student's moving average, its target network
 
 
 def new_scheduler(teacher: Any) -> Any:
-    """The consistency sampler on the teacher's noise schedule."""
+    """Make the consistency sampler on the teacher's noise schedule."""
     from diffusers import LCMScheduler
 
     return LCMScheduler.from_config(
@@ -34,7 +34,7 @@ def new_scheduler(teacher: Any) -> Any:
 
 
 class Student(nn.Module):
-    """The student's U-Net and the slowly following copy that it is compared with."""
+    """The student's U-Net and its target network, a moving average of it."""
 
     def __init__(self, teacher: Any) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the copy a little towards the student."""
+        """Move the target network towards the student."""
         torch._foreach_lerp_(list(self.target.parameters()), list(self.unet.parameters()), 1 - TARGET_DECAY)
 
 
-def path_end(
+def trajectory_end(
     model: Any, noisy: Tensor, times: Tensor, states: Tensor, alphas: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where a model's velocity says that the path from a noisy latent ends: the clean latent and the noise."""
+    """Return the ends of the trajectory through a noisy latent, by a model's velocity: the clean latent and the noise."""
     velocity = model(noisy, times, states).sample
     alpha = alphas[times].view(-1, 1, 1, 1)
     return alpha.sqrt() * noisy - (1 - alpha).sqrt() * velocity, (
@@ -60,9 +60,9 @@ def path_end(
 
 
 def consistent(clean: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
-    """The consistency model's answer: at time 0 the latent itself, elsewhere the predicted clean one.
+    """Return the consistency function: at time 0 the latent itself, elsewhere the predicted clean one.
 
-    The same mix as `LCMScheduler` makes (sigma_data 0.5, times scaled by 10).
+    The boundary scalings are `LCMScheduler`'s (sigma_data 0.5, times scaled by 10).
     """
     scaled = 10.0 * times.view(-1, 1, 1, 1).float()
     return 0.25 / (scaled**2 + 0.25) * noisy + scaled / (scaled**2 + 0.25).sqrt() * clean
@@ -100,16 +100,17 @@ def train(
         with torch.no_grad():
             empty = texts.empty_states.to(device).expand_as(states)
             both = torch.cat([noisy, noisy]), torch.cat([later, later]), torch.cat([empty, states])
-            ends, noises = (
-                pair.chunk(2) for pair in path_end(teacher, *both, alphas)
-            )  # without, with caption
+            # each: without, with caption
+            ends, noises = (pair.chunk(2) for pair in trajectory_end(teacher, *both, alphas))
             end = ends[0] + settings["guidance"] * (ends[1] - ends[0])
-            away = noises[0] + settings["guidance"] * (noises[1] - noises[0])
+            noise = noises[0] + settings["guidance"] * (noises[1] - noises[0])
             alpha = alphas[earlier].view(-1, 1, 1, 1)
-            before = alpha.sqrt() * end + (1 - alpha).sqrt() * away
-            aim = consistent(path_end(student.target, before, earlier, states, alphas)[0], before, earlier)
-        made = consistent(path_end(student.unet, noisy, later, states, alphas)[0], noisy, later)
-        return ((made - aim).square() + 1e-6).sqrt().mean()
+            before = alpha.sqrt() * end + (1 - alpha).sqrt() * noise
+            target = consistent(
+                trajectory_end(student.target, before, earlier, states, alphas)[0], before, earlier
+            )
+        output = consistent(trajectory_end(student.unet, noisy, later, states, alphas)[0], noisy, later)
+        return ((output - target).square() + 1e-6).sqrt().mean()
 
     losses = fit("student", student, loss_of, settings, after=lambda module: module.follow())  # type: ignore[operator]
     return student.unet, losses

@@ -1,7 +1,7 @@
-"""Train the tiny autoencoder that can stand in for the latent diffusion's own: params `tiny` → data/mini/weights/tiny/.
+"""Distil the tiny autoencoder that replaces the latent diffusion's own: params `tiny` → mini/pipeline/data/weights/tiny/.
 
-As with the published tiny autoencoders, its latents are those of the larger one, already scaled, so a pipeline
-takes it as `vae` without any other change.
+Like the published tiny autoencoders, it shares the larger one's latents, already scaled, so a pipeline takes it as `vae`
+without any other change.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mini.draw_scenes import TIDY, read_scenes
+from mini.render_scenes import ARRANGED, read_scenes
 from mini.settings import WEIGHTS, load_settings
 from mini.train_vae import FOLDER as VAE
 from mini.train_vae import LATENTS, NOISE, reconstruction_loss
@@ -21,7 +21,7 @@ FOLDER = WEIGHTS / "tiny"
 
 
 def new_tiny(latents: int = LATENTS) -> Any:
-    """An untrained `AutoencoderTiny`: 64 × 64 pixels ↔ 16 × 16 latents."""
+    """Make an untrained `AutoencoderTiny`: 64 × 64 pixels ↔ 16 × 16 latents."""
     from diffusers import AutoencoderTiny
 
     return AutoencoderTiny(
@@ -34,17 +34,17 @@ def new_tiny(latents: int = LATENTS) -> Any:
 
 
 def train(images: Any, vae: Any, settings: dict[str, Any], device: str) -> tuple[Any, list[float]]:
-    """Distil an `AutoencoderKL` on pictures, uint8 [n, 64, 64, 3]; returns the tiny one and each step's loss."""
+    """Distil an `AutoencoderKL` on images, uint8 [n, 64, 64, 3]; return the tiny one and each step's loss."""
     torch.manual_seed(settings["seed"])
     tiny, vae = new_tiny(vae.config.latent_channels).to(device), vae.to(device).eval()
 
     def loss_of(step: Step) -> Tensor:
-        wanted = to_tensor(images[step.rows(len(images), settings["batch"])], device)
+        target = to_tensor(images[step.rows(len(images), settings["batch"])], device)
         with torch.no_grad():
-            latents = vae.encode(wanted).latent_dist.mean * vae.config.scaling_factor
+            latents = vae.encode(target).latent_dist.mean * vae.config.scaling_factor
         noisy = latents + NOISE * step.normal(latents.shape, device)
-        made = tiny.decode(noisy).sample
-        return reconstruction_loss(made, wanted) + 0.1 * F.mse_loss(tiny.encode(wanted).latents, latents)
+        output = tiny.decode(noisy).sample
+        return reconstruction_loss(output, target) + 0.1 * F.mse_loss(tiny.encode(target).latents, latents)
 
     return tiny, fit("tiny", tiny, loss_of, settings)
 
@@ -53,7 +53,7 @@ def main() -> str:
     from diffusers import AutoencoderKL
 
     settings, device = load_settings("tiny"), compute_device()
-    images, _ = read_scenes(TIDY)
+    images, _ = read_scenes(ARRANGED)
     tiny, losses = train(images, AutoencoderKL.from_pretrained(VAE), settings, device)
     return finish("tiny", settings, FOLDER, tiny.half().cpu().save_pretrained, losses)
 

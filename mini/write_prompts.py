@@ -1,6 +1,6 @@
-"""Write the prompt sets of the small world as files: params `prompts` → data/mini/prompts/SET.csv.
+"""Write the prompt sets as files: params `prompts` → mini/pipeline/data/prompts/SET.csv.
 
-Columns: prompt, and statement, what it says as JSON (`captions.Statement`), against which pictures are checked.
+Columns: prompt; statement, what the prompt says as JSON (`captions.Statement`), against which images are checked.
 """
 
 import json
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mini.captions import PROMPT_SETS, Statement, draw_captions, statement_from_plain
-from mini.settings import load_settings
+from mini.captions import PROMPT_SETS, Statement, sample_captions, statement_from_plain
+from mini.settings import DATA, load_settings
 from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
-FOLDER = Path("data/mini/prompts")
+FOLDER = DATA / "prompts"
 
 
 def write_prompts(folder: Path, n: int, seed: int) -> None:
@@ -22,13 +22,13 @@ def write_prompts(folder: Path, n: int, seed: int) -> None:
     for name in PROMPT_SETS:
         rows = [
             {"prompt": caption.text, "statement": json.dumps(asdict(caption.statement))}
-            for caption in draw_captions(name, n, seed, distinct=True)
+            for caption in sample_captions(name, n, seed, distinct=True)
         ]
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
 
 
 def read_prompts(prompt_set: str, folder: Path = FOLDER) -> list[tuple[str, Statement]]:
-    """The prompts of a set with their statements, in the file's order."""
+    """Read the prompts of a set with their statements, in the file's order."""
     rows = pd.read_csv(folder / f"{prompt_set}.csv")
     statements = [statement_from_plain(json.loads(text)) for text in rows["statement"]]
     return list(zip(rows["prompt"], statements, strict=True))

@@ -22,7 +22,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for module in (routers, shift, guarantee, budget, scores):
         monkeypatch.setattr(module, "CSV", tmp_path / "results" / f"{module.__name__}.csv")
     monkeypatch.setattr(routers, "PAIRED", tmp_path / "results" / "paired.csv")
-    caches = (study.read_table, study.with_text, study.sides)
+    caches = (study.settings, study.read_table, study.with_text, study.sides, study._decides)
     for cached in caches:
         cached.cache_clear()
     yield tmp_path

@@ -1,4 +1,4 @@
-"""Each benchmark run whole on a small study, its figures worked out a second way."""
+"""The router benchmarks on a small study, their figures computed a second way."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as listing
-from benchmarks import budget, consistency, guarantee, routers, scores, shards, shift
+from benchmarks import bootstrap, budget, consistency, features, guarantee, routers, scores, shards, shift
 from benchmarks import study as S
 from promptroute.core.errors import UserError
 from promptroute.evaluation import metrics
@@ -17,7 +17,7 @@ from promptroute.routing.policies import CostAware
 KNN = ["--predictors", "mean,knn", "--scores", "nima", "--seeds", "0,1", "--against", "knn"]
 
 
-def test_router_rows_are_what_they_say(small: Path) -> None:
+def test_router_rows(small: Path) -> None:
     printed = routers.main(KNN)
     rows = pd.read_csv(routers.CSV).set_index(["predictor", "score", "seed"])
     assert list(rows.index) == [
@@ -48,7 +48,7 @@ def test_router_rows_are_what_they_say(small: Path) -> None:
     assert routers.main(["--table"]) == printed
 
 
-def test_a_rerun_fits_only_what_is_new(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rerun_fits_only_new(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     routers.main(KNN)
     fitted = []
     fit = S.fit
@@ -60,7 +60,7 @@ def test_a_rerun_fits_only_what_is_new(small: Path, monkeypatch: pytest.MonkeyPa
     routers.main([*KNN, "--kept"])
 
 
-def test_too_few_seeds_are_named(small: Path) -> None:
+def test_missing_seeds_are_named(small: Path) -> None:
     routers.main(KNN)
     rows = pd.read_csv(routers.CSV).query("predictor != 'mean' or seed == 0")
     shown = routers.table(rows)
@@ -91,7 +91,7 @@ def test_paired_areas(small: Path) -> None:
     assert row["seeds_ahead"] == 2 and row["low"] <= row["high"]
 
 
-def test_shift_and_its_fallback(small: Path, vectors: None) -> None:
+def test_shift_and_fallback(small: Path, vectors: None) -> None:
     printed = shift.main(["--predictor", "knn", "--scores", "nima", "--seeds", "0,1"])
     rows = pd.read_csv(shift.CSV).set_index(["left_out", "strategy"])
     assert set(rows.index.get_level_values(0)) == {"nothing", "DIFF", "DRAW", "PP"}
@@ -104,14 +104,14 @@ def test_shift_and_its_fallback(small: Path, vectors: None) -> None:
     for left_out in ("DIFF", "DRAW", "PP"):
         alone = rows.loc[(left_out, "best single")]
         assert alone["gain"] == 0 and alone["cost_change"] == pytest.approx(0)
-        # Each set has a direction of its own here, so one that was left out is wholly unlike the others.
+        # Each set has a direction of its own here, so one that was left out is far from the others.
         assert rows.loc[(left_out, "fallback 5%"), "sent_away"] == 1
         assert rows.loc[(left_out, "fallback 5%"), "gain"] == 0
         assert rows.loc[(left_out, "without it"), "gain_over_router"] == 0
     assert shift.main(["--table"]) == printed
 
 
-def test_halves_keep_equal_texts_together() -> None:
+def test_halves_keep_texts_together() -> None:
     texts = ["a", "A ", "b", "c", "d", "b"]
     masks = guarantee.halves(texts, 50, 0)
     assert all(mask[0] == mask[1] and mask[2] == mask[5] for mask in masks)
@@ -119,7 +119,7 @@ def test_halves_keep_equal_texts_together() -> None:
     assert len({tuple(mask) for mask in masks}) == 6
 
 
-def test_guarantee_on_a_small_study(small: Path) -> None:
+def test_guarantee(small: Path) -> None:
     printed = guarantee.main(["--predictor", "knn", "--scores", "nima", "--seeds", "0,1", "--splits", "21"])
     rows = pd.read_csv(guarantee.CSV)
     assert set(rows["splits"]) == {21}
@@ -132,7 +132,7 @@ def test_guarantee_on_a_small_study(small: Path) -> None:
     assert guarantee.main(["--table"]) == printed
 
 
-def test_budgets_are_kept_and_the_batch_is_near_the_bound(small: Path) -> None:
+def test_budgets_are_kept(small: Path) -> None:
     printed = budget.main(["--predictor", "knn", "--scores", "nima", "--seeds", "0", "--orders", "3"])
     rows = pd.read_csv(budget.CSV)
     assert (rows["most_spent"][rows["way"] != "fixed λ"] <= 1 + 1e-6).all()
@@ -145,7 +145,7 @@ def test_budgets_are_kept_and_the_batch_is_near_the_bound(small: Path) -> None:
     assert budget.main(["--table"]) == printed
 
 
-def test_one_weight_is_the_router_of_that_score(small: Path) -> None:
+def test_single_weight_is_single_score(small: Path) -> None:
     printed = scores.main(["--predictor", "knn", "--seeds", "0"])
     rows = pd.read_csv(scores.CSV).set_index("policy")
     side = S.sides(0)
@@ -160,9 +160,9 @@ def test_one_weight_is_the_router_of_that_score(small: Path) -> None:
     assert scores.main(["--table"]) == printed
 
 
-def test_the_list_names_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     files = Path(listing.__file__).parent.glob("*.py")
-    helpers = {"__init__", "__main__", "study", "machine", "architectures", "counting"}
+    helpers = {"__init__", "__main__", "study", "machine", "architectures", "counting", "reporting"}
     assert set(listing.LIST) == {path.stem for path in files} - helpers
     printed = listing.main([])
     assert all(f"python -m benchmarks.{name}" in printed for name in listing.LIST)
@@ -171,6 +171,8 @@ def test_the_list_names_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None
         "budget": budget,
         "scores": scores,
         "consistency": consistency,
+        "bootstrap": bootstrap,
+        "features": features,
         "shards": shards,
     }
     assert set(modules) == set(listing.SHORT)
@@ -179,7 +181,7 @@ def test_the_list_names_every_benchmark(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(f"table of {name}" in listing.main(["short"]) for name in listing.SHORT)
 
 
-def test_tables_are_written_between_their_marks(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_tables(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = scores.main(["--predictor", "mean", "--seeds", "0"])
     page = small / "README.md"
     page.write_text(
@@ -189,12 +191,12 @@ def test_tables_are_written_between_their_marks(small: Path, monkeypatch: pytest
     other.write_text("no table here\n")
     monkeypatch.setattr(listing, "PAGES", (page, other, small / "absent.md"))
     said = listing.main(["write"])
-    assert "README.md: scores" in said and "results/README.md: shows no table" in said
+    assert "README.md: scores" in said and "results/README.md: no table" in said
     assert other.read_text() == "no table here\n"
     expected = f"# Before\n\n<!-- benchmarks.scores -->\n{shown}\n<!-- end -->\n\nAfter λ\n"
     assert page.read_text(encoding="utf-8") == expected
     listing.main(["write"])
     assert page.read_text(encoding="utf-8") == expected
     page.write_text("<!-- benchmarks.nonsense -->\n<!-- end -->\n")
-    with pytest.raises(UserError, match=r"README\.md: 'nonsense' is no table; known: routers"):
+    with pytest.raises(UserError, match=r"README\.md: 'nonsense' is an unknown table; known: routers"):
         listing.main(["write"])

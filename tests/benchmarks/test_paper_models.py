@@ -1,4 +1,4 @@
-"""What the true architectures take, held against published sizes, hand counts, and counts of real drawing."""
+"""Counts of the true architectures against published sizes, hand counts, and counts of real generation."""
 
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ def millions(architecture: Architecture, part: str) -> float:
         ("amused/amused-512", "vqvae", 146.0),
     ],
 )
-def test_architectures_have_the_published_sizes(hub_id: str, part: str, published: float) -> None:
+def test_published_sizes(hub_id: str, part: str, published: float) -> None:
     assert millions(HUB[hub_id], part) == pytest.approx(published, rel=0.005)
 
 
 def as_architecture(pipeline: Any) -> Architecture:
-    """A pipeline's networks as parts."""
+    """Describe a pipeline's networks as parts."""
     parts = {}
     for name, model in pipeline.components.items():
         if not hasattr(model, "parameters"):
@@ -50,16 +50,16 @@ def as_architecture(pipeline: Any) -> Architecture:
 
 
 @pytest.mark.parametrize("name", ["sd", "sdxl", "amused"])
-def test_counting_is_what_counting_a_real_drawing_gives(name: str, tmp_path: Path) -> None:
+def test_count_equals_real_generation(name: str, tmp_path: Path) -> None:
     maker, how = PIPELINES[name]
     whole = sum(
         one.gflops for one in count(as_architecture(maker()), how["steps"], how["guidance"], SIDE, SIDE)
     )
-    drawn = count_gflops(DiffusersModel(str(save(name, tmp_path)), **how))
-    assert whole == pytest.approx(drawn, rel=0.01)
+    generated = count_gflops(DiffusersModel(str(save(name, tmp_path)), **how))
+    assert whole == pytest.approx(generated, rel=0.01)
 
 
-def test_a_scheduler_that_takes_a_step_more_is_counted_with_it() -> None:
+def test_extra_scheduler_step() -> None:
     tiny = as_architecture(PIPELINES["sd"][0]())
     calls = {}
     for scheduler in ("PNDMScheduler", "DPMSolverMultistepScheduler"):
@@ -70,7 +70,7 @@ def test_a_scheduler_that_takes_a_step_more_is_counted_with_it() -> None:
     assert calls["DPMSolverMultistepScheduler"]["unet"] == 10
 
 
-def test_swapped_parts_and_schedulers_are_those_of_the_configuration() -> None:
+def test_configured_parts_and_schedulers() -> None:
     models = paper_models.models("paper")
     assert list(models) == ["sdxl-turbo", "sd-turbo", "amused", "taesd-sd21"]
     swapped = architecture_of(models["taesd-sd21"]["generator"])
@@ -80,11 +80,11 @@ def test_swapped_parts_and_schedulers_are_those_of_the_configuration() -> None:
     )
     steps = paper_models.models("steps")["sd21-steps10"]["generator"]
     assert architecture_of(steps).scheduler == "DPMSolverMultistepScheduler"
-    with pytest.raises(UserError, match=r"some/model: its architecture is not written down"):
+    with pytest.raises(UserError, match=r"some/model: its architecture is unknown"):
         architecture_of({**steps, "model": "some/model"})
 
 
-def test_the_committed_count_is_of_the_committed_configuration() -> None:
+def test_committed_count() -> None:
     rows = pd.read_csv(paper_models.CSV)
     facts = {
         name: model for option in paper_models.SETS for name, model in paper_models.models(option).items()
@@ -121,7 +121,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(paper_models, name, tmp_path / f"{name}.csv")
 
 
-def test_speed_is_measured_with_random_weights(small: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measure_random_weights(small: None, capsys: pytest.CaptureFixture[str]) -> None:
     counted = paper_models.main([])
     assert counted.count("unmeasured") == 8
     shown = paper_models.main(
@@ -135,7 +135,7 @@ def test_speed_is_measured_with_random_weights(small: None, capsys: pytest.Captu
     assert shown.count("images/s by the stage, in batches of") == 4 and shown.count("unmeasured") == 4
 
 
-def test_a_gpu_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -143,7 +143,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPa
         paper_models.main(["--measure", "--device", "cuda:99"])
 
 
-def test_the_stand_in_tokenizer_gives_tokens_that_the_encoder_has() -> None:
+def test_substitute_tokenizer() -> None:
     encoder = network(Part("transformers.CLIPTextModel", {"vocab_size": 300, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}))  # fmt: skip
     tokens = paper_models.tokenizer(encoder)(["a red fox", ""], padding="max_length", truncation=True)[
         "input_ids"

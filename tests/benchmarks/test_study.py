@@ -1,4 +1,4 @@
-"""What the benchmarks share: the study in memory, what is kept and when it is made anew."""
+"""The study in memory: equal to the pipeline's; cached fits, and when they are fitted again."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.stages.small import run_chain, table
 ROOT = S.ROOT
 
 
-def test_the_study_is_the_pipelines_own(small: Path) -> None:
+def test_equal_to_pipeline(small: Path) -> None:
     """Same prompts, scores, split, cost and predictions as the chain of stages gives for this seed."""
     chain = small / "chain"
     chain.mkdir()
@@ -34,7 +34,7 @@ def test_the_study_is_the_pipelines_own(small: Path) -> None:
     np.testing.assert_allclose(S.predictions(cell)["test"], router.predict(router.batch(test.batch.texts)))
 
 
-def test_what_is_kept_is_not_fitted_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fits_are_cached(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = S.Cell("mean", "clip", 0)
     first = S.predictions(cell)
     monkeypatch.setattr(S, "fit", lambda cell: pytest.fail(f"{cell} was fitted again"))
@@ -57,9 +57,7 @@ def test_what_is_kept_is_not_fitted_again(small: Path, monkeypatch: pytest.Monke
     assert S.kept_at(cell) != before
 
 
-def test_one_that_learns_from_validation_is_judged_on_what_it_held_out(
-    small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_fold_predictions(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Greedy(Mean):
         def _fit(self, prompts: PromptBatch, quality: np.ndarray, validation: Validation) -> None:
             assert validation is not None
@@ -76,7 +74,7 @@ def test_one_that_learns_from_validation_is_judged_on_what_it_held_out(
     np.testing.assert_array_equal(kept["validation"], kept["held"][len(side["train"]) :])
 
 
-def test_leaving_out_a_set_leaves_it_out_of_all_but_test(small: Path) -> None:
+def test_left_out_set(small: Path) -> None:
     sets = S.read_table().study.sets
     whole = S.positions(S.Cell("mean", "nima", 0))
     without = S.positions(S.Cell("mean", "nima", 0, "PP"))
@@ -88,13 +86,11 @@ def test_leaving_out_a_set_leaves_it_out_of_all_but_test(small: Path) -> None:
     np.testing.assert_allclose(kept["test"][0], quality[without["train"]].mean(0))
 
 
-def test_only_a_change_that_can_matter_makes_other_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = tmp_path / "promptroute" / "predictors"
     shutil.copytree(ROOT / "promptroute" / "predictors", room)
-    monkeypatch.setattr(S, "ROOT", tmp_path)
     knn, mean = S.settings("predictor=knn")["predictor"], S.settings("predictor=mean")["predictor"]
+    monkeypatch.setattr(S, "ROOT", tmp_path)
     before = S.code_of(knn), S.code_of(mean)
 
     def change(module: str, old: str, new: str) -> tuple[str, str]:
@@ -112,23 +108,23 @@ def test_only_a_change_that_can_matter_makes_other_code(
     assert shared[0] != own[0] and shared[1] == before[1]
 
 
-def test_an_ensemble_depends_on_its_members_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = tmp_path / "promptroute" / "predictors"
     shutil.copytree(ROOT / "promptroute" / "predictors", room)
-    monkeypatch.setattr(S, "ROOT", tmp_path)
     section = S.settings("predictor=ensemble")["predictor"]
+    monkeypatch.setattr(S, "ROOT", tmp_path)
     before = S.code_of(section)
     (room / "gbm.py").write_text((room / "gbm.py").read_text() + "\nX = 1\n")
     assert S.code_of(section) != before
 
 
-def test_with_seed_reaches_every_seed_and_thread() -> None:
+def test_with_seed() -> None:
     section = {"seed": 0, "threads": 2, "features": {"seed": 0, "words": True}, "alphas": [1, 2]}
     expected = {"seed": 7, "threads": 1, "features": {"seed": 7, "words": True}, "alphas": [1, 2]}
     assert S.with_seed(section, 7) == expected
 
 
-def test_every_predictor_takes_its_seed_from_the_studys() -> None:
+def test_seeds_of_predictors() -> None:
     """`with_seed` sets every seed of a section: right only as long as conf/ ties them all to one."""
     for name in S.options():
         assert S.with_seed(S.settings(f"predictor={name}")["predictor"], 5) == S.with_seed(
@@ -145,13 +141,6 @@ def _seeds(section: object) -> set[int]:
     return own.union(*(_seeds(part) for part in section.values()))
 
 
-def test_figures_in_words() -> None:
-    assert S.spread(pd.Series([0.1, 0.3]), "+.1f", 100) == "+20.0 ± 14.1"
-    assert S.spread(pd.Series([0.1, np.nan]), "+.1f", 100) == "+10.0 (1 of 2)"
-    assert S.spread(pd.Series([np.nan]), ".1f") == "never"
-    assert S.markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
-
-
-def test_the_default_predictor_is_the_studys() -> None:
+def test_default_predictor() -> None:
     target = S.settings()["predictor"]["_target_"]
     assert S.settings(f"predictor={S.default_predictor()}")["predictor"]["_target_"] == target

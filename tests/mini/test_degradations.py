@@ -1,27 +1,27 @@
-"""Spoiling pictures in known ways."""
+"""Degradations of known kind and level."""
 
 import numpy as np
 import pytest
 
-from mini.captions import draw_captions
-from mini.degradations import BEST, WAYS, WORST, degrade, score_distribution
-from mini.scenes import draw
+from mini.captions import sample_captions
+from mini.degradations import BEST, DEGRADATIONS, WORST, degrade, score_distribution
+from mini.scenes import render
 
-PICTURES = [draw(caption.scene) for caption in draw_captions("narratives", 6, seed=3)]
+IMAGES = [render(caption.scene) for caption in sample_captions("narratives", 6, seed=3)]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_further_the_level_the_further_from_the_picture(way: str) -> None:
-    for picture in PICTURES:
-        assert np.array_equal(degrade(picture, way, 0.0, np.random.default_rng(0)), picture)
-        away = [
-            np.abs(degrade(picture, way, level, np.random.default_rng(0)).astype(int) - picture).mean()
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_distance_grows_with_level(kind: str) -> None:
+    for image in IMAGES:
+        assert np.array_equal(degrade(image, kind, 0.0, np.random.default_rng(0)), image)
+        distances = [
+            np.abs(degrade(image, kind, level, np.random.default_rng(0)).astype(int) - image).mean()
             for level in np.linspace(0, 1, 6)
         ]
-        assert np.all(np.diff(away) > 0), away
+        assert np.all(np.diff(distances) > 0), distances
 
 
-def test_scores_fall_evenly_and_are_distributions() -> None:
+def test_score_distributions() -> None:
     scores = np.arange(1, 11)
     levels = np.linspace(0, 1, 11)
     shares = np.array([score_distribution(level) for level in levels])
@@ -29,4 +29,4 @@ def test_scores_fall_evenly_and_are_distributions() -> None:
     means = shares @ scores
     assert np.all(np.diff(means) < 0)
     np.testing.assert_allclose(means[2:9], (BEST + (WORST - BEST) * levels)[2:9], atol=0.05)
-    assert score_distribution(0.5).argmax() in (4, 5)  # mean 5.5: five and six alike
+    assert score_distribution(0.5).argmax() in (4, 5)  # mean 5.5: five and six equally

@@ -1,4 +1,4 @@
-"""What stands in git: the weights as they are, their size, and that each loads by its ordinary way."""
+"""The committed weights and prompts: sizes, types, and that each loads in the ordinary way."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from mini.write_prompts import read_prompts
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "mini" / "weights"
-PARAMS = yaml.safe_load((ROOT / "mini" / "params.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "mini" / "pipeline" / "params.yaml").read_text())
 MODELS = PARAMS["measure"]["models"]
 pytestmark = pytest.mark.skipif(
     not (WEIGHTS / "clip").is_dir(),
-    reason="mini/weights holds no weights yet; `dvc repro mini/dvc.yaml` trains them",
+    reason="mini/weights holds no weights yet; `dvc --cd mini/pipeline repro` trains them",
 )
 
 
 @pytest.fixture(autouse=True)
-def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_all_weights_together_are_small_and_of_half_precision() -> None:
+def test_sizes_and_precision() -> None:
     from safetensors import safe_open
 
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
@@ -35,20 +35,20 @@ def test_all_weights_together_are_small_and_of_half_precision() -> None:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as tensors:
                 kinds = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118
-            # Only batch normalisation's statistics are kept whole: half precision would spoil them.
+            # Only batch normalisation's statistics are kept whole: half precision would degrade them.
             assert kinds <= {"F16", "I64", *(["F32"] if path.parent.name == "nima" else [])}, path
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_draws_from_its_folder(name: str) -> None:
+def test_models_generate(name: str) -> None:
     from mini.measure import generate, load_model
 
     torch.set_num_threads(1)
     pipe = load_model(name, "cpu", WEIGHTS)
     call = {**MODELS[name], "steps": 2}
-    one = generate(pipe, ["a red circle"], seed=1, **call, batch=1)
-    assert one.shape == (1, 64, 64, 3) and one.dtype == np.uint8 and one.std() > 0
-    np.testing.assert_array_equal(one, generate(pipe, ["a red circle"], seed=1, **call, batch=1))
+    image = generate(pipe, ["a red circle"], seed=1, **call, batch=1)
+    assert image.shape == (1, 64, 64, 3) and image.dtype == np.uint8 and image.std() > 0
+    np.testing.assert_array_equal(image, generate(pipe, ["a red circle"], seed=1, **call, batch=1))
 
 
 def test_clip_and_nima_load() -> None:
@@ -64,12 +64,12 @@ def test_clip_and_nima_load() -> None:
     assert 1 <= score.item() <= 10
 
 
-def test_prompt_files_are_what_their_settings_give() -> None:
-    from mini.captions import draw_captions
+def test_prompts_match_settings() -> None:
+    from mini.captions import sample_captions
 
     settings = PARAMS["prompts"]
     for name in PROMPT_SETS:
         rows = read_prompts(name, ROOT / "mini" / "prompts")
         assert len(rows) == settings["n"]
-        drawn = draw_captions(name, 25, settings["seed"], distinct=True)
-        assert rows[:25] == [(caption.text, caption.statement) for caption in drawn]
+        sampled = sample_captions(name, 25, settings["seed"], distinct=True)
+        assert rows[:25] == [(caption.text, caption.statement) for caption in sampled]

@@ -1,4 +1,4 @@
-"""The benchmarks of the drawing half: what they compare is what they say, and their figures add up."""
+"""The benchmarks of images: what they compare is what they say, and their figures add up."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import consistency, drawing, growth, machine, shards
+from benchmarks import consistency, generation, growth, machine, shards
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image as Row
 from promptroute.generators.run import to_png
@@ -18,7 +18,7 @@ from promptroute.scorers.consistency import semantic_consistency
 PLACE = {"machine": "a processor, 1 thread", "cores": 2, "load": 0.5, "nice": 0}
 
 
-def test_the_loop_is_the_score_of_the_facts() -> None:
+def test_loop_scores() -> None:
     import torch
 
     # Cosines by hand: 0.6, 0 and -0.8, of which the last counts as 0.
@@ -32,10 +32,10 @@ def test_the_loop_is_the_score_of_the_facts() -> None:
         atol=1e-4,
     )
     cosines = [cosine for own in vectors for cosine in np.corrcoef(own)[np.triu_indices(3, 1)]]
-    assert min(cosines) < 0 and max(cosines) > 0.8, "both the cut at 0 and likeness are seen"
+    assert min(cosines) < 0 and max(cosines) > 0.8, "cosines are both below 0 and near 1"
 
 
-def test_a_wrong_score_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_score_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         consistency, "semantic_consistency", lambda *given: semantic_consistency(*given) + 0.001
     )
@@ -43,47 +43,47 @@ def test_a_wrong_score_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> No
         consistency.measure(30, 3, 30, rounds=1)
 
 
-def test_a_loop_on_a_part_is_scaled_up_and_said() -> None:
+def test_scaled_loop() -> None:
     rows = pd.DataFrame(consistency.measure(40, 3, 20, rounds=2))
     assert "| 40 × 3 (loop on 20, scaled up) | 120 |" in consistency.table(rows)
     rows = rows.assign(looped_prompts=40, loop_s=[2.0, 4.0], ours_s=[0.1, 0.1])
     assert "| 40 × 3 | 120 | 3 | 0.1 | 30 × (20 to 40, 2 rounds) |" in consistency.table(rows)
 
 
-def test_pixels_that_differ() -> None:
+def test_pixel_differences() -> None:
     left = np.zeros((2, 3, 3), np.uint8)
     right = left.copy()
     right[0, 1] = [0, 200, 3]
     right[1, 2, 0] = 1
-    assert drawing.pixels_apart(left, right) == (2, 200)
-    assert drawing.pixels_apart(right, left) == (2, 200), "unsigned numbers don't wrap round"
+    assert generation.pixel_differences(left, right) == (2, 200)
+    assert generation.pixel_differences(right, left) == (2, 200), "unsigned numbers do not overflow"
 
 
-def test_files_are_compared_with_rows(tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).random((3, 4, 4, 3)).astype(np.float32)
-    for number, picture in enumerate(pictures):
-        (tmp_path / f"{number}.png").write_bytes(to_png(picture))
-    pictures[1, 0, 0] = 1 - pictures[1, 0, 0].round()
-    rows = [Row("P1", "a", "m", i, "ok", None, 4, 4, to_png(picture)) for i, picture in enumerate(pictures)]
+def test_compare(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((3, 4, 4, 3)).astype(np.float32)
+    for number, image in enumerate(images):
+        (tmp_path / f"{number}.png").write_bytes(to_png(image))
+    images[1, 0, 0] = 1 - images[1, 0, 0].round()
+    rows = [Row("P1", "a", "m", i, "ok", None, 4, 4, to_png(image)) for i, image in enumerate(images)]
     write_shard(tmp_path / "s.parquet", rows)
-    found = drawing.compared(tmp_path, tmp_path / "s.parquet")
+    found = generation.compare(tmp_path, tmp_path / "s.parquet")
     assert (found["pixels"], found["differ"], found["alike"]) == (48, 1, 2) and found["largest"] > 100
     write_shard(tmp_path / "s.parquet", [Row("P1", "a", "m", 0, "failed", "is broken", None, None, None)])
     with pytest.raises(UserError, match="the image of 'a' with seed 0 is broken"):
-        drawing.compared(tmp_path, tmp_path / "s.parquet")
+        generation.compare(tmp_path, tmp_path / "s.parquet")
 
 
-def test_rounds_share_no_prompt() -> None:
-    rounds = drawing.rounds_of(5, 2, [0, 7])
-    assert [len(one) for one in rounds] == [10, 10, 10]
+def test_rounds() -> None:
+    rounds = generation.rounds_of(5, 2, [0, 7])
+    assert [len(requests) for requests in rounds] == [10, 10, 10]
     assert [image.seed for image in rounds[0]] == [0, 7] * 5
-    texts = [{image.prompt for image in one} for one in rounds]
+    texts = [{image.prompt for image in requests} for requests in rounds]
     assert all(len(own) == 5 for own in texts) and len(set.union(*texts)) == 15
     with pytest.raises(UserError, match=r"--prompts 1000 --rounds 2: .* 3000 prompts"):
-        drawing.rounds_of(1000, 2, [0])
+        generation.rounds_of(1000, 2, [0])
 
 
-def test_rates_and_ratios_of_drawing() -> None:
+def test_generation_table() -> None:
     row = {
         "steps": 4,
         "batch_size": 8,
@@ -108,7 +108,7 @@ def test_rates_and_ratios_of_drawing() -> None:
         for model, seconds in (("slow", (12.0, 12.0)), ("fast", (6.0, 8.0)))
         for turn, plain in enumerate(seconds)
     ]
-    shown = drawing.table(pd.DataFrame(rows)).splitlines()
+    shown = generation.table(pd.DataFrame(rows)).splitlines()
     assert shown[0].startswith(
         "2 rounds of 6 images (2 prompts with 3 seeds each). a processor, 1 thread; load"
     )
@@ -118,20 +118,20 @@ def test_rates_and_ratios_of_drawing() -> None:
     ]
 
 
-def test_what_the_stage_says_it_drew() -> None:
+def test_new_images() -> None:
     said = "x\ngenerate: 660 images of mini-unet on cpu, 60 drawn now at 7.50/s, 0 failed\n"
-    assert growth.drawn_now(said) == (60, 8.0)
-    assert growth.drawn_now("generate: 660 images of a on cpu, 0 drawn now, 0 failed") == (0, 0.0)
-    assert growth.drawn_now("Stage 'generate@a' didn't change, skipping") == (0, 0.0)
+    assert growth.new_images(said) == (60, 8.0)
+    assert growth.new_images("generate: 660 images of a on cpu, 0 drawn now, 0 failed") == (0, 0.0)
+    assert growth.new_images("Stage 'generate@a' didn't change, skipping") == (0, 0.0)
 
 
-def test_growth_is_shown_beside_everything() -> None:
+def test_growth_table() -> None:
     rows = [
         ("everything", 30, 100.0, 80.0, 20.0, "sample generate@m embed_prompts embed@m score@clip-m"),
         ("start-up", 0, 7.0, 0.0, np.nan, "generate@m"),
         ("a scorer more", 0, 2.0, 0.0, 5.0, np.nan),
     ]
-    names = ["what", "drawn", "generate_s", "drawing_s", "score_s", "ran"]
+    names = ["what", "images", "generate_s", "generation_s", "score_s", "ran"]
     shown = growth.table(pd.DataFrame(rows, columns=names).assign(model="m", **PLACE)).splitlines()
     assert shown[-3:] == [
         "| everything | 30 | 100.0 | 100.0 % | 80.0 | 100.0 % | 20.0 | 100.0 % | "
@@ -141,26 +141,26 @@ def test_growth_is_shown_beside_everything() -> None:
     ]
 
 
-def test_a_model_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--model sd15: not one of the small world's: mini-unet"):
+def test_unknown_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--model sd15: no such small model; choose from mini-unet"):
         growth.Copy(tmp_path, "sd15")
 
 
-def test_both_ways_hold_the_same_pictures(tmp_path: Path) -> None:
+def test_layouts_hold_same_images(tmp_path: Path) -> None:
     rows = shards.images(shards.SHARD_PROMPTS * shards.SEEDS + 3)
     assert len({row.image for row in rows}) == len(rows)
-    picture = Image.open(io.BytesIO(rows[-1].image or b""))
-    picture.load()  # a wrong checksum would raise
-    assert picture.size == (64, 64) and picture.info["Comment"] == str(len(rows) - 1)  # type: ignore[attr-defined]
-    for way, write in shards.WAYS.items():
-        (tmp_path / way).mkdir()
-        write(rows, tmp_path / way)
+    image = Image.open(io.BytesIO(rows[-1].image or b""))
+    image.load()  # a wrong checksum would raise
+    assert image.size == (64, 64) and image.info["Comment"] == str(len(rows) - 1)  # type: ignore[attr-defined]
+    for layout, write in shards.LAYOUTS.items():
+        (tmp_path / layout).mkdir()
+        write(rows, tmp_path / layout)
     assert len(list((tmp_path / "shards").iterdir())) == 2
-    for row in (one for shard in read_images(tmp_path / "shards") for one in shard):
-        assert (tmp_path / "one file an image" / f"{row.prompt_id}-{row.seed}.png").read_bytes() == row.image
+    for row in (row for shard in read_images(tmp_path / "shards") for row in shard):
+        assert (tmp_path / "PNG files" / f"{row.prompt_id}-{row.seed}.png").read_bytes() == row.image
 
 
-def test_dvc_is_timed_on_both_ways() -> None:
+def test_dvc_times() -> None:
     rows = pd.DataFrame(shards.measure(9, rounds=1))
     assert rows["files"].tolist() == [9, 1] and (rows["add_cpu_s"] > 0).all()
     shown = shards.table(rows.assign(add_s=[6.0, 2.0], status_s=[2.0, 2.0], start_s=1.0))
@@ -169,14 +169,14 @@ def test_dvc_is_timed_on_both_ways() -> None:
     )
 
 
-def test_a_failed_command_shows_what_it_said(tmp_path: Path) -> None:
+def test_failed_command(tmp_path: Path) -> None:
     seconds, said = machine.command(["timeit", "-n1", "-r1", "sum(range(100))"], tmp_path, {})
     assert "loop" in said and (seconds > 0).all()
     with pytest.raises(RuntimeError, match=r"json\.tool absent\.json: exit [12]"):
         machine.command(["json.tool", "absent.json"], tmp_path, {})
 
 
-def test_the_machine_is_named() -> None:
+def test_machine() -> None:
     place = machine.here(threads=3)
     assert "3 threads" in place["machine"] and place["load"] >= 0
     rows = pd.DataFrame([PLACE, PLACE | {"load": 7.25, "nice": 19}])

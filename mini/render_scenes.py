@@ -1,8 +1,8 @@
-"""Draw the captioned scenes that everything else is trained on: params `scenes` → data/mini/{untidy,tidy,several}/.
+"""Render the captioned training scenes: params `scenes` → mini/pipeline/data/{free,arranged,multiple}/.
 
-Scorers learn from `untidy` scenes, whose things stand anywhere, for a model may draw them so; what draws learns from
-`tidy` ones, whose things stand where one would put them, so that small networks have less to learn. `several` holds
-more tidy ones, with two things or more, for the model that is trained on with them alone.
+Scorers learn from `free` scenes, whose objects are anywhere, since a generator may place them so; generators learn from
+`arranged` scenes, whose objects have fixed places, so that small networks have less to learn. `multiple` holds more
+arranged scenes, each with two objects or more, for the model that is fine-tuned on them.
 """
 
 import json
@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mini.captions import PROMPT_SETS, Caption, caption_from_plain, draw_captions
-from mini.scenes import SIDE, draw
-from mini.settings import load_settings
+from mini.captions import PROMPT_SETS, Caption, caption_from_plain, sample_captions
+from mini.scenes import SIDE, render
+from mini.settings import DATA, load_settings
 from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
-UNTIDY = Path("data/mini/untidy")
-TIDY = Path("data/mini/tidy")
-SEVERAL = Path("data/mini/several")
+FREE = DATA / "free"
+ARRANGED = DATA / "arranged"
+MULTIPLE = DATA / "multiple"
 
 
 def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
-    """Write scenes as one folder: images.npy (uint8 [n, 64, 64, 3]) and captions.jsonl."""
+    """Write scenes to a folder: images.npy (uint8 [n, 64, 64, 3]) and captions.jsonl."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         images = np.lib.format.open_memmap(
@@ -32,13 +32,13 @@ def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
         )
         with open(temporary / "captions.jsonl", "w", encoding="utf-8") as lines:
             for index, caption in enumerate(captions):
-                images[index] = draw(caption.scene)
+                images[index] = render(caption.scene)
                 lines.write(json.dumps(asdict(caption)) + "\n")
         images.flush()
 
 
 def read_scenes(folder: Path | str) -> tuple[NDArray[np.uint8], list[Caption]]:
-    """Read what `write_scenes` wrote: pictures (mapped, not loaded) and captions, in one order."""
+    """Read what `write_scenes` wrote: images (memory-mapped) and captions, in the same order."""
     folder = Path(folder)
     with open(folder / "captions.jsonl", encoding="utf-8") as lines:
         captions = [caption_from_plain(json.loads(line)) for line in lines]
@@ -47,13 +47,13 @@ def read_scenes(folder: Path | str) -> tuple[NDArray[np.uint8], list[Caption]]:
 
 def main() -> str:
     settings = load_settings("scenes")
-    for folder, least in ((UNTIDY, 1), (TIDY, 1), (SEVERAL, 2)):
-        seed = settings["seed"] + (folder == SEVERAL)  # other scenes than the tidy ones
+    for folder, least in ((FREE, 1), (ARRANGED, 1), (MULTIPLE, 2)):
+        seed = settings["seed"] + (folder == MULTIPLE)  # not the scenes of `arranged`
         captions = [
             caption
             for name in PROMPT_SETS
-            for caption in draw_captions(name, settings[folder.name], seed, tidy=folder != UNTIDY)
-            if len(caption.scene.things) >= least
+            for caption in sample_captions(name, settings[folder.name], seed, arranged=folder != FREE)
+            if len(caption.scene.objects) >= least
         ]
         order = np.random.default_rng(settings["seed"]).permutation(len(captions))
         write_scenes(folder, [captions[index] for index in order])

@@ -1,19 +1,18 @@
-"""Images a second on the CPU: the generate stage's way against a plain loop over diffusers.
+"""Images a second on the CPU: the generate stage against a plain loop over diffusers.
 
-    python -m benchmarks.drawing                          every model of the small world, three rounds
-    python -m benchmarks.drawing --models mini-student --batch-sizes 8,16,32
-    python -m benchmarks.drawing --quick                  one round of a few images; writes no results
-    python -m benchmarks.drawing --table                  only print the table of benchmarks/results/drawing.csv
+    python -m benchmarks.generation                          every small model, three rounds
+    python -m benchmarks.generation --models mini-student --batch-sizes 8,16,32
+    python -m benchmarks.generation --quick                  one round of a few images; writes no results
+    python -m benchmarks.generation --table                  only print the table of benchmarks/results/generation.csv
 
-The plain loop is diffusers as its documentation shows it: one call of the pipeline for each prompt and seed, each
-encoding its text, each image saved as a PNG file. Ours is what the stage runs: batches of one size, one on each
-core, each text encoded once, parquet shards, and the first batch drawn twice to see that an image's place in it
-doesn't matter (one batch more a run, which weighs more on these few images than on a study's). Both draw the same
-prompts and seeds on the same number of cores, take turns, are loaded and warm, and every round has prompts of its
-own.
+The plain loop is diffusers as its documentation shows it: a call of the pipeline for each prompt and seed, each
+encoding its text, each image saved as a PNG file. Ours is what the stage runs: batches of a fixed size, one on each
+core, each text encoded once, parquet shards, and the first batch generated twice to check that an image's place in it
+does not matter (an extra batch a run, which weighs more on these few images than on a study's). Both generate the same
+prompts and seeds on the same number of cores, alternate, are loaded and warm, and every round has its own prompts.
 
-The batch size belongs to what defines an image on the CPU, so the two may differ in last bits, and seldom in a
-pixel: how many do is counted. With a batch size of 1, on one thread (`--threads 1`), none does.
+The batch size belongs to what defines an image on the CPU, so the two may differ in last bits, and seldom in a pixel:
+these are counted. With a batch size of 1, on one thread (`--threads 1`), no pixel differs.
 """
 
 import argparse
@@ -26,8 +25,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.machine import finish, here, measured_on, now, parser
+from benchmarks.machine import here, measured_on, now
+from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, options, run, speedup
 from promptroute.core.errors import UserError
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
@@ -37,23 +36,23 @@ from promptroute.runtime.device import pick_device
 from promptroute.runtime.params import Params, build, load_params
 from promptroute.runtime.stage import run_stage
 
-CSV = S.RESULTS / "drawing.csv"
+CSV = RESULTS / "generation.csv"
 MINI = ("experiment=mini", "compute=cpu")
 WARM_UP = 2  # images of the plain loop, batches of ours
 
 
 def settings(*overrides: str) -> Params:
-    """The small world's parameters."""
+    """Compose the small models' parameters with `overrides`."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*MINI, *overrides], Path(__file__).resolve().parents[1])
+        compose(Path(folder) / "params.yaml", [*MINI, *overrides], ROOT)
         return load_params(Path(folder) / "params.yaml")
 
 
 def plain_pipeline(config: Mapping[str, Any]) -> Any:
-    """A model's pipeline as anyone would load it: nothing of ours in it.
+    """Load a model's pipeline with diffusers alone.
 
     Raises:
-        UserError: the model has a LoRA adapter, which this doesn't load.
+        UserError: the model has a LoRA adapter, which this does not load.
     """
     import diffusers
     import torch
@@ -81,9 +80,9 @@ def plain_pipeline(config: Mapping[str, Any]) -> Any:
 
 
 def plain_loop(
-    pipeline: Any, config: Mapping[str, Any], wanted: Sequence[ImageRequest], folder: Path
+    pipeline: Any, config: Mapping[str, Any], requests: Sequence[ImageRequest], folder: Path
 ) -> None:
-    """One call of the pipeline for each image; number.png in `folder` for each."""
+    """Call the pipeline for each image, and save it as NUMBER.png in `folder`."""
     import torch
 
     call = {
@@ -93,27 +92,27 @@ def plain_loop(
         **(config.get("call") or {}),
     }
     folder.mkdir()
-    for number, one in enumerate(wanted):
-        generator = torch.Generator("cpu").manual_seed(one.seed)
-        pipeline(one.prompt, generator=generator, **call).images[0].save(folder / f"{number}.png")
+    for number, request in enumerate(requests):
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        pipeline(request.prompt, generator=generator, **call).images[0].save(folder / f"{number}.png")
 
 
-def pixels_apart(left: np.ndarray, right: np.ndarray) -> tuple[int, int]:
-    """How many pixels of two pictures differ in any channel, and the largest difference of a channel.
+def pixel_differences(left: np.ndarray, right: np.ndarray) -> tuple[int, int]:
+    """Count the pixels of two images that differ in any channel, and find the largest difference of a channel.
 
     Args:
         left, right: uint8 [height, width, 3].
     """
-    apart = np.abs(left.astype(np.int16) - right.astype(np.int16))
-    return int(apart.any(axis=-1).sum()), int(apart.max())
+    difference = np.abs(left.astype(np.int16) - right.astype(np.int16))
+    return int(difference.any(axis=-1).sum()), int(difference.max())
 
 
-def compared(folder: Path, shard: Path) -> dict[str, Any]:
-    """The plain loop's files against a shard's rows, in the same order.
+def compare(folder: Path, shard: Path) -> dict[str, Any]:
+    """Compare the plain loop's files with a shard's rows, in the same order.
 
     Returns:
         pixels: of all images; differ: how many of them do; largest: difference of a channel, of 255;
-        alike: images in which none does.
+        alike: images in which no pixel does.
 
     Raises:
         UserError: an image of the shard failed.
@@ -128,7 +127,7 @@ def compared(folder: Path, shard: Path) -> dict[str, Any]:
             np.asarray(Pillow.open(place).convert("RGB"))
             for place in (folder / f"{number}.png", io.BytesIO(row.image))
         )
-        pairs.append((plain.shape[0] * plain.shape[1], *pixels_apart(plain, ours)))
+        pairs.append((plain.shape[0] * plain.shape[1], *pixel_differences(plain, ours)))
     size, differ, largest = np.array(pairs).T
     return {
         "pixels": int(size.sum()),
@@ -139,22 +138,22 @@ def compared(folder: Path, shard: Path) -> dict[str, Any]:
 
 
 def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[ImageRequest]]:
-    """`count` rounds of n different prompts each, with every seed; and before them one to warm up with.
+    """Make `count` rounds of n distinct prompts, each with every seed; and before them a round for warm-up.
 
     Raises:
-        UserError: there aren't so many prompts.
+        UserError: there are too few prompts.
     """
     section = settings()["prompts"]
     sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
     prompts = sample(sources, n=None, seed=section["seed"]).drop_duplicates("prompt")
     if len(prompts) < n * (count + 1):
         raise UserError(
-            f"--prompts {n} --rounds {count}: with the round that warms up that is {n * (count + 1)} prompts, and "
-            f"there are {len(prompts)} different ones; take fewer"
+            f"--prompts {n} --rounds {count}: with the warm-up round that is {n * (count + 1)} prompts, and "
+            f"there are {len(prompts)} distinct prompts; take fewer"
         )
     images = [
-        ImageRequest(one, text, seed)
-        for one, text in zip(prompts["prompt_id"], prompts["prompt"], strict=True)
+        ImageRequest(prompt_id, text, seed)
+        for prompt_id, text in zip(prompts["prompt_id"], prompts["prompt"], strict=True)
         for seed in seeds
     ]
     size = n * len(seeds)
@@ -168,7 +167,7 @@ def measure(
     rounds: list[list[ImageRequest]],
     threads: int,
 ) -> list[dict[str, Any]]:
-    """Rows: one for each round and batch size of ours. The first of `rounds` warms up."""
+    """Return rows: one for each round and batch size of ours. The first of `rounds` is the warm-up."""
     place = here(threads)
     device = pick_device(device="cpu", threads=threads)
     plain = plain_pipeline(config)
@@ -184,15 +183,15 @@ def measure(
             generator.load()
             for _ in range(WARM_UP):
                 batch = (rounds[0] * size)[:size]
-                generator.generate([one.prompt for one in batch], [one.seed for one in batch])
-        for turn, wanted in enumerate(rounds[1:]):
+                generator.generate([request.prompt for request in batch], [request.seed for request in batch])
+        for turn, requests in enumerate(rounds[1:]):
             before = now()
-            plain_loop(plain, config, wanted, folder / f"plain-{turn}")
+            plain_loop(plain, config, requests, folder / f"plain-{turn}")
             loop = now() - before
             for size, generator in generators.items():
                 area = ImageCache(folder / f"ours-{turn}-{size}")
                 before = now()
-                drawn = generate_images(generator, model, [wanted], area, max_failed=0.0)
+                generated = generate_images(generator, model, [requests], area, max_failed=0.0)
                 ours = now() - before
                 rows.append(
                     {
@@ -200,21 +199,34 @@ def measure(
                         "steps": config["steps"],
                         "batch_size": size,
                         "round": turn,
-                        "images": len(wanted),
-                        "texts": len({one.prompt for one in wanted}),
+                        "images": len(requests),
+                        "texts": len({request.prompt for request in requests}),
                         "plain_s": loop[0],
                         "plain_cpu_s": loop[1],
                         "ours_s": ours[0],
                         "ours_cpu_s": ours[1],
-                        **compared(folder / f"plain-{turn}", drawn.shards[0]),
+                        **compare(folder / f"plain-{turn}", generated.shards[0]),
                         **place,
                     }
                 )
     return rows
 
 
+def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all chosen models."""
+    params = settings()
+    threads = chosen.threads or params["compute"]["threads"]
+    n, count = (8, 1) if chosen.quick else (chosen.prompts, chosen.rounds)
+    rounds = rounds_of(n, count, params["generation"]["seeds"])
+    rows = []
+    for model in chosen.models or params["models"]:
+        config = params["models"][model]["generator"]
+        rows += measure(model, config, chosen.batch_sizes or [config["batch_size"]], rounds, threads)
+    return rows
+
+
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown: medians over rounds, the fastest model first; a ratio is the median of the rounds'."""
+    """Format the table in Markdown: medians over rounds, the fastest model first; a ratio is the median of the rounds'."""
     head = [
         "model",
         "steps",
@@ -225,7 +237,7 @@ def table(rows: pd.DataFrame) -> str:
         "ratio, CPU time",
         "pixels that differ",
         "by at most, of 255",
-        "images without one",
+        "images without any",
     ]
     lines = []
     parts = [
@@ -233,7 +245,7 @@ def table(rows: pd.DataFrame) -> str:
         for key, own in rows.groupby(["model", "steps", "batch_size"], sort=False)
     ]
     for rate, (model, steps, size), own in sorted(parts, key=lambda part: -part[0]):
-        ratio, cpu = own["plain_s"] / own["ours_s"], own["plain_cpu_s"] / own["ours_cpu_s"]
+        cpu = own["plain_cpu_s"] / own["ours_cpu_s"]
         lines.append(
             [
                 str(model),
@@ -241,7 +253,7 @@ def table(rows: pd.DataFrame) -> str:
                 str(size),
                 f"{rate:.3g}",
                 f"{own['images'].mean() / own['ours_s'].median():.3g}",
-                f"{ratio.median():.2f} × ({ratio.min():.2f} to {ratio.max():.2f})",
+                speedup(own["plain_s"], own["ours_s"], 2),
                 f"{cpu.median():.2f} ×",
                 f"{100 * own['differ'].sum() / own['pixels'].sum():.2g} %",
                 str(own["largest"].max()),
@@ -253,33 +265,17 @@ def table(rows: pd.DataFrame) -> str:
         f"{rows['round'].nunique()} rounds of {first['images']} images ({first['texts']} prompts with "
         f"{first['images'] // first['texts']} seeds each). {measured_on(rows)}"
     )
-    return f"{about}\n\n{S.markdown(head, lines)}"
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    options = parser("drawing", __doc__, quick="one round of 8 prompts")
-    options.add_argument("--models", type=S.names, help="of conf/models/mini.yaml (default: all)")
-    options.add_argument("--batch-sizes", type=S.numbers, help="(default: each model's own)")
-    options.add_argument("--prompts", type=int, default=64, help="a round (default: %(default)s)")
-    options.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    options.add_argument("--threads", type=int, help="torch's (default: the study's)")
-    return options.parse_args(arguments)
+    return f"{about}\n\n{markdown(head, lines)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    chosen = parse(arguments)
-    if chosen.table:
-        return table(pd.read_csv(CSV))
-    params = settings()
-    threads = chosen.threads or params["compute"]["threads"]
-    n, count = (8, 1) if chosen.quick else (chosen.prompts, chosen.rounds)
-    rounds = rounds_of(n, count, params["generation"]["seeds"])
-    rows = []
-    for model in chosen.models or params["models"]:
-        config = params["models"][model]["generator"]
-        rows += measure(model, config, chosen.batch_sizes or [config["batch_size"]], rounds, threads)
-    return finish(rows, CSV, table, chosen.quick)
+    parser = options("generation", __doc__, quick="one round of 8 prompts")
+    parser.add_argument("--models", type=names, help="of conf/models/mini.yaml (default: all)")
+    parser.add_argument("--batch-sizes", type=numbers, help="(default: each model's own)")
+    parser.add_argument("--prompts", type=int, default=64, help="a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="torch's (default: the study's)")
+    return run(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

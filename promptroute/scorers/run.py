@@ -1,137 +1,266 @@
-"""Shards of images through an encoder or a scorer, each shard once."""
+"""Shards of images, or of their embeddings, through a scorer: the work that the shard runner hands out."""
 
-import io
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from promptroute.core.errors import UserError
-from promptroute.core.image import Image
-from promptroute.core.rows import Score
-from promptroute.io.cache import cache_path
+from promptroute.core.outputs import Output, check_ranges, words
+from promptroute.core.rows import Prompt
+from promptroute.io.cache import cache_path, fingerprint
+from promptroute.io.embeddings import read_embedding_shard, read_embeddings
 from promptroute.io.files import sha256
-from promptroute.io.tables import write_table
+from promptroute.io.images import read_shard
+from promptroute.io.scores import FILES, Detail, write_details, write_scores
+from promptroute.io.tables import read_table
 from promptroute.runtime.batching import Failure, in_batches
-from promptroute.scorers.base import PixelScorer
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
-
-    Process = Callable[[Sequence[Picture]], np.ndarray]
-
-SCORE_KEY = ("prompt_id", "seed")
-
-
-def drawn(rows: Iterable[Image]) -> list[Image]:
-    """The rows that hold a picture."""
-    return [row for row in rows if row.image is not None]
+from promptroute.runtime.decoding import DecodedAhead
+from promptroute.scorers.base import (
+    Batch,
+    EmbeddingBatch,
+    ImageBatch,
+    PromptedImageBatch,
+    PromptGroupBatch,
+    Scorer,
+)
 
 
-def open_picture(row: Image) -> "Picture":
-    """Decode an image.
+@dataclass(frozen=True)
+class Item:
+    """What a score is of: an image, or all images of a prompt (seed None)."""
 
-    Raises:
-        UserError: its bytes are no picture.
+    prompt_id: str
+    seed: int | None
+    prompt: str
+    images: int = 1
+
+    def __str__(self) -> str:
+        of = "all images" if self.seed is None else "the image"
+        return f"{of} of prompt {self.prompt_id}" + ("" if self.seed is None else f", seed {self.seed}")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scorer gave for some items.
+
+    Attributes:
+        scores: `Score` rows, item by item, each output in its declared order.
+        details: `map` and `marks` → theirs.
     """
-    from PIL import Image as Pillow
 
-    try:
-        picture = Pillow.open(io.BytesIO(row.image or b""))
-        picture.load()
-    except OSError as error:
-        raise UserError(
-            f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be read ({error}); "
-            f"delete cache/images and data/images/{row.model}, and run `dvc repro`"
-        ) from error
-    return picture
+    scores: pd.DataFrame
+    details: Mapping[str, Sequence[Detail]]
 
 
-class Ahead:
-    """Pictures of rows, decoded by other threads before they are asked for, so that the models needn't wait.
+def score_items(
+    scorer: Scorer, items: Sequence[Item], take: Callable[[Sequence[int]], Batch], where: str
+) -> Scored:
+    """Score items batch by batch; out of memory halves the batch.
 
     Args:
-        rows: what to decode.
-        pool: the threads.
-        ahead: how many pictures more than those asked for are under way.
+        scorer: what scores them.
+        items: n items.
+        take: positions of items → the batch of them, of the scorer's kind of input.
+        where: what holds the items, for the message.
+
+    Raises:
+        UserError: an item that can't be read or scored, a value that is not finite or out of its declared range, or
+            outputs that are not those declared.
+    """
+    outputs = {output.name: output for output in scorer.outputs}
+    grouped = scorer.inputs is PromptGroupBatch
+
+    def process(positions: Sequence[int]) -> list[tuple[Any, ...]]:
+        given = scorer.score(take(positions))
+        sizes = {name: len(values) for name, values in given.items()}
+        if sizes != dict.fromkeys(outputs, len(positions)):
+            raise UserError(
+                f"{type(scorer).path()} gave {sizes} for {len(positions)} items; expected as many of each of its "
+                f"outputs {list(outputs)}"
+            )
+        return list(zip(*(given[name] for name in outputs), strict=True))
+
+    rows: list[tuple[Any, ...]] = []
+    details: dict[str, list[Detail]] = {kind: [] for kind in _detailed(scorer)}
+    for position, result in in_batches(range(len(items)), process, scorer.batch_size):
+        item = items[position]
+        if isinstance(result, Failure):
+            raise UserError(f"{where}: {item} can't be scored ({result.reason})")
+        for output, value in zip(outputs.values(), result, strict=True):
+            if output.kind != "score":
+                details[output.kind].append(_detail(item, output, value, where))
+            elif np.isfinite(value):
+                rows.append((item.prompt_id, item.seed, output.name, float(value), item.images))
+            elif not grouped:
+                raise UserError(f"{where}: {item} can't be scored ({output.name} is not finite)")
+    frame = pd.DataFrame(rows, columns=["prompt_id", "seed", "output", "value", "images"])
+    frame = frame.astype({"seed": "Int64", "value": "float64", "images": "int64"})
+    scores = frame.assign(seconds=pd.array([None] * len(frame), "Float64"))
+    check_ranges(scores, outputs, f"{where} by {type(scorer).__name__}")
+    return Scored(scores, details)
+
+
+def _detailed(scorer: Scorer) -> list[str]:
+    """List the kinds of output, other than scores, that a scorer has."""
+    return [kind for kind in FILES if any(output.kind == kind for output in scorer.outputs)]
+
+
+def _detail(item: Item, output: Output, value: Any, where: str) -> Detail:
+    values = np.asarray(value, np.float32)
+    named = words(item.prompt) if output.kind == "marks" else []
+    if values.ndim != 2 if output.kind == "map" else values.shape != (len(named),):
+        expected = "[height, width]" if output.kind == "map" else f"[{len(named)}], a value for each word"
+        raise UserError(f"{where}: {output.name} of {item} has shape {values.shape}; expected {expected}")
+    if values.size and not (output.low <= values.min() and values.max() <= output.high):  # NaN is outside too
+        raise UserError(
+            f"{where}: {output.name} of {item} holds {values.min():g} to {values.max():g}, outside of the declared "
+            f"{output.low:g} to {output.high:g}; correct the range that the class declares, or the scorer"
+        )
+    return Detail(item.prompt_id, item.seed, output.name, values, named)
+
+
+@dataclass(frozen=True)
+class ShardScoring:
+    """Work of the shard runner: one shard → its scores in the cache, and its maps and marks beside them.
+
+    Picklable while the scorer has loaded nothing.
+
+    Attributes:
+        scorer: what scores them.
     """
 
-    def __init__(self, rows: Sequence[Image], pool: Executor, ahead: int) -> None:
-        self._rows, self._pool, self._ahead = rows, pool, ahead
-        self._under_way: dict[int, Future[Picture]] = {}
+    scorer: Scorer
 
-    def __call__(self, positions: Sequence[int]) -> "list[Picture]":
-        """The pictures at positions in rising order; those before the first are forgotten.
+    @cached_property
+    def key(self) -> Mapping[str, Any]:
+        """Everything about the scorer that decides a score."""
+        return self.scorer.fingerprint()
+
+    def inputs(self, shard: Path) -> list[str]:
+        """Give the digests of all that a shard's scores are made of."""
+        return [sha256(shard)]
+
+    def path(self, shard: Path) -> Path:
+        """Name the file in the cache that holds a shard's scores."""
+        return cache_path("scores", self.key, *self.inputs(shard))
+
+    def detail_paths(self, scores: Path) -> dict[str, Path]:
+        """Name the files beside a shard's scores: kind of output → path."""
+        return {kind: scores.with_name(f"{scores.stem}-{FILES[kind][0]}{scores.suffix}") for kind in _detailed(self.scorer)}
+
+    def __call__(self, shard: Path) -> None:
+        """Score a shard; its scores are written last, so that they stand for the whole."""
+        path = self.path(shard)
+        found = self.scored(shard)
+        about = {"scorer": fingerprint(self.key), "model": fingerprint(*self.inputs(shard))}
+        for kind, place in self.detail_paths(path).items():
+            write_details(place, kind, found.details[kind], about)
+        write_scores(path, found.scores, about)
+
+    def scored(self, shard: Path) -> Scored:
+        """Score all that a shard holds."""
+        raise NotImplementedError
+
+
+class ImageScoring(ShardScoring):
+    """The work for scorers that look at pixels: shards are files of images."""
+
+    def scored(self, shard: Path) -> Scored:
+        """Score every image of a shard that could be generated.
 
         Raises:
-            UserError: as `open_picture`.
+            UserError: as `score_items`, or the shard is corrupt.
         """
-        first, last = positions[0], positions[-1]
-        for passed in [position for position in self._under_way if position < first]:
-            del self._under_way[passed]
-        for position in range(first, min(last + 1 + self._ahead, len(self._rows))):
-            if position not in self._under_way:
-                self._under_way[position] = self._pool.submit(open_picture, self._rows[position])
-        return [self._under_way[position].result() for position in positions]
+        rows = [row for row in read_shard(shard) if row.image is not None]
+        items = [Item(row.prompt_id, row.seed, row.prompt) for row in rows]
+        with ThreadPoolExecutor() as pool:
+            decoded = DecodedAhead(rows, pool, self.scorer.batch_size)
+
+            def take(positions: Sequence[int]) -> Batch:
+                images = decoded(positions)
+                if self.scorer.inputs is ImageBatch:
+                    return ImageBatch(images)
+                return PromptedImageBatch(images, [rows[position].prompt for position in positions])
+
+            return score_items(self.scorer, items, take, str(shard))
 
 
-def over_images(rows: Sequence[Image], models: "Sequence[Process]", batch_size: int) -> list[np.ndarray]:
-    """Run models over the pictures of `rows`, batch by batch: each picture is decoded once, for all of them.
+@dataclass(frozen=True)
+class EmbeddingScoring(ShardScoring):
+    """The work for scorers of stored embeddings: shards are files of images' embeddings.
 
-    Out of memory halves the batch.
-
-    Args:
-        rows: n rows with pictures.
-        models: each takes one batch of pictures → [batch, …] numbers.
-        batch_size: pictures per batch.
-
-    Returns:
-        For each model [n, …].
-
-    Raises:
-        UserError: a picture that can't be read, or on which a model fails; or a value that is not finite.
+    Attributes:
+        prompts: the study's prompts.
+        vectors: their embeddings by the same encoder.
     """
-    found: list[list[np.ndarray]] = [[] for _ in models]
-    with ThreadPoolExecutor() as pool:
-        pictures = Ahead(rows, pool, batch_size)
 
-        def process(positions: Sequence[int]) -> list[tuple[np.ndarray, ...]]:
-            batch = pictures(positions)
-            return list(zip(*(model(batch) for model in models), strict=True))
+    prompts: Path = Path("data/prompts.parquet")
+    vectors: Path = Path("data/embeddings")
 
-        for position, result in in_batches(range(len(rows)), process, batch_size):
-            if isinstance(result, Failure):
-                raise _unscored(rows[position], result.reason)
-            if not all(np.isfinite(values).all() for values in result):
-                raise _unscored(rows[position], "a value that is not finite")
-            for values, one in zip(found, result, strict=True):
-                values.append(one)
-    return [np.array(values) for values in found]
+    @cached_property
+    def _texts(self) -> "pd.Series[str]":
+        return read_table(self.prompts, Prompt).set_index("prompt_id")["prompt"]
 
+    @cached_property
+    def _prompt_vectors(self) -> "pd.Series[Any]":
+        vectors = read_embeddings(self.vectors).set_index("prompt_id")["embedding"]
+        self._refuse_lost(self._texts.index, vectors.index, self.vectors)
+        return vectors
 
-def _unscored(row: Image, reason: str) -> UserError:
-    return UserError(
-        f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be scored ({reason})"
-    )
+    def _refuse_lost(self, needed: Iterable[str], known: Iterable[str], where: Path) -> None:
+        if lost := set(needed) - set(known):
+            raise UserError(
+                f"{where}: made of other prompts than {self.prompts} holds, as {min(lost)}; embed again"
+            )
 
+    def _read(self, shard: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Read a shard: which prompts it is of [g], and its images' groups [n], seeds [n] and vectors [n, d]."""
+        ids, seeds, images = read_embedding_shard(shard)
+        self._refuse_lost(ids, self._texts.index, shard)
+        groups, prompts = pd.factorize(ids)
+        return prompts, groups, seeds, images
 
-def kept_scores(scorer: PixelScorer, shard: Path) -> Path:
-    """Where the scores of a shard's images are kept, for whoever needs them next."""
-    return cache_path("scores", scorer.fingerprint_parts, sha256(shard))
+    def inputs(self, shard: Path) -> list[str]:
+        """Give the digests of the shard and of its own prompts' texts and vectors: others decide none of its scores."""
+        prompts = self._read(shard)[0]
+        digest = hashlib.sha256("\0".join(self._texts[prompts]).encode())
+        for vector in self._prompt_vectors[prompts]:
+            digest.update(np.asarray(vector, np.float32).tobytes())
+        return [sha256(shard), digest.hexdigest()]
 
+    def scored(self, shard: Path) -> Scored:
+        """Score every image of a shard, or every prompt by all of its images.
 
-def write_scores(path: Path, rows: Sequence[Image], scores: np.ndarray) -> None:
-    """Keep the scores float64 [n] of n images."""
-    ids, seeds = [row.prompt_id for row in rows], [row.seed for row in rows]
-    write_table(path, score_rows(ids, seeds, scores, 1), Score, SCORE_KEY)
+        Raises:
+            UserError: as `score_items`; or the shard is corrupt, or of other prompts.
+        """
+        prompts, groups, seeds, images = self._read(shard)
+        texts = self._texts[prompts].to_numpy()
+        vectors = np.stack(list(self._prompt_vectors[prompts])) if len(prompts) else np.zeros((0, 0), np.float32)
+        if self.scorer.inputs is EmbeddingBatch:
+            items = [
+                Item(prompts[group], int(seed), texts[group]) for group, seed in zip(groups, seeds, strict=True)
+            ]
 
+            def take(positions: Sequence[int]) -> Batch:
+                return EmbeddingBatch(images[positions], vectors[groups[positions]])
 
-def score_rows(ids: Any, seeds: Any, scores: np.ndarray, images: Any) -> pd.DataFrame:
-    """`Score` rows: of prompts `ids`, of `seeds` (None: over all of a prompt's images) and of so many images."""
-    frame = pd.DataFrame({"prompt_id": list(ids), "score": np.asarray(scores, np.float64), "images": images})
-    frame["seed"] = pd.array([None] * len(frame) if seeds is None else list(seeds), "Int64")
-    frame["seconds"] = pd.array([None] * len(frame), "Float64")
-    return frame
+        else:
+            counts = np.bincount(groups, minlength=len(prompts))
+            items = [
+                Item(name, None, text, int(count)) for name, text, count in zip(prompts, texts, counts, strict=True)
+            ]
+
+            def take(positions: Sequence[int]) -> Batch:
+                inside = np.flatnonzero(np.isin(groups, positions))
+                place = np.searchsorted(positions, groups[inside])
+                return PromptGroupBatch(images[inside], place, vectors[positions])
+
+        return score_items(self.scorer, items, take, str(shard))

@@ -1,6 +1,6 @@
 """Score every model's images with a scorer: `scorers.SCORER` → data/scores/SCORER/MODEL/.
 
-    python -m stages.score SCORER
+python -m stages.score SCORER
 """
 
 import argparse
@@ -12,14 +12,12 @@ import pandas as pd
 
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import check_ranges
-from promptroute.core.rows import SCORE_KEY, Score
-from promptroute.io.cache import fingerprint
 from promptroute.io.files import atomic_path
 from promptroute.io.images import link_or_copy, shard_paths
 from promptroute.io.scores import FILES, write_scores
-from promptroute.io.tables import read_table
 from promptroute.runtime.component import TARGET, build, locate
-from promptroute.runtime.device import Compute, read_compute
+from promptroute.runtime.device import read_compute
+from promptroute.runtime.executors import Executor
 from promptroute.runtime.params import load_params
 from promptroute.runtime.shards import run
 from promptroute.runtime.stage import run_stage
@@ -27,11 +25,11 @@ from promptroute.scorers.base import EmbeddingScorer, Scorer
 from promptroute.scorers.run import EmbeddingScoring, ImageScoring, ShardScoring
 
 
-def scoring(scorer: Scorer) -> ShardScoring:
-    """Give the work of one shard, by what the scorer takes."""
+def scoring(scorer: Scorer, model: str) -> ShardScoring:
+    """Give the work of one shard of a model, by what the scorer takes."""
     if isinstance(scorer, EmbeddingScorer):
-        return EmbeddingScoring(scorer, vectors=Path("data/embeddings") / scorer.encoder / "prompts.parquet")
-    return ImageScoring(scorer)
+        return EmbeddingScoring(scorer, model, Path("data/embeddings") / scorer.encoder / "prompts.parquet")
+    return ImageScoring(scorer, model)
 
 
 def shards_of(scorer: Scorer, model: str) -> list[Path]:
@@ -46,22 +44,23 @@ def shards_of(scorer: Scorer, model: str) -> list[Path]:
     return paths
 
 
-def score_model(work: ShardScoring, name: str, model: str, compute: Compute, folder: Path) -> pd.DataFrame:
+def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folder: Path) -> pd.DataFrame:
     """Score one model's images, shard by shard; those scored before come from the cache.
 
     Returns:
         `Score` rows, which `folder` holds too, beside their maps and marks.
     """
-    paths = run(work, shards_of(work.scorer, model), compute.executor, f"score {model}")
-    scores = pd.concat([read_table(path, Score, SCORE_KEY) for path in paths], ignore_index=True)
-    outputs = {output.name: output for output in work.scorer.outputs}
-    check_ranges(scores, outputs, f"data/scores/{name}/{model}")
-    about = {"scorer": name, "model": model, "class": work.scorer.path(), "fingerprint": fingerprint(work.key)}
+    work, shards = scoring(scorer, model), shards_of(scorer, model)
+    run(work, shards, executor, f"score {model}")
+    scores = pd.concat([work.scores(shard) for shard in shards], ignore_index=True)
+    check_ranges(scores, {output.name: output for output in scorer.outputs}, f"data/scores/{name}/{model}")
     folder.mkdir(parents=True)
+    about = {"scorer": name, "model": model, "class": scorer.path()}
     write_scores(folder / "scores.parquet", scores, about)
-    for number, path in enumerate(paths):
-        for kind, details in work.detail_paths(path).items():
-            link_or_copy(details, folder / f"{FILES[kind][0]}-{number:05d}.parquet")
+    for number, shard in enumerate(shards):
+        for kind, file in work.files(shard).items():
+            if kind in FILES:
+                link_or_copy(file.path, folder / f"{FILES[kind][0]}-{number:05d}.parquet")
     return scores
 
 
@@ -74,19 +73,25 @@ def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m stages.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scorer", help="a key of scorers")
     name = parser.parse_args(arguments).scorer
     params = load_params()
     compute = read_compute(params["compute"])
     scorer = build_scorer(params["scorers"][name], f"params.yaml: scorers.{name}", compute.device)
-    work = scoring(scorer)
     with atomic_path(f"data/scores/{name}") as folder:
-        tables = {model: score_model(work, name, model, compute, folder / model) for model in params["models"]}
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
+        tables = {
+            model: score_model(scorer, name, model, compute.executor, folder / model)
+            for model in params["models"]
+        }
     scores = pd.concat(tables.values()) if tables else pd.DataFrame({"output": [], "value": []})
-    means = [f"{output} {values.mean():.4f}" for output, values in scores.groupby("output", sort=False)["value"]]
+    means = [
+        f"{output} {values.mean():.4f}" for output, values in scores.groupby("output", sort=False)["value"]
+    ]
     return f"score: {len(scores)} {name} scores of {', '.join(tables) or 'no model'}; mean {', '.join(means) or '-'}"
 
 

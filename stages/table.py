@@ -1,6 +1,6 @@
 """Gather every score: data/scores/ → data/performance.parquet, one row a prompt, model and score.
 
-    python -m stages.table
+python -m stages.table
 """
 
 import argparse

@@ -38,7 +38,9 @@ class Output:
         if not OUTPUT_NAME.fullmatch(self.name):
             raise ValueError(f"output {self.name!r}: a name must match {OUTPUT_NAME.pattern}")
         if not self.low < self.high:
-            raise ValueError(f"output {self.name}: low is {self.low} and high {self.high}; expected low < high")
+            raise ValueError(
+                f"output {self.name}: low is {self.low} and high {self.high}; expected low < high"
+            )
 
 
 def words(prompt: str) -> list[str]:
@@ -65,7 +67,9 @@ def check_ranges(scores: "pd.DataFrame", outputs: Mapping[str, Output], where: s
     declared = [name for name, output in outputs.items() if output.kind == "score"]
     present = set(scores["output"])
     if unknown := sorted(present - set(declared)):
-        raise UserError(f"{where}: holds the output {unknown[0]!r}; the scorer declares {', '.join(declared)}")
+        raise UserError(
+            f"{where}: holds the output {unknown[0]!r}; the scorer declares {', '.join(declared)}"
+        )
     if len(scores) and (absent := [name for name in declared if name not in present]):
         raise UserError(f"{where}: has no output {absent[0]!r}, which the scorer declares; score it again")
     for name in declared:

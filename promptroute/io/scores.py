@@ -1,6 +1,6 @@
 """What scorers gave: `scores.parquet`, and shards of maps and marks beside it.
 
-Every file says in its metadata whose it is: `scorer` and `model` by their names in the study, `class` by its path.
+Every file says in its metadata whose it is: the `model`, the scorer's `class`, and of scores the `scorer`'s name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from promptroute.core.errors import UserError
 from promptroute.core.rows import SCORE_KEY, Score
-from promptroute.io.files import atomic_path
+from promptroute.io.parquet import read_parquet
 from promptroute.io.tables import read_table, write_table
 
 _PLACE = [("prompt_id", pa.string()), ("seed", pa.int64()), ("output", pa.string())]
-MAPS = pa.schema(
-    [*_PLACE, ("height", pa.int32()), ("width", pa.int32()), ("values", pa.list_(pa.float32()))]
-)
+MAPS = pa.schema([*_PLACE, ("height", pa.int32()), ("width", pa.int32()), ("values", pa.list_(pa.float32()))])
 """Schema of maps-*.parquet: numbers over an image, row after row."""
 MARKS = pa.schema([*_PLACE, ("words", pa.list_(pa.string())), ("values", pa.list_(pa.float32()))])
 """Schema of marks-*.parquet: a number for each word of the prompt."""
@@ -81,41 +78,37 @@ class Detail:
     words: Sequence[str] = ()
 
 
-def write_details(path: Path | str, kind: str, details: Sequence[Detail], about: Mapping[str, str]) -> None:
-    """Write maps or marks (`kind`, as in `Output`) as one parquet file."""
+def details_table(kind: str, details: Sequence[Detail]) -> pa.Table:
+    """Lay out maps or marks (`kind`, as in `Output`) as a table."""
     schema = FILES[kind][1]
-    columns = {name: [getattr(detail, name) for detail in details] for name in ("prompt_id", "seed", "output")}
+    columns = {
+        name: [getattr(detail, name) for detail in details] for name in ("prompt_id", "seed", "output")
+    }
     if kind == "map":
         columns["height"] = [detail.values.shape[0] for detail in details]
         columns["width"] = [detail.values.shape[1] for detail in details]
     else:
         columns["words"] = [list(detail.words) for detail in details]
     columns["values"] = [np.asarray(detail.values, np.float32).reshape(-1) for detail in details]
-    table = pa.table({name: columns[name] for name in schema.names}, schema.with_metadata(dict(about)))
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    return pa.table({name: columns[name] for name in schema.names}, schema)
 
 
 def read_details(path: Path | str) -> list[Detail]:
-    """Read what `write_details` wrote, its checksums verified.
+    """Read a file of maps or marks, its checksums verified.
 
     Raises:
-        UserError: the file is absent, corrupt, or holds neither maps nor marks.
+        UserError: the file is absent or corrupt.
     """
-    try:
-        rows = pq.read_table(path, page_checksum_verification=True).to_pylist()
-        return [
-            Detail(
-                row["prompt_id"],
-                row["seed"],
-                row["output"],
-                np.array(row["values"], np.float32).reshape((row["height"], row["width"]) if "height" in row else -1),
-                row.get("words", ()),
-            )
-            for row in rows
-        ]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; make it again") from error
-    except (OSError, ValueError, KeyError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a readable file of maps or marks ({line}); make it again") from error
+    rows = read_parquet(path, "maps or marks", [name for name, _ in _PLACE]).to_pylist()
+    return [
+        Detail(
+            row["prompt_id"],
+            row["seed"],
+            row["output"],
+            np.array(row["values"], np.float32).reshape(
+                (row["height"], row["width"]) if "height" in row else -1
+            ),
+            row.get("words", ()),
+        )
+        for row in rows
+    ]

@@ -142,7 +142,9 @@ def study_outputs(params: Mapping[str, Any]) -> dict[str, Output]:
     for where, scorers in (("published.scorers", published["scorers"]), ("scorers", own)):
         for name, section in scorers.items():
             declared = scorer_outputs(section, f"params.yaml: {where}.{name}")
-            scores = {full_name(name, key): output for key, output in declared.items() if output.kind == "score"}
+            scores = {
+                full_name(name, key): output for key, output in declared.items() if output.kind == "score"
+            }
             known = {key: output for key, output in outputs.items() if key.partition(".")[0] == name}
             if known and known != scores:
                 raise UserError(

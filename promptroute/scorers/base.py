@@ -105,6 +105,6 @@ class EmbeddingScorer(Scorer):
         encoder: name of the image encoder whose embeddings it takes, a key of `image_encoder`.
     """
 
-    inputs = EmbeddingBatch
+    inputs: ClassVar[type[Batch]] = EmbeddingBatch
     encoder: str = Field(pattern=r"^[a-z0-9_]+$")
     batch_size: int = Field(4096, ge=1)

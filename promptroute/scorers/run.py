@@ -1,6 +1,7 @@
 """Shards of images, or of their embeddings, through a scorer: the work that the shard runner hands out."""
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, check_ranges, words
-from promptroute.core.rows import Prompt
-from promptroute.io.cache import cache_path, fingerprint
+from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
+from promptroute.io.cache import CacheFile
 from promptroute.io.embeddings import read_embedding_shard, read_embeddings
 from promptroute.io.files import sha256
 from promptroute.io.images import read_shard
-from promptroute.io.scores import FILES, Detail, write_details, write_scores
+from promptroute.io.scores import FILES, Detail, details_table
 from promptroute.io.tables import read_table
 from promptroute.runtime.batching import Failure, in_batches
 from promptroute.runtime.decoding import DecodedAhead
+from promptroute.runtime.shards import Work
 from promptroute.scorers.base import (
     Batch,
     EmbeddingBatch,
@@ -126,47 +129,65 @@ def _detail(item: Item, output: Output, value: Any, where: str) -> Detail:
     return Detail(item.prompt_id, item.seed, output.name, values, named)
 
 
-@dataclass(frozen=True)
-class ShardScoring:
+class ShardScoring(Work[Path]):
     """Work of the shard runner: one shard → its scores in the cache, and its maps and marks beside them.
 
-    Picklable while the scorer has loaded nothing.
-
-    Attributes:
+    Args:
         scorer: what scores them.
+        model: whose images they are; stated in the files.
     """
 
-    scorer: Scorer
+    def __init__(self, scorer: Scorer, model: str) -> None:
+        self.scorer, self.model = scorer, model
+        self._files: dict[Path, dict[str, CacheFile]] = {}
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
-        """Everything about the scorer that decides a score."""
+        """Return everything about the scorer that decides a score."""
         return self.scorer.fingerprint()
 
     def inputs(self, shard: Path) -> list[str]:
-        """Give the digests of all that a shard's scores are made of."""
+        """Return the digests of all that a shard's scores are made of."""
         return [sha256(shard)]
 
-    def path(self, shard: Path) -> Path:
-        """Name the file in the cache that holds a shard's scores."""
-        return cache_path("scores", self.key, *self.inputs(shard))
+    def files(self, shard: Path) -> dict[str, CacheFile]:
+        """Name the cache's files of a shard: kind of output → file; scores last, so that they stand for the whole."""
+        if shard not in self._files:
+            inputs, about = self.inputs(shard), {"model": self.model, "class": self.scorer.path()}
+            self._files[shard] = {
+                kind: CacheFile.of("scores", self.key, *inputs, kind, about=about)
+                for kind in (*_detailed(self.scorer), "score")
+            }
+        return self._files[shard]
 
-    def detail_paths(self, scores: Path) -> dict[str, Path]:
-        """Name the files beside a shard's scores: kind of output → path."""
-        return {kind: scores.with_name(f"{scores.stem}-{FILES[kind][0]}{scores.suffix}") for kind in _detailed(self.scorer)}
+    def path(self, shard: Path) -> Path:
+        """Return where a shard's scores are kept."""
+        return self.files(shard)["score"].path
+
+    def is_done(self, shard: Path) -> bool:
+        """Tell whether scores, maps and marks of a shard are there, whole, and of this scorer and these inputs."""
+        return all(file.read() is not None for file in self.files(shard).values())
 
     def __call__(self, shard: Path) -> None:
-        """Score a shard; its scores are written last, so that they stand for the whole."""
-        path = self.path(shard)
+        """Score a shard, and keep what it gave."""
         found = self.scored(shard)
-        about = {"scorer": fingerprint(self.key), "model": fingerprint(*self.inputs(shard))}
-        for kind, place in self.detail_paths(path).items():
-            write_details(place, kind, found.details[kind], about)
-        write_scores(path, found.scores, about)
+        for kind, file in self.files(shard).items():
+            if kind == "score":
+                file.write(pa.Table.from_pandas(found.scores, schema(Score), preserve_index=False))
+            else:
+                file.write(details_table(kind, found.details[kind]))
 
+    def scores(self, shard: Path) -> pd.DataFrame:
+        """Read the `Score` rows of a shard that is done.
+
+        Raises:
+            UserError: they are lost or corrupt.
+        """
+        return read_table(self.path(shard), Score, SCORE_KEY)
+
+    @abstractmethod
     def scored(self, shard: Path) -> Scored:
         """Score all that a shard holds."""
-        raise NotImplementedError
 
 
 class ImageScoring(ShardScoring):
@@ -192,17 +213,20 @@ class ImageScoring(ShardScoring):
             return score_items(self.scorer, items, take, str(shard))
 
 
-@dataclass(frozen=True)
 class EmbeddingScoring(ShardScoring):
     """The work for scorers of stored embeddings: shards are files of images' embeddings.
 
-    Attributes:
-        prompts: the study's prompts.
-        vectors: their embeddings by the same encoder.
+    Args:
+        scorer, model: as `ShardScoring`.
+        vectors: the file of the prompts' embeddings by the same encoder.
+        prompts: the file of the study's prompts.
     """
 
-    prompts: Path = Path("data/prompts.parquet")
-    vectors: Path = Path("data/embeddings")
+    def __init__(
+        self, scorer: Scorer, model: str, vectors: Path, prompts: Path = Path("data/prompts.parquet")
+    ) -> None:
+        super().__init__(scorer, model)
+        self.vectors, self.prompts = vectors, prompts
 
     @cached_property
     def _texts(self) -> "pd.Series[str]":
@@ -243,10 +267,13 @@ class EmbeddingScoring(ShardScoring):
         """
         prompts, groups, seeds, images = self._read(shard)
         texts = self._texts[prompts].to_numpy()
-        vectors = np.stack(list(self._prompt_vectors[prompts])) if len(prompts) else np.zeros((0, 0), np.float32)
+        vectors = (
+            np.stack(list(self._prompt_vectors[prompts])) if len(prompts) else np.zeros((0, 0), np.float32)
+        )
         if self.scorer.inputs is EmbeddingBatch:
             items = [
-                Item(prompts[group], int(seed), texts[group]) for group, seed in zip(groups, seeds, strict=True)
+                Item(prompts[group], int(seed), texts[group])
+                for group, seed in zip(groups, seeds, strict=True)
             ]
 
             def take(positions: Sequence[int]) -> Batch:
@@ -255,7 +282,8 @@ class EmbeddingScoring(ShardScoring):
         else:
             counts = np.bincount(groups, minlength=len(prompts))
             items = [
-                Item(name, None, text, int(count)) for name, text, count in zip(prompts, texts, counts, strict=True)
+                Item(name, None, text, int(count))
+                for name, text, count in zip(prompts, texts, counts, strict=True)
             ]
 
             def take(positions: Sequence[int]) -> Batch:

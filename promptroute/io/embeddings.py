@@ -34,23 +34,34 @@ def write_image_embeddings(
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
-def read_embedding_shard(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a shard of images' embeddings, its checksums verified.
+def read_image_embeddings(folder: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read every part of a folder of image embeddings.
 
     Returns:
         prompt_ids [n] str, seeds int64 [n], embeddings float32 [n, d].
 
     Raises:
-        UserError: the file is corrupt, or holds something else.
+        UserError: the folder is absent, or a part is torn.
     """
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        column = table.column("embedding").combine_chunks()
-        vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-        return np.array(table.column("prompt_id").to_pylist()), table.column("seed").to_numpy(), vectors
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a readable table of embeddings ({line}); embed the images again") from error
+    parts = sorted(Path(folder).glob("part-*.parquet"))
+    if not parts:
+        raise UserError(
+            f"{folder}: no embeddings of images; is the encoder listed under encoders? `dvc repro` makes them"
+        )
+    tables = []
+    for part in parts:
+        try:
+            tables.append(pq.read_table(part, page_checksum_verification=True))
+        except (OSError, ValueError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{part}: not a readable table of embeddings ({line}); delete it and run `dvc repro`"
+            ) from error
+    table = pa.concat_tables(tables).combine_chunks()
+    column = table.column("embedding")
+    width = column.type.list_size
+    vectors = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return np.array(table.column("prompt_id").to_pylist()), table.column("seed").to_numpy(), vectors
 
 
 def write_embeddings(path: Path | str, prompt_ids: Sequence[str], rows: np.ndarray) -> None:

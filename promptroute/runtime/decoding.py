@@ -1,18 +1,57 @@
-"""Stored images, decoded ahead of the models that look at them."""
+"""Images of a shard through a model, batch by batch, decoded by other threads before they are needed."""
 
 import io
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image
+from promptroute.runtime.batching import Failure, in_batches
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Decoded
+    from PIL.Image import Image as Pixels
+
+Result = TypeVar("Result")
 
 
-def decode(row: Image) -> "Decoded":
+def over_images(
+    rows: Sequence[Image],
+    process: "Callable[[list[Pixels], list[Image]], Sequence[Result | Failure]]",
+    batch_size: int,
+) -> list[Result]:
+    """Run a model over the images of `rows`, each decoded once. Out of memory halves the batch.
+
+    Args:
+        rows: n rows that hold images.
+        process: one batch of decoded images, and their rows → a result for each.
+        batch_size: images per batch.
+
+    Returns:
+        The n results, in order.
+
+    Raises:
+        UserError: an image can't be read, or the model fails on it; names the image.
+    """
+    results: list[Result] = []
+    with ThreadPoolExecutor() as pool:
+        images = _Prefetch(rows, pool, batch_size)
+
+        def at(positions: Sequence[int]) -> Sequence[Result | Failure]:
+            return process(images(positions), [rows[position] for position in positions])
+
+        for position, result in in_batches(range(len(rows)), at, batch_size):
+            if isinstance(result, Failure):
+                row = rows[position]
+                raise UserError(
+                    f"the image of prompt {row.prompt_id}, seed {row.seed}, by {row.model} can't be used "
+                    f"({result.reason})"
+                )
+            results.append(result)
+    return results
+
+
+def open_image(row: Image) -> "Pixels":
     """Decode an image.
 
     Raises:
@@ -23,37 +62,33 @@ def decode(row: Image) -> "Decoded":
     try:
         image = Pillow.open(io.BytesIO(row.image or b""))
         image.load()
-    except OSError as error:
+    except (OSError, ValueError, Pillow.DecompressionBombError) as error:
         raise UserError(
             f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be read ({error}); "
-            f"delete cache/images and data/images/{row.model}, and generate it again"
+            f"delete that folder and cache/images, and generate them again"
         ) from error
     return image
 
 
-class DecodedAhead:
-    """Images of rows, decoded by other threads before they are asked for, so that the models needn't wait.
+class _Prefetch:
+    """Images of rows, decoded ahead.
 
     Args:
         rows: what to decode.
         pool: the threads.
-        ahead: how many images more than those asked for are in progress.
+        ahead: how many images more than those asked for are under way.
     """
 
     def __init__(self, rows: Sequence[Image], pool: Executor, ahead: int) -> None:
         self._rows, self._pool, self._ahead = rows, pool, ahead
-        self._in_progress: dict[int, Future[Decoded]] = {}
+        self._under_way: dict[int, Future[Pixels]] = {}
 
-    def __call__(self, positions: Sequence[int]) -> "list[Decoded]":
-        """Return the images at positions in rising order; those before the first are forgotten.
-
-        Raises:
-            UserError: as `decode`.
-        """
+    def __call__(self, positions: Sequence[int]) -> "list[Pixels]":
+        """Return the images at rising positions; those before the first are forgotten."""
         first, last = positions[0], positions[-1]
-        for passed in [position for position in self._in_progress if position < first]:
-            del self._in_progress[passed]
+        for passed in [position for position in self._under_way if position < first]:
+            del self._under_way[passed]
         for position in range(first, min(last + 1 + self._ahead, len(self._rows))):
-            if position not in self._in_progress:
-                self._in_progress[position] = self._pool.submit(decode, self._rows[position])
-        return [self._in_progress[position].result() for position in positions]
+            if position not in self._under_way:
+                self._under_way[position] = self._pool.submit(open_image, self._rows[position])
+        return [self._under_way[position].result() for position in positions]

@@ -2,28 +2,29 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from promptroute.core.errors import UserError
+from promptroute.core.image import Image
 from promptroute.core.outputs import Output, check_ranges, words
 from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
 from promptroute.io.cache import CacheFile
-from promptroute.io.embeddings import read_embedding_shard, read_embeddings
+from promptroute.io.embeddings import read_embeddings
 from promptroute.io.files import sha256
 from promptroute.io.images import read_shard
+from promptroute.io.parquet import read_facts, read_parquet
 from promptroute.io.scores import FILES, Detail, details_table
 from promptroute.io.tables import read_table
 from promptroute.runtime.batching import Failure, in_batches
-from promptroute.runtime.decoding import DecodedAhead
+from promptroute.runtime.decoding import over_images
 from promptroute.runtime.shards import Work
 from promptroute.scorers.base import (
     Batch,
@@ -33,6 +34,9 @@ from promptroute.scorers.base import (
     PromptGroupBatch,
     Scorer,
 )
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pixels
 
 
 @dataclass(frozen=True)
@@ -62,51 +66,48 @@ class Scored:
     details: Mapping[str, Sequence[Detail]]
 
 
-def score_items(
-    scorer: Scorer, items: Sequence[Item], take: Callable[[Sequence[int]], Batch], where: str
-) -> Scored:
-    """Score items batch by batch; out of memory halves the batch.
+Values = tuple[Any, ...]
+"""What a scorer gave for one item: a value for each of its outputs, in their declared order."""
 
-    Args:
-        scorer: what scores them.
-        items: n items.
-        take: positions of items → the batch of them, of the scorer's kind of input.
-        where: what holds the items, for the message.
+
+def score_batch(scorer: Scorer, batch: Batch, n: int) -> list[Values]:
+    """Score one batch of n items, and take it apart by item.
 
     Raises:
-        UserError: an item that can't be read or scored, a value that is not finite or out of its declared range, or
-            outputs that are not those declared.
+        UserError: the scorer gives other outputs than it declares, or for another number of items.
     """
-    outputs = {output.name: output for output in scorer.outputs}
-    grouped = scorer.inputs is PromptGroupBatch
+    given = scorer.score(batch)
+    names = [output.name for output in scorer.outputs]
+    sizes = {name: len(values) for name, values in given.items()}
+    if sizes != dict.fromkeys(names, n):
+        raise UserError(
+            f"{type(scorer).path()} gave {sizes} for {n} items; expected {n} of each of its outputs {names}"
+        )
+    return list(zip(*(given[name] for name in names), strict=True))
 
-    def process(positions: Sequence[int]) -> list[tuple[Any, ...]]:
-        given = scorer.score(take(positions))
-        sizes = {name: len(values) for name, values in given.items()}
-        if sizes != dict.fromkeys(outputs, len(positions)):
-            raise UserError(
-                f"{type(scorer).path()} gave {sizes} for {len(positions)} items; expected as many of each of its "
-                f"outputs {list(outputs)}"
-            )
-        return list(zip(*(given[name] for name in outputs), strict=True))
 
-    rows: list[tuple[Any, ...]] = []
+def collect(scorer: Scorer, items: Sequence[Item], results: Iterable[Values], where: str) -> Scored:
+    """Lay out what a scorer gave for items.
+
+    Raises:
+        UserError: a value is not finite, of the wrong shape, or out of its declared range; names `where` and the item.
+    """
+    rows: list[Values] = []
     details: dict[str, list[Detail]] = {kind: [] for kind in _detailed(scorer)}
-    for position, result in in_batches(range(len(items)), process, scorer.batch_size):
-        item = items[position]
-        if isinstance(result, Failure):
-            raise UserError(f"{where}: {item} can't be scored ({result.reason})")
-        for output, value in zip(outputs.values(), result, strict=True):
+    for item, result in zip(items, results, strict=True):
+        for output, value in zip(scorer.outputs, result, strict=True):
             if output.kind != "score":
                 details[output.kind].append(_detail(item, output, value, where))
             elif np.isfinite(value):
                 rows.append((item.prompt_id, item.seed, output.name, float(value), item.images))
-            elif not grouped:
+            elif item.seed is not None:  # of a whole prompt, not finite means that it has too few images
                 raise UserError(f"{where}: {item} can't be scored ({output.name} is not finite)")
     frame = pd.DataFrame(rows, columns=["prompt_id", "seed", "output", "value", "images"])
     frame = frame.astype({"seed": "Int64", "value": "float64", "images": "int64"})
     scores = frame.assign(seconds=pd.array([None] * len(frame), "Float64"))
-    check_ranges(scores, outputs, f"{where} by {type(scorer).__name__}")
+    check_ranges(
+        scores, {output.name: output for output in scorer.outputs}, f"{where} by {type(scorer).__name__}"
+    )
     return Scored(scores, details)
 
 
@@ -200,17 +201,16 @@ class ImageScoring(ShardScoring):
             UserError: as `score_items`, or the shard is corrupt.
         """
         rows = [row for row in read_shard(shard) if row.image is not None]
+
+        def process(images: "list[Pixels]", taken: list[Image]) -> list[Values]:
+            if self.scorer.inputs is ImageBatch:
+                return score_batch(self.scorer, ImageBatch(images), len(taken))
+            return score_batch(
+                self.scorer, PromptedImageBatch(images, [row.prompt for row in taken]), len(taken)
+            )
+
         items = [Item(row.prompt_id, row.seed, row.prompt) for row in rows]
-        with ThreadPoolExecutor() as pool:
-            decoded = DecodedAhead(rows, pool, self.scorer.batch_size)
-
-            def take(positions: Sequence[int]) -> Batch:
-                images = decoded(positions)
-                if self.scorer.inputs is ImageBatch:
-                    return ImageBatch(images)
-                return PromptedImageBatch(images, [rows[position].prompt for position in positions])
-
-            return score_items(self.scorer, items, take, str(shard))
+        return collect(self.scorer, items, over_images(rows, process, self.scorer.batch_size), str(shard))
 
 
 class EmbeddingScoring(ShardScoring):
@@ -246,10 +246,16 @@ class EmbeddingScoring(ShardScoring):
 
     def _read(self, shard: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Read a shard: which prompts it is of [g], and its images' groups [n], seeds [n] and vectors [n, d]."""
-        ids, seeds, images = read_embedding_shard(shard)
+        expected = {"model": self.model}
+        if maker := read_facts(self.vectors, "embeddings of prompts").get("component"):
+            expected["component"] = maker
+        table = read_parquet(shard, "embeddings of images", ["prompt_id", "seed", "embedding"], expected)
+        column = table.column("embedding").combine_chunks()
+        images = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        ids = np.array(table.column("prompt_id").to_pylist())
         self._refuse_lost(ids, self._texts.index, shard)
         groups, prompts = pd.factorize(ids)
-        return prompts, groups, seeds, images
+        return prompts, groups, table.column("seed").to_numpy(), images
 
     def inputs(self, shard: Path) -> list[str]:
         """Give the digests of the shard and of its own prompts' texts and vectors: others decide none of its scores."""
@@ -266,29 +272,26 @@ class EmbeddingScoring(ShardScoring):
             UserError: as `score_items`; or the shard is corrupt, or of other prompts.
         """
         prompts, groups, seeds, images = self._read(shard)
-        texts = self._texts[prompts].to_numpy()
-        vectors = (
-            np.stack(list(self._prompt_vectors[prompts])) if len(prompts) else np.zeros((0, 0), np.float32)
-        )
-        if self.scorer.inputs is EmbeddingBatch:
-            items = [
-                Item(prompts[group], int(seed), texts[group])
-                for group, seed in zip(groups, seeds, strict=True)
-            ]
-
-            def take(positions: Sequence[int]) -> Batch:
-                return EmbeddingBatch(images[positions], vectors[groups[positions]])
-
+        texts, vectors = self._texts[prompts].to_numpy(), np.stack(list(self._prompt_vectors[prompts]))
+        if self.scorer.inputs is PromptGroupBatch:
+            counts = np.bincount(groups)
+            items = [Item(prompts[g], None, texts[g], int(count)) for g, count in enumerate(counts)]
         else:
-            counts = np.bincount(groups, minlength=len(prompts))
-            items = [
-                Item(name, None, text, int(count))
-                for name, text, count in zip(prompts, texts, counts, strict=True)
-            ]
+            items = [Item(prompts[g], int(seed), texts[g]) for g, seed in zip(groups, seeds, strict=True)]
 
-            def take(positions: Sequence[int]) -> Batch:
+        def process(positions: Sequence[int]) -> list[Values]:
+            if self.scorer.inputs is EmbeddingBatch:
+                batch: Batch = EmbeddingBatch(images[positions], vectors[groups[positions]])
+            else:  # positions of prompts, rising
                 inside = np.flatnonzero(np.isin(groups, positions))
-                place = np.searchsorted(positions, groups[inside])
-                return PromptGroupBatch(images[inside], place, vectors[positions])
+                places = np.searchsorted(positions, groups[inside])
+                batch = PromptGroupBatch(images[inside], places, vectors[positions])
+            return score_batch(self.scorer, batch, len(positions))
 
-        return score_items(self.scorer, items, take, str(shard))
+        def results() -> Iterator[Values]:
+            for position, result in in_batches(range(len(items)), process, self.scorer.batch_size):
+                if isinstance(result, Failure):
+                    raise UserError(f"{shard}: {items[position]} can't be scored ({result.reason})")
+                yield result
+
+        return collect(self.scorer, items, results(), str(shard))

@@ -22,7 +22,7 @@ from promptroute.routing.calibrate import choose, favouring
 from promptroute.routing.fallback import Fallback
 from promptroute.routing.guarantees import calibrate
 from promptroute.routing.quality import Quality
-from promptroute.runtime.params import build, load_params, study_models, study_scorers
+from promptroute.runtime.params import build, load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 FILES = ("data/prompts.parquet", "data/performance.parquet", "data/split.parquet")
@@ -108,7 +108,7 @@ def main() -> str:
     fitted = read_json("data/predictor/quality.json")
     models, quality = fitted["models"], Quality(**fitted["quality"])
     encoders = params["text_encoder"]
-    study, side = load_study("data", models, list(study_scorers(params)), list(encoders))
+    study, side = load_study("data", models, list(study_outputs(params)), list(encoders))
     validation = study.take(np.flatnonzero(side == "validation"))
     if not len(validation):
         raise UserError(

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from promptroute.core.errors import UserError
+from promptroute.core.outputs import full_name
 from promptroute.core.performance import performance
-from promptroute.core.rows import Scorer
 from promptroute.core.study import StudyData
 from promptroute.evaluation import metrics
 from promptroute.evaluation.evaluation import evaluate, frontier_points, strategy_rows
@@ -28,7 +28,7 @@ from promptroute.io.study import join, load_study
 from promptroute.router.router import Router
 from promptroute.routing import policies
 from promptroute.routing.guarantees import coverage
-from promptroute.runtime.params import build, load_params, study_scorers
+from promptroute.runtime.params import build, load_params, published_output, study_outputs
 from promptroute.runtime.stage import run_stage
 
 STUDY_RESULT = Path("metrics/evaluate.json")
@@ -75,15 +75,20 @@ def read_published(folder: Path, published: dict[str, Any], router: Router) -> S
         )
     table = build(published["table"], "published.table").at(folder)
     prompts, rows = None, []
-    for scorer, declared in published["scorers"].items():
+    outputs = {
+        scorer: published_output(section, f"params.yaml: published.scorers.{scorer}")
+        for scorer, section in published["scorers"].items()
+    }
+    for scorer, output in outputs.items():
         for model in router.names:
-            read = table.read(Scorer.declared(scorer, declared), published["models"][model]["stem"])
+            read = table.read(scorer, output, published["models"][model]["stem"])
             prompts = read.prompts if prompts is None else prompts
             check_same_prompts(read, prompts, whole=True)
             rows.append(performance(read.scores, model, scorer))
     if prompts is None:
         raise UserError("params.yaml: published.scorers is empty; use published=cems")
-    study = join(prompts, pd.concat(rows), {}, router.names, list(published["scorers"]))
+    scores = [full_name(scorer, output.name) for scorer, output in outputs.items()]
+    study = join(prompts, pd.concat(rows), {}, router.names, scores)
     return replace(study, batch=router.batch(study.batch.texts))
 
 
@@ -150,7 +155,7 @@ def without_choice(router: Router, study: StudyData) -> dict[str, Any]:
 
 def cost_table(result: dict[str, Any], labels: dict[str, str]) -> str:
     """The cost table for people."""
-    scores = [name for name in ("nima", "clip") if name in result["strategies"]["oracle"]]
+    scores = [name for name in result["strategies"]["oracle"] if "." in name]  # full names: SCORER.OUTPUT
     extra = scores if "+" in result["score"] else [s for s in scores if s != result["score"]]
     head = ["strategy", "quality", *extra, "$ per 1000", "vs best single"]
     base = result["strategies"][f"single_{result['best_single']}"]["cost"]
@@ -228,7 +233,7 @@ def main() -> str:
         result = measure(router, study, *decide(router, study), resamples, params["seed"])
         write_json(options.out, {"labels": labels, **result})
     else:
-        scores = list(study_scorers(params))
+        scores = list(study_outputs(params))
         whole, side = load_study("data", router.names, scores, list(router.encoders))
         study = whole.take(np.flatnonzero(side == "test"))
         if not len(study):

@@ -16,7 +16,7 @@ from promptroute.report.figures import paint
 from promptroute.report.images import load_drawn
 from promptroute.report.page import page
 from promptroute.report.result import read_result
-from promptroute.runtime.params import load_params, study_scorers
+from promptroute.runtime.params import load_params, study_outputs
 from promptroute.runtime.stage import run_stage
 
 METRICS, REPORT = Path("metrics"), Path("report")
@@ -32,7 +32,7 @@ def data_label(params: dict[str, Any]) -> str:
 
 def main() -> str:
     params = load_params()
-    about = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
+    about = {name: output.label for name, output in study_outputs(params).items()}
     result = read_result(METRICS, scores=about, data=data_label(params))
     examples = pick(result, read_table("data/prompts.parquet", Prompt))
     drawn = load_drawn(

@@ -17,9 +17,10 @@ from promptroute.io.parquet import read_parquet
 from promptroute.io.tables import read_table, write_table
 
 _PLACE = [("prompt_id", pa.string()), ("seed", pa.int64()), ("output", pa.string())]
-MAPS = pa.schema([*_PLACE, ("height", pa.int32()), ("width", pa.int32()), ("values", pa.list_(pa.float32()))])
+_NUMBERS = pa.list_(pa.field("element", pa.float32()))  # as parquet itself names the items of a list
+MAPS = pa.schema([*_PLACE, ("height", pa.int32()), ("width", pa.int32()), ("values", _NUMBERS)])
 """Schema of maps-*.parquet: numbers over an image, row after row."""
-MARKS = pa.schema([*_PLACE, ("words", pa.list_(pa.string())), ("values", pa.list_(pa.float32()))])
+MARKS = pa.schema([*_PLACE, ("words", pa.list_(pa.field("element", pa.string()))), ("values", _NUMBERS)])
 """Schema of marks-*.parquet: a number for each word of the prompt."""
 FILES = {"map": ("maps", MAPS), "marks": ("marks", MARKS)}
 """An output's kind → the name of its files, and their schema."""

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptroute.core.rows import Score
-from promptroute.io.tables import read_table
+from promptroute.core.outputs import full_name
+from promptroute.io.scores import read_scores
 
 SIDE = 192  # pixels that a shown image has at most along each axis
 
@@ -69,10 +69,11 @@ def load_drawn(
     for model in models:
         single: dict[tuple[str, int], dict[str, float]] = {}
         for scorer in scorers:
-            rows = read_table(scores / scorer / f"{model}.parquet", Score, ("prompt_id", "seed"))
+            rows = read_scores(scores / scorer / model, scorer, model)
             rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
-            for prompt_id, seed, score in zip(rows["prompt_id"], rows["seed"], rows["score"], strict=True):
-                single.setdefault((prompt_id, int(seed)), {})[scorer] = float(score)
+            for row in rows.itertuples():
+                known = single.setdefault((row.prompt_id, int(row.seed)), {})
+                known[full_name(scorer, row.output)] = float(row.value)
         for prompt_id, found in images_of(images / model, prompt_ids).items():
             drawn[prompt_id, model] = []
             for image in found:

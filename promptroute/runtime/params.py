@@ -122,6 +122,20 @@ def scorer_outputs(section: object, where: str) -> dict[str, Output]:
     return {output.name: output for output in declared}
 
 
+def published_output(section: object, where: str) -> Output:
+    """Give the one score of a scorer whose scores a table publishes, which holds a column for each scorer.
+
+    Raises:
+        UserError: as `scorer_outputs`, or the scorer declares several scores.
+    """
+    scores = [output for output in scorer_outputs(section, where).values() if output.kind == "score"]
+    if len(scores) != 1:
+        raise UserError(
+            f"{where}: gives {len(scores)} scores, but a published table holds one for each scorer; name another class"
+        )
+    return scores[0]
+
+
 def study_outputs(params: Mapping[str, Any]) -> dict[str, Output]:
     """Give every score of a study by its full name (SCORER.OUTPUT): label, range and direction; no maps or marks.
 

@@ -33,7 +33,7 @@ def check_strategies(found: dict[str, Any], rows: pd.DataFrame, router: Router |
     for name, choice in chosen.items():
         row = found[name]
         assert row["quality"] == pytest.approx(true[np.arange(n), choice].mean(), rel=1e-7), name
-        assert row["clip"] == pytest.approx(matrix(rows, "clip")[np.arange(n), choice].mean(), rel=1e-7)
+        assert row["clip.score"] == pytest.approx(matrix(rows, "clip")[np.arange(n), choice].mean(), rel=1e-7)
         assert row["cost"] == pytest.approx(EQUATION_4[choice].mean(), rel=1e-7)
         assert row["total_cost"] == pytest.approx(EQUATION_4[choice].sum(), rel=1e-7)
         assert list(row["share"].values()) == pytest.approx(np.bincount(choice, minlength=4) / n)
@@ -132,12 +132,22 @@ def test_show_prints_the_cost_table(study: Path) -> None:
     lines = run(study, "evaluate", "--show").out.splitlines()
     found = result(study)
     best = found["labels"][found["best_single"]]
-    assert lines[0] == f"quality = nima; 15 test prompts; best single model: {best}"
-    assert lines[2].split() == ["strategy", "quality", "clip", "$", "per", "1000", "vs", "best", "single"]
+    assert lines[0] == f"quality = nima.mean; 15 test prompts; best single model: {best}"
+    assert lines[2].split() == [
+        "strategy",
+        "quality",
+        "clip.score",
+        "$",
+        "per",
+        "1000",
+        "vs",
+        "best",
+        "single",
+    ]
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:16]}
     assert rows[best] == [
         f"{found['strategies']['single_' + found['best_single']]['quality']:.4f}",
-        f"{found['strategies']['single_' + found['best_single']]['clip']:.4f}",
+        f"{found['strategies']['single_' + found['best_single']]['clip.score']:.4f}",
         f"{1000 * found['strategies']['single_' + found['best_single']]['cost']:.4f}",
         "+0.0%",
     ]

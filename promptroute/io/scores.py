@@ -100,7 +100,7 @@ def read_details(path: Path | str) -> list[Detail]:
     Raises:
         UserError: the file is absent or corrupt.
     """
-    rows = read_parquet(path, "maps or marks", [name for name, _ in _PLACE]).to_pylist()
+    rows = read_parquet(path, "maps or marks").to_pylist()
     return [
         Detail(
             row["prompt_id"],

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from promptroute.runtime.params import build, load_params, study_scorers
+from promptroute.routing.quality import flat_weights
+from promptroute.runtime.params import build, load_params, scorer_outputs, study_outputs
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -22,6 +23,7 @@ STUDY = {
 """Groups that a study chooses from; the others are parts of these."""
 BLANKS = {
     "prompts/file": ["prompts.sources.file.path=my.csv"],
+    "scorer/pyiqa": ["scorer.metric=musiq"],
     "model/diffusers": ["model.generator.model=my_model"],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }
@@ -82,7 +84,10 @@ def default() -> dict[str, Any]:
 @pytest.mark.parametrize("option", [path for path in OPTIONS if path.parent != Path("experiment")], ids=str)
 def test_every_option_composes_alone_and_what_it_describes_is_built(compose: Compose, option: Path) -> None:
     values = composed(compose, option, whole=False)
-    built = [build(section, name) for name, section in described(values, "conf")]
+    built = [
+        scorer_outputs(section, name) if name.startswith("conf.published.scorers.") else build(section, name)
+        for name, section in described(values, "conf")
+    ]
     assert None not in built
     assert built or "_target_" not in (CONF / option).read_text(), "what it describes was not built"
 
@@ -96,7 +101,7 @@ def test_every_option_of_a_study_composes_into_good_parameters(
     params = load_params(tmp_path / "params.yaml")
     assert set(params) == set(default)
     # A score is made of scorers that the default study has.
-    assert set(params["score"]["weights"]) <= set(study_scorers(default))
+    assert set(flat_weights(params["score"]["weights"])) <= set(study_outputs(default))
     if option.parent != Path("experiment"):
         changed = {key for key in params if params[key] != default[key]}
         # The default predictor brought its own encoder, which another one leaves.

@@ -133,7 +133,7 @@ def test_ids_are_made_for_all_where_one_source_has_none() -> None:
             [Listed([("A", "x")], ["z"]), Listed([("B", "y")], ["z"])],
             None,
             0,
-            "prompts.sources together: prompt_id ('z') stands twice in the row of prompt_id 'z'; 1 such "
+            "prompts.sources together: prompt_id ('z') is a duplicate in the row of prompt_id 'z'; 1 such "
             "row(s)",
         ),
     ],

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from PIL import Image as Pillow
 
 from promptroute.core.image import Image
 from promptroute.core.rows import Performance, Prompt
-from promptroute.io.embeddings import write_embeddings, write_image_embeddings
+from promptroute.io.embeddings import write_embeddings
 from promptroute.io.images import write_shard
+from promptroute.io.parquet import write_parquet
 from promptroute.io.scores import read_details, read_scores, scores_folder
 from promptroute.io.tables import read_table, write_table
 from tests.stages.small import run
@@ -209,8 +211,9 @@ class TestOutside:
         for model in MODELS:
             ids, seeds = ["P2", "P2", "P1"], [0, 1, 0]  # not in the prompts' order; P1 has lost an image
             vectors = np.array([[1, 2], [5, 3], [7, 4]], np.float32)
-            write_image_embeddings(folder / model / "part-00000.parquet", ids, seeds, vectors)
-            claim(folder / model / "part-00000.parquet", model=model)
+            flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 2)
+            table = pa.table({"prompt_id": ids, "seed": seeds, "embedding": flat})
+            write_parquet(folder / model / "part-00000.parquet", table, {"model": model})
         ok(study, "score", "dot")
         assert scores(study, "dot")["value"].tolist() == [2, 3, 7]
         ok(study, "score", "spread")

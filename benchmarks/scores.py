@@ -23,7 +23,8 @@ from promptroute.routing.quality import fit_quality
 from promptroute.runtime.stage import run_stage
 
 CSV = S.RESULTS / "scores.csv"
-SCORES = ("nima", "clip")
+SCORES = {"nima": "nima.mean", "clip": "clip.score"}
+"""Option of conf/score/ → the full name of its score."""
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of CLIP; NIMA gets the rest."""
 SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
@@ -42,23 +43,22 @@ def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
     """Return rows: one for each policy on the test prompts of a seed."""
     study, cost = S.read_table().study, S.read_table().cost
     side = S.positions(S.Cell(predictor, "nima", seed))
-    higher = {name: one["higher_is_better"] for name, one in S.settings()["published"]["scorers"].items()}
     train = study.take(side["train"]).raw
     scaled = {}
-    for score in SCORES:
-        scale = fit_quality(train, {score: 1.0}, higher, "minmax")
+    for score, full in SCORES.items():
+        scale = fit_quality(train, {full: 1.0}, S.directions(), "minmax")
         # Predictors of one score predict in its own unit, so its scaling applies to them as it is.
-        scaled[score] = scale.of({score: S.predictions(S.Cell(predictor, score, seed))["test"]})
+        scaled[score] = scale.of({full: S.predictions(S.Cell(predictor, score, seed))["test"]})
     test = study.take(side["test"])
     rows = []
     for name, choice in policies_of(scaled, cost):
         row: dict[str, Any] = {"predictor": predictor, "seed": seed, "policy": name}
-        for score in SCORES:
-            true = test.raw[score]
+        for score, full in SCORES.items():
+            true = test.raw[full]
             best = metrics.best_single(true)
             row[score] = true[np.arange(len(choice)), choice].mean()
             row[f"{score}_gain"] = row[score] - true[:, best].mean()
-        dear = cost[metrics.best_single(test.raw["nima"])]
+        dear = cost[metrics.best_single(test.raw[SCORES["nima"]])]
         rows.append(row | {"cost": cost[choice].mean(), "cost_change": cost[choice].mean() / dear - 1})
     return rows
 

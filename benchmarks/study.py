@@ -18,8 +18,8 @@ from benchmarks.machine import single_threaded
 from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, spread, write_csv  # noqa: F401
 from benchmarks.reporting import options as options_of
 from promptroute.core.batch import PromptBatch
+from promptroute.core.outputs import full_name
 from promptroute.core.performance import performance
-from promptroute.core.rows import Scorer
 from promptroute.core.study import StudyData
 from promptroute.encoders.base import encode_all
 from promptroute.io.cache import cache_path
@@ -29,10 +29,10 @@ from promptroute.io.study import join
 from promptroute.prompts.sampling import sample
 from promptroute.prompts.split import Split
 from promptroute.routing.costs import Facts
-from promptroute.routing.quality import Quality, fit_quality
+from promptroute.routing.quality import Quality, fit_quality, flat_weights
 from promptroute.runtime.component import build as build_component
 from promptroute.runtime.compose import compose
-from promptroute.runtime.params import Params, build, load_params
+from promptroute.runtime.params import Params, build, load_params, published_output, study_outputs
 
 BASE = ("experiment=published", "compute=cpu")
 
@@ -70,12 +70,14 @@ def read_table() -> Table:
     sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
     prompts = sample(sources, n=section["n"], seed=section["seed"])
     reader = build(published["table"], "published.table")
+    outputs = {name: published_output(section, name) for name, section in published["scorers"].items()}
     rows = [
-        performance(reader.read(Scorer.declared(name, declared), facts["stem"]).scores, model, name)
-        for name, declared in published["scorers"].items()
+        performance(reader.read(name, output, facts["stem"]).scores, model, name)
+        for name, output in outputs.items()
         for model, facts in published["models"].items()
     ]
-    study = join(prompts, pd.concat(rows), {}, list(published["models"]), list(published["scorers"]))
+    scores = [full_name(name, output.name) for name, output in outputs.items()]
+    study = join(prompts, pd.concat(rows), {}, list(published["models"]), scores)
     profiles = {name: Facts.of(facts["profile"]) for name, facts in published["models"].items()}
     known = hashlib.sha256("\0".join([*study.prompt_ids, *study.sets, *study.batch.texts]).encode())
     for name in sorted(study.raw):
@@ -112,11 +114,16 @@ def sides(seed: int) -> Mapping[str, np.ndarray]:
     return {name: np.flatnonzero(side == name) for name in ("train", "validation", "test")}
 
 
+def directions() -> dict[str, bool]:
+    """Full name of each published score → whether higher is better."""
+    return {name: output.higher_is_better for name, output in study_outputs(settings()).items()}
+
+
 def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
     """Return the quality [n, m] of all prompts, its scaling fitted on the positions `train`."""
     params, study = settings(f"score={score}"), read_table().study
-    directions = {name: one["higher_is_better"] for name, one in params["published"]["scorers"].items()}
-    quality = fit_quality(study.take(train).raw, **params["score"], higher_is_better=directions)
+    meaning = {**params["score"], "weights": flat_weights(params["score"]["weights"])}
+    quality = fit_quality(study.take(train).raw, **meaning, higher_is_better=directions())
     return quality.of(study.raw), quality
 
 

@@ -8,7 +8,7 @@ from promptroute.router.packing import NoValidation, Trained, facts_of, pack, pr
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact
 from promptroute.runtime.component import build
-from promptroute.runtime.params import load_params, study_models, study_scorers
+from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 DATA = Path("data")
@@ -19,7 +19,7 @@ def main() -> str:
     policy: Policy = build(params["policy"], "params.yaml: policy", Policy)  # type: ignore[type-abstract]
     rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)  # type: ignore[type-abstract]
     try:
-        trained = Trained.read(DATA, list(study_scorers(params)), params["text_encoder"])
+        trained = Trained.read(DATA, list(study_outputs(params)), params["text_encoder"])
     except NoValidation as error:
         raise UserError(f"{error}; give it a share with -S split.shares") from error
     models = study_models(params)

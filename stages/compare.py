@@ -1,5 +1,9 @@
-"""Do the models differ? data/performance.parquet → metrics/comparison.json, for every score."""
+"""Test whether the models differ: data/performance.parquet → metrics/comparison.json, for every score.
 
+python -m stages.compare
+"""
+
+import argparse
 from typing import Any
 
 import pandas as pd
@@ -12,7 +16,7 @@ from promptroute.runtime.stage import run_stage
 
 
 def compare(performance: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Score → `compare_models` of each prompt's mean, over the prompts that every model has a score of."""
+    """Compare the models by each score's mean of a prompt, over the prompts that every model has a score of."""
     found = {}
     for score, rows in performance.groupby("score", sort=False):
         order = list(dict.fromkeys(rows["model"]))
@@ -22,6 +26,7 @@ def compare(performance: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def main() -> str:
+    argparse.ArgumentParser(prog="python -m stages.compare", description=__doc__).parse_args()
     found = compare(read_table("data/performance.parquet", Performance, ("prompt_id", "model", "score")))
     write_json("metrics/comparison.json", found)
     pairs = [pair for score in found.values() for pair in score["pairs"].values()]

@@ -1,11 +1,13 @@
-"""Read one model's published scores: `published` → data/scores/SCORER/MODEL.parquet."""
+"""Read one model's published scores: `published` → data/scores/published-tables/SCORER/MODEL/."""
 
 import argparse
 
-from promptroute.core.rows import Prompt, Score, Scorer
+from promptroute.core.rows import Prompt
 from promptroute.io.published import check_same_prompts
-from promptroute.io.tables import read_table, write_table
-from promptroute.runtime.params import build, load_params
+from promptroute.io.scores import scores_folder, write_scores
+from promptroute.io.tables import read_table
+from promptroute.runtime.component import TARGET
+from promptroute.runtime.params import build, load_params, published_output
 from promptroute.runtime.stage import run_stage
 
 
@@ -19,14 +21,14 @@ def main() -> str:
     published = params["published"]
     prompts = read_table("data/prompts.parquet", Prompt)
     table = build(published["table"], "published.table")
-    read = table.read(
-        Scorer.declared(scorer, published["scorers"][scorer]), published["models"][model]["stem"]
-    )
+    section = published["scorers"][scorer]
+    output = published_output(section, f"params.yaml: published.scorers.{scorer}")
+    read = table.read(scorer, output, published["models"][model]["stem"])
     check_same_prompts(read, prompts, whole=params["prompts"]["n"] is None)
     scores = read.scores[read.scores["prompt_id"].isin(prompts["prompt_id"])]
-    about = {"sources": read.sources_json()}
-    write_table(f"data/scores/{scorer}/{model}.parquet", scores, Score, about=about)
-    return f"published: {len(scores)} {scorer} scores of {model}, mean {scores['score'].mean():.4f}"
+    about = {"scorer": scorer, "model": model, "class": section[TARGET], "sources": read.sources_json()}
+    write_scores(scores_folder(scorer, model, published=True) / "scores.parquet", scores, about)
+    return f"published: {len(scores)} {scorer} scores of {model}, mean {scores['value'].mean():.4f}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from promptroute.report.figures import render
 from promptroute.report.images import load_images
 from promptroute.report.page import page
 from promptroute.report.result import read_result
-from promptroute.runtime.params import load_params, study_scorers
+from promptroute.runtime.params import load_params, study_outputs
 from promptroute.runtime.stage import run_stage
 
 DATA, METRICS, PAGE = Path("data"), Path("metrics"), Path("report/index.html")
@@ -33,7 +33,7 @@ def data_label(params: Mapping[str, object]) -> str:
 def main() -> str:
     """Render the figures, then the page."""
     params = load_params()
-    labels = {name: str(declared.get("label", name)) for name, declared in study_scorers(params).items()}
+    labels = {name: output.label for name, output in study_outputs(params).items()}
     result = read_result(METRICS / "evaluate.json", PLOTS, scores=labels, data=data_label(params))
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     shown = {example.prompt_id for example in examples}

@@ -1,82 +1,98 @@
-"""Score one model's images with one scorer: `scorers.SCORER` → data/scores/SCORER/MODEL.parquet."""
+"""Score every model's images with a scorer: `scorers.SCORER` → data/scores/SCORER/MODEL/.
 
-import sys
+python -m stages.score SCORER
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from promptroute.core.errors import UserError
-from promptroute.core.rows import Prompt, Score, Scorer
-from promptroute.io.embeddings import read_embeddings
-from promptroute.io.tables import read_table, write_table
-from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import build, load_params
+from promptroute.core.outputs import check_ranges
+from promptroute.io.files import atomic_path
+from promptroute.io.images import link_or_copy, shard_paths
+from promptroute.io.scores import FILES, write_scores
+from promptroute.runtime.component import TARGET, build, locate
+from promptroute.runtime.device import read_compute
+from promptroute.runtime.executors import Executor
+from promptroute.runtime.params import load_params
+from promptroute.runtime.shards import run
 from promptroute.runtime.stage import run_stage
-from promptroute.scorers.base import EmbeddingScorer, PixelScorer
-from promptroute.scorers.run import SCORE_KEY, drawn, kept_scores, over_images, score_rows, write_scores
+from promptroute.scorers.base import EmbeddingScorer, Scorer
+from promptroute.scorers.run import EmbeddingScoring, ImageScoring, ShardScoring
 
 
-def from_pixels(scorer: PixelScorer, model: str) -> pd.DataFrame:
-    """`Score` rows, one an image. A shard that was scored before is taken from the cache."""
-    from promptroute.io.images import read_shard, shard_paths
-
-    parts = []
-    for path in shard_paths(f"data/images/{model}"):
-        kept = kept_scores(scorer, path)
-        if not kept.exists():
-            rows = drawn(read_shard(path))
-            (scores,) = over_images(rows, [scorer.score], scorer.batch_size)
-            write_scores(kept, rows, scores)
-        parts.append(read_table(kept, Score, SCORE_KEY))
-    return pd.concat(parts, ignore_index=True)
+def scoring(scorer: Scorer, model: str) -> ShardScoring:
+    """Give the work of one shard of a model, by what the scorer takes."""
+    if isinstance(scorer, EmbeddingScorer):
+        return EmbeddingScoring(scorer, model, Path("data/embeddings") / scorer.encoder / "prompts.parquet")
+    return ImageScoring(scorer, model)
 
 
-def from_embeddings(scorer: EmbeddingScorer, model: str) -> pd.DataFrame:
-    """`Score` rows, one an image, or one a prompt where the score is over all its images."""
-    from promptroute.io.embeddings import read_image_embeddings
-
-    ids, seeds, images = read_image_embeddings(f"data/embeddings/{model}/{scorer.encoder}")
-    prompts = read_table("data/prompts.parquet", Prompt)["prompt_id"]
-    texts = read_embeddings(f"data/prompt_embeddings/{scorer.encoder}.parquet").set_index("prompt_id")[
-        "embedding"
-    ]
-    for where, known, needed in (
-        (f"data/embeddings/{model} was made of other prompts", prompts, ids),
-        ("data/prompt_embeddings was made of other prompts", texts.index, prompts),
-    ):
-        if lost := set(needed) - set(known):
-            raise UserError(f"{where} than data/prompts.parquet holds, as {min(lost)}; run `dvc repro`")
-    groups = pd.Series(np.arange(len(prompts)), index=prompts).reindex(ids)
-    of = groups.to_numpy(np.int64)
-    scores = scorer.score(images, np.stack(list(texts.reindex(prompts))), of)
-    if not scorer.grouped:
-        return score_rows(ids, seeds, scores, 1)
-    counts = np.bincount(of, minlength=len(prompts))
-    scored = np.isfinite(scores)
-    return score_rows(prompts[scored], None, scores[scored], counts[scored])
-
-
-def main() -> str:
-    name, model = sys.argv[1:]
-    params = load_params()
-    settings = params["scorers"][name]
-    config = settings["scorer"]
-    about = Scorer.declared(name, {key: value for key, value in settings.items() if key != "scorer"})
-    if "encoder" in config:  # works on stored embeddings, so neither torch nor a device is needed
-        scores = from_embeddings(build(config, f"scorers.{name}.scorer"), model)
-    else:
-        device = pick_device(**params["compute"])
-        scores = from_pixels(build(config, f"scorers.{name}.scorer", device=device), model)
-    outside = ~scores["score"].between(about.low, about.high)
-    if outside.any():
-        row = scores[outside.to_numpy()].iloc[0]
+def shards_of(scorer: Scorer, model: str) -> list[Path]:
+    """List the shards that hold what the scorer takes of one model."""
+    if not isinstance(scorer, EmbeddingScorer):
+        return shard_paths(f"data/images/{model}")
+    folder = Path("data/embeddings") / scorer.encoder / model
+    if not (paths := sorted(folder.glob("part-*.parquet"))):
         raise UserError(
-            f"scorers.{name}: the score of prompt {row['prompt_id']} is {row['score']}, outside of the declared "
-            f"{about.low} to {about.high}; correct low and high, or the scorer"
+            f"{folder}: no embeddings of images; give image_encoder an encoder {scorer.encoder}, and run `dvc repro`"
         )
-    write_table(Path("data/scores") / name / f"{model}.parquet", scores, Score, SCORE_KEY)
-    return f"score: {len(scores)} {name} scores of {model}, mean {scores['score'].mean():.4f}"
+    return paths
+
+
+def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folder: Path) -> pd.DataFrame:
+    """Score one model's images, shard by shard; those scored before come from the cache.
+
+    Returns:
+        `Score` rows, which `folder` holds too, beside their maps and marks.
+    """
+    work, shards = scoring(scorer, model), shards_of(scorer, model)
+    run(work, shards, executor, f"score {model}")
+    scores = pd.concat([work.scores(shard) for shard in shards], ignore_index=True)
+    check_ranges(scores, {output.name: output for output in scorer.outputs}, f"data/scores/{name}/{model}")
+    folder.mkdir(parents=True)
+    about = {"scorer": name, "model": model, "class": scorer.path()}
+    write_scores(folder / "scores.parquet", scores, about)
+    for number, shard in enumerate(shards):
+        for kind, file in work.files(shard).items():
+            if kind in FILES:
+                link_or_copy(file.path, folder / f"{FILES[kind][0]}-{number:05d}.parquet")
+    return scores
+
+
+def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
+    """Make the scorer, on the device if it computes on one."""
+    kind = locate(section.get(TARGET), Scorer, where)
+    given = {"device": device} if "device" in kind.model_fields and "device" not in section else {}
+    return build(section, where, Scorer, **given)
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("scorer", help="a key of scorers")
+    name = parser.parse_args(arguments).scorer
+    params = load_params()
+    compute = read_compute(params["compute"])
+    scorer = build_scorer(params["scorers"][name], f"params.yaml: scorers.{name}", compute.device)
+    with atomic_path(f"data/scores/{name}") as folder:
+        folder.mkdir()
+        tables = {
+            model: score_model(scorer, name, model, compute.executor, folder / model)
+            for model in params["models"]
+        }
+    scores = pd.concat(tables.values()) if tables else pd.DataFrame({"output": [], "value": []})
+    means = [
+        f"{output} {values.mean():.4f}" for output, values in scores.groupby("output", sort=False)["value"]
+    ]
+    return f"score: {len(scores)} {name} scores of {', '.join(tables) or 'no model'}; mean {', '.join(means) or '-'}"
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from promptroute.io.files import atomic_path, write_json
 from promptroute.io.study import load_study
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
-from promptroute.routing.quality import fit_quality
+from promptroute.routing.quality import fit_quality, flat_weights
 from promptroute.runtime.component import build
 from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import load_params, study_models, study_scorers
+from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 
@@ -29,12 +29,13 @@ def out_of_fold(predictor: Predictor, train: StudyData, validation: StudyData) -
 def main() -> str:
     params = load_params()
     pick_device(**params["compute"])
-    models, scorers = list(study_models(params)), study_scorers(params)
-    study, side = load_study("data", models, list(scorers), list(params["text_encoder"]))
+    models, outputs = list(study_models(params)), study_outputs(params)
+    study, side = load_study("data", models, list(outputs), list(params["text_encoder"]))
     train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
 
-    directions = {name: scorer["higher_is_better"] for name, scorer in scorers.items()}
-    quality = fit_quality(train.raw, **params["score"], higher_is_better=directions)
+    directions = {name: output.higher_is_better for name, output in outputs.items()}
+    meaning = {**params["score"], "weights": flat_weights(params["score"]["weights"])}
+    quality = fit_quality(train.raw, **meaning, higher_is_better=directions)
     predictor = build(params["predictor"], "params.yaml: predictor", Predictor)
     started = time.perf_counter()
     predictor.fit(train.batch, quality.of(train.raw), (validation.batch, quality.of(validation.raw)))

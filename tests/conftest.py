@@ -37,7 +37,6 @@ def compose() -> Callable[..., dict[str, Any]]:
     """Compose conf/: (overrides..., config=None) → plain values; config=None composes the groups alone."""
 
     def composed(*overrides: str, config: str | None = None) -> dict[str, Any]:
-        import hydra_plugins.promptroute_uses  # registers what conf/ asks for
         from hydra import compose, initialize_config_dir
         from omegaconf import OmegaConf
 

@@ -4,15 +4,17 @@ import pandas as pd
 
 
 def performance(scores: pd.DataFrame, model: str, scorer: str) -> pd.DataFrame:
-    """`Performance` rows of one model and score from its `Score` rows: the mean over each prompt's images.
+    """Average one model's `Score` rows by one scorer over each prompt's images: `Performance` rows.
 
-    The standard deviation (n - 1) is over single images, so it stays null where only their mean is known.
+    A row's score is the full name, SCORER.OUTPUT. The standard deviation (n - 1) is over single images, so it stays
+    null where only their mean is known.
     """
-    groups = scores.groupby("prompt_id", sort=False)
-    rows = groups.agg(mean=("score", "mean"), n=("images", "sum"), seconds=("seconds", "mean"))
+    groups = scores.groupby(["output", "prompt_id"], sort=False)
+    rows = groups.agg(mean=("value", "mean"), n=("images", "sum"), seconds=("seconds", "mean"))
     single = groups["images"].max() == 1
-    rows["std"] = groups["score"].std().where(single)
-    return rows.reset_index().assign(model=model, score=scorer)
+    rows["std"] = groups["value"].std().where(single)
+    rows = rows.reset_index()
+    return rows.assign(model=model, score=scorer + "." + rows.pop("output"))
 
 
 def complete(rows: pd.DataFrame, columns: int) -> tuple[pd.DataFrame, list[str]]:

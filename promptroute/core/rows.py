@@ -1,7 +1,7 @@
-"""The typed rows that travel between stages, and the Arrow schema of each file.
+"""Typed rows that travel between stages, and the Arrow schema of each file.
 
 A record is a frozen dataclass; `schema(Record)` gives the Arrow schema of a file that holds such rows,
-and `check(frame, Record)` says what is wrong with one that doesn't. Nothing here reads or writes.
+and `check(frame, Record)` refuses one that does not. Nothing here reads or writes.
 """
 
 import dataclasses
@@ -42,27 +42,34 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Score:
-    """One row of data/scores/SCORER/MODEL.parquet: the waist between drawing (or reading) and routing."""
+    """One row of data/scores/SCORER/MODEL/scores.parquet: the waist between generating (or reading) and routing."""
 
     prompt_id: str = column()
     seed: int | None = column(low=0)
-    """Null for a score over a prompt's whole group of images, and for a published mean."""
-    score: float = column()
-    """In the scorer's own unit and direction (see `Scorer`)."""
+    """Null for a score over all of a prompt's images, and for a published mean."""
+    output: str = column()
+    """Name of the scorer's output; SCORER.OUTPUT is the score's full name."""
+    value: float = column()
+    """In the output's own unit and direction (see `promptroute.core.outputs.Output`)."""
     images: int = column(unit="images behind the score", low=1)
     seconds: float | None = column(unit="s per image", low=0)
-    """Mean time that it took to draw, where that was recorded."""
+    """Mean time that generating took, where that was recorded."""
+
+
+SCORE_KEY = ("prompt_id", "seed", "output")
+"""Columns that together name a `Score` row."""
 
 
 @dataclass(frozen=True)
 class Performance:
-    """One row of data/performance.parquet: how well one model drew one prompt, by one score."""
+    """One row of data/performance.parquet: how well a model did on a prompt, by one score."""
 
     prompt_id: str = column()
     model: str = column()
     score: str = column()
+    """The score's full name, SCORER.OUTPUT."""
     mean: float = column()
-    """Mean over the images, in the scorer's own unit and direction."""
+    """Mean over the images, in the score's own unit and direction."""
     std: float | None = column(low=0)
     """Sample standard deviation over the images (n - 1); null where single images are not known."""
     n: int = column(unit="images", low=1)
@@ -77,54 +84,11 @@ class SplitRow:
     split: str = column(values=SPLITS)
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """What a score declares about itself.
-
-    Attributes:
-        name: key, path and column name, `[a-z0-9_]+`.
-        label: how people write it.
-        higher_is_better: direction; quality is the score, or minus the score.
-        low, high: range that a value must lie in, ends included.
-        weights: what computes it (architecture and weights), for people.
-    """
-
-    name: str
-    label: str
-    higher_is_better: bool
-    low: float
-    high: float
-    weights: str = ""
-
-    @classmethod
-    def declared(cls, name: str, settings: typing.Mapping[str, Any]) -> "Scorer":
-        """The scorer that the parameters declare under `name`.
-
-        Raises:
-            UserError: naming what is missing, unknown or of the wrong kind.
-        """
-        where = f"params.yaml: the scorer {name}"
-        known = {field.name: field for field in dataclasses.fields(cls) if field.name != "name"}
-        if unknown := [key for key in settings if key not in known]:
-            raise UserError(f"{where} has unknown settings {unknown}; a scorer declares {list(known)}")
-        for key in ("label", "higher_is_better", "low", "high"):
-            value = settings.get(key)
-            kind = {"label": str, "higher_is_better": bool}.get(key, int | float)
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                wanted = {"label": "a name", "higher_is_better": "true or false"}.get(key, "a number")
-                raise UserError(f"{where}: {key} is {value!r}; give {wanted}, as in conf/scorer/nima.yaml")
-        if settings["low"] >= settings["high"]:
-            raise UserError(
-                f"{where}: low is {settings['low']} and high {settings['high']}; low must lie below high"
-            )
-        return cls(name, **settings)
-
-
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
 
 def _plain(annotation: Any) -> tuple[type, bool]:
-    """The type behind an annotation, and whether null is allowed."""
+    """Return the type behind an annotation, and whether null is allowed."""
     if isinstance(annotation, types.UnionType):
         kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
         return kinds[0], True
@@ -132,7 +96,7 @@ def _plain(annotation: Any) -> tuple[type, bool]:
 
 
 def schema(record: type) -> pa.Schema:
-    """Arrow schema of a file of `record` rows; each field's unit stands in its metadata."""
+    """Return the Arrow schema of a file of `record` rows; each field's unit stands in its metadata."""
     hints = typing.get_type_hints(record)
     fields = []
     for field in dataclasses.fields(record):
@@ -143,7 +107,7 @@ def schema(record: type) -> pa.Schema:
 
 
 def check(frame: pd.DataFrame, record: type, where: str, key: tuple[str, ...] = ("prompt_id",)) -> None:
-    """Refuse a table that is not one of `record` rows.
+    """Refuse a table that holds other than `record` rows.
 
     Args:
         frame: the rows, any order.
@@ -153,7 +117,7 @@ def check(frame: pd.DataFrame, record: type, where: str, key: tuple[str, ...] = 
 
     Raises:
         UserError: naming `where`, the column and the first offending row: a missing column, a null
-            where none may stand, a value out of range, or a key that stands twice.
+            where none may be, a value out of range, or a duplicate key.
     """
     hints = typing.get_type_hints(record)
     names = [field.name for field in dataclasses.fields(record)]
@@ -176,7 +140,7 @@ def check(frame: pd.DataFrame, record: type, where: str, key: tuple[str, ...] = 
             _refuse(infinite, frame, where, key, field.name, "is not finite")
         if allowed := field.metadata.get("values"):
             _refuse(~values.isin(allowed), frame, where, key, field.name, f"is not one of {allowed}")
-    _refuse(frame.duplicated(list(key)), frame, where, key, " + ".join(key), "stands twice")
+    _refuse(frame.duplicated(list(key)), frame, where, key, " + ".join(key), "is a duplicate")
 
 
 def _refuse(

@@ -9,32 +9,13 @@ import numpy as np
 from promptroute.core.errors import UserError
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values corrected for their number (Holm 1979): the family-wise error stays below the level.
-
-    Sorted p(1) ≤ … ≤ p(m), the k-th becomes the largest of (m - j + 1) · p(j) over j ≤ k, at most 1.
-
-    Args:
-        p_values: [m], in any order.
-
-    Returns:
-        float64 [m], in the same order.
-    """
-    p_values = np.asarray(p_values, np.float64)
-    order = np.argsort(p_values, kind="stable")
-    factors = len(p_values) - np.arange(len(p_values))
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
-    return corrected
-
-
 def compare_models(scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Describe each model's scores, and test every pair of models for a difference.
 
     Per model: mean, median, standard deviation (n - 1), and the Kolmogorov–Smirnov test against the normal
     distribution of that mean and deviation (its p is on the large side, because both are estimated from the
     same scores). Per pair: the two-sample Kolmogorov–Smirnov test, and Wilcoxon's signed-rank test paired by
-    prompt. p-values of a pair are corrected for the number of pairs (`holm`), each test by itself.
+    prompt. p-values of a pair are corrected for the number of pairs (Holm 1979: the family-wise error stays below the level), each test by itself.
 
     Bent, CVPR 2024 workshops (arXiv 2404.08799), section 3, there without the correction.
 
@@ -50,18 +31,19 @@ def compare_models(scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
         UserError: fewer than two prompts, or models with other numbers of them.
     """
     from scipy import stats
+    from statsmodels.stats.multitest import multipletests
 
-    values = {model: np.asarray(one, np.float64) for model, one in scores.items()}
-    lengths = {model: len(one) for model, one in values.items()}
+    values = {model: np.asarray(column, np.float64) for model, column in scores.items()}
+    lengths = {model: len(column) for model, column in values.items()}
     if len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
         raise UserError(f"scores per model: {lengths}; give each model the same prompts, two or more")
     models = {}
-    for model, one in values.items():
-        std = float(one.std(ddof=1))
-        normal = stats.kstest(one, "norm", args=(one.mean(), std)) if std > 0 else None
+    for model, column in values.items():
+        std = float(column.std(ddof=1))
+        normal = stats.kstest(column, "norm", args=(column.mean(), std)) if std > 0 else None
         models[model] = {
-            "mean": float(one.mean()),
-            "median": float(np.median(one)),
+            "mean": float(column.mean()),
+            "median": float(np.median(column)),
             "std": std,
             "ks_normal": float(normal.statistic) if normal else np.nan,
             "ks_normal_p": float(normal.pvalue) if normal else 1.0,
@@ -78,8 +60,8 @@ def compare_models(scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
             "wilcoxon": float(signed.statistic) if signed else np.nan,
             "wilcoxon_p": float(signed.pvalue) if signed else 1.0,
         }
-    for test in ("ks_p", "wilcoxon_p"):
-        corrected = holm(np.array([pair[test] for pair in pairs.values()]))
+    for test in ("ks_p", "wilcoxon_p") if pairs else ():
+        corrected = multipletests([pair[test] for pair in pairs.values()], method="holm")[1]
         for pair, p_value in zip(pairs.values(), corrected, strict=True):
             pair[test] = float(p_value)
     return {"prompts": next(iter(lengths.values())), "models": models, "pairs": pairs}

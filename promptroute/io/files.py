@@ -1,10 +1,12 @@
 """Tables as parquet, facts as JSON; every write is to a temporary name, then renamed."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,14 +17,15 @@ from promptroute.core.errors import UserError
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends without error.
+    """Yield a temporary name; rename it to `path` when the block ends without error.
 
     Works for a file or a folder (an existing folder is replaced). On an error nothing is left behind and
-    what stood at `path` stays.
+    what stood at `path` stays. In a DVC project the temporary name lies in cache/tmp, so that a kill leaves nothing
+    in a folder that stages depend on; the next run cleans it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
+    temporary = temporary_folder(path.parent) / f".{path.name}.{_PROCESS}.{uuid.uuid4().hex[:8]}"
     try:
         yield temporary
         if temporary.is_dir() and path.exists():
@@ -30,6 +33,47 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+_PROCESS = f"{socket.gethostname()}.{os.getpid()}"
+
+
+def temporary_folder(folder: Path) -> Path:
+    """Return where files are written that are then renamed into `folder`: on the same file system.
+
+    It is cache/tmp of the DVC project that the folder is part of, and the folder itself where it is of none.
+    """
+    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    here = folder.resolve()
+    if not (root / "dvc.yaml").is_file() or not (
+        here.is_relative_to(root) or here.is_relative_to(Path.cwd().resolve())
+    ):
+        return folder
+    place = root / "cache" / "tmp"
+    place.mkdir(parents=True, exist_ok=True)
+    if place.stat().st_dev != here.stat().st_dev:
+        return folder
+    _remove_left_behind(place)
+    return place
+
+
+@functools.cache
+def _remove_left_behind(folder: Path) -> None:
+    """Remove, once a process, what processes of this machine that have ended left in a folder of temporary files."""
+    for path in folder.iterdir():
+        host, _, process = path.name.rpartition(".")[0].rpartition(".")
+        if host.endswith(f".{socket.gethostname()}") and process.isdecimal() and not _is_alive(int(process)):
+            _remove(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

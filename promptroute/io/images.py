@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image, image_schema
-from promptroute.io.cache import fingerprint
+from promptroute.io.cache import digest
 from promptroute.io.files import atomic_path
 
 
@@ -133,7 +133,7 @@ class ImageCache:
 
     def shard_path(self, wanted: Sequence[ImageRequest], model: str) -> Path:
         """Where the shard of just these images stands, or will."""
-        return self.folder / f"shard-{fingerprint(model, wanted)[:32]}.parquet"
+        return self.folder / f"shard-{digest(model, wanted)[:32]}.parquet"
 
     def keys(self) -> dict[tuple[str, int], Path]:
         """(prompt, seed) of each image at hand, and the file that holds it. Reads no pictures."""

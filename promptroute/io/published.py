@@ -18,7 +18,7 @@ import pandas as pd
 from pydantic import Field
 
 from promptroute.core.errors import UserError
-from promptroute.core.rows import Scorer
+from promptroute.core.outputs import Output
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import read_delimited
 from promptroute.io.sources import Cems, FileRead, Source
@@ -39,8 +39,8 @@ class TableRead:
     """What the files of one scorer and model hold.
 
     Attributes:
-        rows: one per prompt, base part first, in the files' order. prompt_id, prompt, set (str); score
-            (float64, the scorer's unit and direction); seconds (float64, s per image; NaN where the file
+        rows: one per prompt, base part first, in the files' order. prompt_id, prompt, set, output (str);
+            value (float64, the output's unit and direction); seconds (float64, s per image; NaN where the file
             has no times); images (int); file (str), line (int): where the row stands.
         files: the files, in the order in which they were read.
     """
@@ -52,7 +52,7 @@ class TableRead:
     def scores(self) -> pd.DataFrame:
         """`Score` rows; seed is null, because what is published is the mean over the images."""
         seed = pd.array([None] * len(self.rows), dtype="Int64")
-        return self.rows.assign(seed=seed)[["prompt_id", "seed", "score", "images", "seconds"]]
+        return self.rows.assign(seed=seed)[["prompt_id", "seed", "output", "value", "images", "seconds"]]
 
     @property
     def prompts(self) -> pd.DataFrame:
@@ -114,11 +114,12 @@ class PublishedTable(Component):
             f"expected {self._names(AUGMENTED)[0]}, or that file without its folders"
         )
 
-    def read(self, scorer: Scorer, stem: str) -> TableRead:
+    def read(self, scorer: str, output: Output, stem: str) -> TableRead:
         """The scores of one model.
 
         Args:
-            scorer: whose scores; its name fills `{scorer}`, its range is held against every score.
+            scorer: whose scores; fills `{scorer}`.
+            output: which of its outputs; its range is held against every score.
             stem: what fills `{stem}`, as `SDXL-Turbo`.
 
         Raises:
@@ -127,10 +128,12 @@ class PublishedTable(Component):
                 number or out of range.
         """
         parts = []
-        if self.base is not None and self._has_base(base := self.base.format(scorer=scorer.name, stem=stem)):
-            parts.append(self._part(base, scorer, ("prompt_id", "prompt")))
-        augmented = self.augmented.format(scorer=scorer.name, stem=stem)
-        parts.append(self._part(augmented, scorer, ("dataset_id", "prompt_id", "prompt", "mean_time")))
+        if self.base is not None and self._has_base(base := self.base.format(scorer=scorer, stem=stem)):
+            parts.append(self._part(base, scorer, output, ("prompt_id", "prompt")))
+        augmented = self.augmented.format(scorer=scorer, stem=stem)
+        parts.append(
+            self._part(augmented, scorer, output, ("dataset_id", "prompt_id", "prompt", "mean_time"))
+        )
         rows = pd.concat([rows for rows, _ in parts], ignore_index=True)
         _refuse_repeated_ids(rows)
         return TableRead(rows.assign(images=self.images), [file for _, file in parts])
@@ -158,11 +161,13 @@ class PublishedTable(Component):
             )
         return has[own]
 
-    def _part(self, path: str, scorer: Scorer, columns: Sequence[str]) -> tuple[pd.DataFrame, FileRead]:
+    def _part(
+        self, path: str, scorer: str, output: Output, columns: Sequence[str]
+    ) -> tuple[pd.DataFrame, FileRead]:
         content, sha256 = self.source.read(path)
-        value = f"{scorer.name}_score"
+        value = f"{scorer}_score"
         raw = read_delimited(content, path, [*columns, value], closed=True)
-        score = _numbers(raw, value, path, scorer.low, scorer.high, f"what {scorer.label} ranges over")
+        score = _numbers(raw, value, path, output.low, output.high, f"what {output.label} ranges over")
         if "mean_time" in raw.columns:
             seconds = _numbers(raw, "mean_time", path, 0.0, math.inf, "seconds per image")
         else:
@@ -176,7 +181,8 @@ class PublishedTable(Component):
                 "prompt_id": raw["prompt_id"].to_numpy(),
                 "prompt": raw["prompt"].to_numpy(),
                 "set": sets.to_numpy(),
-                "score": score,
+                "output": output.name,
+                "value": score,
                 "seconds": seconds,
                 "file": path,
                 "line": raw.index.to_numpy(),

@@ -32,14 +32,14 @@ def write_table(
         UserError: where `check` refuses the rows.
     """
     check(frame, record, str(path), key)
-    wanted = schema(record)
-    extra = [name for name in frame.columns if name not in wanted.names]
+    columns = schema(record)
+    extra = [name for name in frame.columns if name not in columns.names]
     if extra:
         raise UserError(f"{path}: columns {extra} are not part of a {record.__name__} row")
     metadata = {name: str(value) for name, value in (about or {}).items()}
-    table = pa.Table.from_pandas(frame[wanted.names], wanted, preserve_index=False)
+    table = pa.Table.from_pandas(frame[columns.names], columns, preserve_index=False)
     with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
 
 def read_table(path: Path | str, record: type, key: tuple[str, ...] = ("prompt_id",)) -> pd.DataFrame:
@@ -48,13 +48,13 @@ def read_table(path: Path | str, record: type, key: tuple[str, ...] = ("prompt_i
     `frame.attrs` holds what the file says about itself.
 
     Raises:
-        UserError: the file is absent, torn, or holds other rows.
+        UserError: the file is absent, corrupt, or holds other rows.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro` makes it")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{path}: not a readable parquet file ({error}); delete it and run `dvc repro`"

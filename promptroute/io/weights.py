@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from promptroute.core.errors import UserError
-from promptroute.io.cache import fingerprint
+from promptroute.io.cache import digest
 from promptroute.io.files import sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -33,7 +33,7 @@ def weights_id(model: str, revision: str | None) -> Mapping[str, str]:
                 f"they are read, so save them with save_pretrained(..., safe_serialization=True)"
             )
         sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-        return {"sha256": fingerprint(sums)}
+        return {"sha256": digest(sums)}
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise UserError(f"{model}: no such folder, and no hub id either; give a folder's path, or OWNER/NAME")
     require_commit(f"{model}: no such folder, and as a hub id", revision)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from promptroute.core.rows import Scorer
+from promptroute.core.outputs import Output
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import FileRead
 from promptroute.prompts.source import PromptSource
@@ -44,6 +44,5 @@ class PublishedPrompts(PromptSource):
         Raises:
             UserError: where `PublishedTable.read` refuses the file; the score's range is not looked at here.
         """
-        anything = Scorer(self.scorer, self.scorer, True, float("-inf"), float("inf"))
-        read = self.table.read(anything, self.stem)
+        read = self.table.read(self.scorer, Output("any", self.scorer), self.stem)
         return read.prompts, read.files

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptroute.core.rows import Score
-from promptroute.io.tables import read_table
+from promptroute.core.outputs import full_name
+from promptroute.io.scores import read_scores
 
 SIDE = 192
 """Pixels that a shown image has at most along each axis."""
@@ -85,9 +85,11 @@ def _scores(
     scores: Path, scorer: str, model: str, prompt_ids: Collection[str]
 ) -> list[tuple[tuple[str, int], str, float]]:
     """Read a scorer's scores of single images: (prompt_id, seed), full name, value."""
-    rows = read_table(scores / scorer / f"{model}.parquet", Score, ("prompt_id", "seed"))
+    rows = read_scores(scores / scorer / model, scorer, model)
     rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
     return [
-        ((prompt_id, int(seed)), scorer, float(value))
-        for prompt_id, seed, value in zip(rows["prompt_id"], rows["seed"], rows["score"], strict=True)
+        ((prompt_id, int(seed)), full_name(scorer, output), float(value))
+        for prompt_id, seed, output, value in zip(
+            rows["prompt_id"], rows["seed"], rows["output"], rows["value"], strict=True
+        )
     ]

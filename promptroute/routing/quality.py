@@ -14,7 +14,7 @@ class Quality:
     """A weighted sum of scores, each turned so that higher is better, and scaled as fitted.
 
     Attributes:
-        weights: score name → weight, > 0.
+        weights: full name of a score (SCORER.OUTPUT) → weight, > 0.
         higher_is_better: score name → its direction.
         offset, spread: score name → fitted scaling; a score s counts as (±s - offset) / spread.
     """
@@ -54,6 +54,22 @@ class Quality:
             "offset": dict(self.offset),
             "spread": dict(self.spread),
         }
+
+
+def flat_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten the weights of a study, {SCORER: {OUTPUT: weight}}, into full names: {SCORER.OUTPUT: weight}.
+
+    Raises:
+        UserError: a scorer without its outputs.
+    """
+    flat = {}
+    for scorer, outputs in (weights or {}).items():
+        if not isinstance(outputs, Mapping):
+            raise UserError(
+                f"score.weights.{scorer}: {outputs!r}; expected its outputs with their weights, as {{mean: 1.0}}"
+            )
+        flat |= {f"{scorer}.{name}": weight for name, weight in outputs.items()}
+    return flat
 
 
 def _turned(score: np.ndarray, higher_is_better: bool) -> np.ndarray:

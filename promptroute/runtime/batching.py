@@ -1,6 +1,7 @@
 """Work in batches that survives a full memory and an item that can't be done."""
 
 import gc
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +11,19 @@ from typing import TypeVar
 
 from promptroute.core.errors import UserError
 
+_log = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that could not be done, and why."""
+    """An item that could not be done.
+
+    Attributes:
+        reason: why, in one line.
+    """
 
     reason: str
 
@@ -25,35 +32,35 @@ def in_batches(
     items: Sequence[Item],
     process: Callable[[Sequence[Item]], Sequence[Result | Failure]],
     batch_size: int,
-    lanes: int = 1,
+    concurrent: int = 1,
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """Do the items batch by batch; give each with its result, in order, as each batch ends.
+    """Do the items batch by batch; yield each with its result, in order, as each batch ends.
 
-    Out of memory leaves one lane, then halves the batch, from then on. Any other error makes the batch's items
-    go one by one, so that the one at fault fails alone. A single item that still fails gives a `Failure`.
+    Out of memory leaves one batch at a time, then halves the batch, from then on. Any other error makes the batch's
+    items go singly, so that only the item at fault fails. A single item that still fails gives a `Failure`.
 
     Args:
         items: what to do.
-        process: one batch → its results, in order; may give a `Failure` for an item itself. Called by as many
-            threads at once as there are lanes; by the caller's own where there is one lane.
+        process: one batch → its results, in order; may give a `Failure` for an item itself. Called by
+            `concurrent` threads at once; by the caller's own where that is 1.
         batch_size: items per batch at first, 1 or more.
-        lanes: how many batches are done side by side, 1 or more.
+        concurrent: how many batches are done at once, 1 or more.
 
     Raises:
-        UserError: `batch_size` or `lanes` is below 1, or `process` says that something a person gave is wrong.
+        UserError: `batch_size` or `concurrent` is below 1, or `process` says that something a person gave is wrong.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more")
-    if lanes < 1:
-        raise UserError(f"lanes is {lanes}; it must be 1 or more")
-    if lanes == 1:
-        yield from _one_by_one(items, process, batch_size)
+    if concurrent < 1:
+        raise UserError(f"concurrent is {concurrent}; it must be 1 or more")
+    if concurrent == 1:
+        yield from _in_turn(items, process, batch_size)
         return
     under_way: deque[tuple[Sequence[Item], Future[Sequence[Result | Failure]]]] = deque()
     start = 0
-    with ThreadPoolExecutor(lanes) as pool:
+    with ThreadPoolExecutor(concurrent) as pool:
         while under_way or start < len(items):
-            while len(under_way) < lanes and start < len(items):
+            while len(under_way) < concurrent and start < len(items):
                 batch = items[start : start + batch_size]
                 under_way.append((batch, pool.submit(_batch, process, batch)))
                 start += len(batch)
@@ -65,21 +72,21 @@ def in_batches(
             if isinstance(error, UserError) or not is_out_of_memory(error):
                 raise error
             del future, error  # they hold on to what the batch had in memory
-            print(f"out of memory with {lanes} batches at once: going on with one", file=sys.stderr)
+            _log.warning("out of memory with %d batches at once: going on with one", concurrent)
             wait([other for _, other in under_way])
             free_memory()
             left = [*batch, *(item for other, _ in under_way for item in other), *items[start:]]
             under_way.clear()
             start = len(items)
-            yield from _one_by_one(left, process, batch_size)
+            yield from _in_turn(left, process, batch_size)
 
 
-def _one_by_one(
+def _in_turn(
     items: Sequence[Item],
     process: Callable[[Sequence[Item]], Sequence[Result | Failure]],
     batch_size: int,
 ) -> Iterator[tuple[Item, Result | Failure]]:
-    """`in_batches` with one lane."""
+    """Do one batch after another; see `in_batches`."""
     start = 0
     while start < len(items):
         batch = items[start : start + batch_size]
@@ -98,7 +105,7 @@ def _one_by_one(
             free_memory()
             if len(batch) > 1:
                 batch_size = len(batch) // 2
-                print(f"out of memory with {len(batch)} at once: going on with {batch_size}", file=sys.stderr)
+                _log.warning("out of memory with %d at once: going on with %d", len(batch), batch_size)
                 continue
             results = [Failure(reason)]
         yield from _paired(batch, results)
@@ -108,7 +115,7 @@ def _one_by_one(
 def _batch(
     process: Callable[[Sequence[Item]], Sequence[Result | Failure]], batch: Sequence[Item]
 ) -> Sequence[Result | Failure]:
-    """A batch's results, item by item where it fails as a whole; only `UserError` and a full memory pass."""
+    """Return a batch's results, item by item where it fails as a whole; only `UserError` and a full memory pass."""
     try:
         return process(batch)
     except UserError:
@@ -145,7 +152,7 @@ def _reason(error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch (on a GPU or the CPU) or Python ran out of memory."""
+    """Tell whether torch (on a GPU or the CPU) or Python ran out of memory."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 

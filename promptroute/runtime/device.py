@@ -1,6 +1,57 @@
-"""Where computing happens: decided once in a stage, then passed."""
+"""Where computing happens: decided once in a stage, then passed on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from promptroute.core.errors import UserError
+from promptroute.runtime.component import build
+from promptroute.runtime.executors import Executor, InProcess
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a stage computes.
+
+    Attributes:
+        device: a torch device's name.
+        threads: torch's CPU threads; None: torch's own choice.
+        executor: where shards of work are done.
+    """
+
+    device: str
+    threads: int | None
+    executor: Executor
+
+
+def read_compute(section: Mapping[str, Any], where: str = "compute") -> Compute:
+    """Read the section `{device, threads, executor}`, whose executor may be left out; sets torch's threads.
+
+    Args:
+        section: the parameters.
+        where: its name, for the message.
+
+    Raises:
+        UserError: as `pick_device` and `build`, or the section has another key.
+    """
+    if extra := sorted(set(section) - {"device", "threads", "executor"}):
+        raise UserError(f"{where} has {extra[0]}, which is no setting; it takes device, threads and executor")
+    threads = section.get("threads")
+    executor = section.get("executor")
+    return Compute(
+        pick_device(section.get("device", "auto"), threads),
+        threads,
+        InProcess() if executor is None else build(executor, f"{where}.executor", Executor),
+    )
+
+
+def arithmetic(device: str) -> dict[str, str]:
+    """Name what decides the last bits of a result: the CPU's vector instructions, or the GPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        return {"gpu": torch.cuda.get_device_name(device)}
+    return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
 def pick_device(device: str, threads: int | None = None) -> str:
@@ -15,7 +66,7 @@ def pick_device(device: str, threads: int | None = None) -> str:
         A torch device's name.
 
     Raises:
-        UserError: the device isn't there, or `threads` is no number of threads.
+        UserError: the device isn't there, or `threads` is below 1.
     """
     import torch
 
@@ -29,9 +80,7 @@ def pick_device(device: str, threads: int | None = None) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"compute.device={device}: can't be used ({reason}); use compute=auto or compute=cpu"
-        ) from error
+        raise UserError(f"compute.device={device}: can't be used ({reason}); give auto or cpu") from error
     return device
 
 

@@ -1,19 +1,22 @@
-"""params.yaml → plain values and objects. Config ends here: no class below a stage sees one."""
+"""params.yaml → plain values and objects. Configuration ends here: no class below a stage sees a file of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from promptroute.core.errors import UserError
+from promptroute.core.outputs import Output, full_name
 from promptroute.core.rows import MODEL_NAME, SCORER_NAME, check_names
+from promptroute.runtime.component import TARGET, Component, locate
+from promptroute.runtime.component import build as build_component
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
-DRAWS = ("prompts.seed", "prompt_sets.seed")
+OWN_ORDER = ("prompts.seed", "prompt_sets.seed")
 """Seeds that may be null: the sources' own order."""
 
 
 class Params(dict[str, Any]):
-    """A section of the parameters, which says what it lacks where a key is asked for in vain.
+    """A section of the parameters; a key that it lacks is an error that names those that it has.
 
     Attributes:
         name: its dotted name in params.yaml; empty for the whole.
@@ -34,17 +37,17 @@ class Params(dict[str, Any]):
 def _params(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return Params(value, name)
-    return (
-        [_params(part, f"{name}[{i}]") for i, part in enumerate(value)] if isinstance(value, list) else value
-    )
+    if isinstance(value, list):
+        return [_params(part, f"{name}[{i}]") for i, part in enumerate(value)]
+    return value
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read the composed parameters, and refuse names that can't be paths and stage names.
 
     Raises:
-        UserError: the file is absent, is no mapping, holds a `???` that nobody filled in, a bad name, or a
-            seed that is none.
+        UserError: the file is absent, is no mapping, holds a `???` that nobody filled in, a bad name, or an invalid
+            seed.
     """
     import yaml
 
@@ -57,89 +60,126 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise UserError(f"{path}: not readable as YAML ({error}); `make params` rewrites it") from error
     if not isinstance(params, dict):
         raise UserError(f"{path}: should be a mapping of sections; `make params` rewrites it")
-    if blanks := list(_blanks(params)):
+    leaves = list(_leaves(params))
+    if blanks := [name for name, value in leaves if value == "???"]:  # Hydra's mark of what must be given
         raise UserError(f"{path}: no value for {', '.join(blanks)}; give each with -S NAME=VALUE")
-    check_names(params.get("models") or {}, MODEL_NAME, f"{path}: model")
     published = params.get("published") or {}
-    check_names(published.get("models") or {}, MODEL_NAME, f"{path}: model")
-    check_names(published.get("scorers") or {}, SCORER_NAME, f"{path}: scorer")
-    for section in ("scorers", "image_encoder"):
-        check_names(params.get(section) or {}, SCORER_NAME, f"{path}: {section}:")
-    check_names(params.get("text_encoder") or {}, SCORER_NAME, f"{path}: text encoder")
-    _check_seeds(params, path)
+    for names, pattern, what in (
+        (params.get("models"), MODEL_NAME, "model"),
+        (published.get("models"), MODEL_NAME, "model"),
+        (published.get("scorers"), SCORER_NAME, "scorer"),
+        (params.get("scorers"), SCORER_NAME, "scorers:"),
+        (params.get("image_encoder"), SCORER_NAME, "image_encoder:"),
+        (params.get("text_encoder"), SCORER_NAME, "text encoder"),
+    ):
+        check_names(names or {}, pattern, f"{path}: {what}")
+    for name, value in leaves:
+        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED
+        if name.split(".")[-1] == "seed" and not whole and not (value is None and name in OWN_ORDER):
+            raise UserError(f"{path}: {name} is {value!r}; give a whole number from 0 to {MAX_SEED}")
     return Params(params)
 
 
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """List every value that is no section and no list, with its dotted name."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, f"{name}.{key}".strip("."))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _leaves(part, f"{name}[{index}]")
+    else:
+        yield name, value
+
+
 def study_models(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The models of a study, in its order: those whose scores are published, then those that we draw with.
+    """List the models of a study, in its order: those whose scores are published, then those that generate here.
 
     Raises:
         UserError: one name stands for both.
     """
-    published, drawn = params["published"]["models"], params["models"]
-    if twice := sorted(set(published) & set(drawn)):
+    published, generating = params["published"]["models"], params["models"]
+    if both := sorted(set(published) & set(generating)):
         raise UserError(
-            f"params.yaml: {', '.join(twice)} is both in models and in published.models; rename one of them, or "
-            f"leave one out, as with -S ~models.{twice[0]}"
+            f"params.yaml: {', '.join(both)} is both in models and in published.models; rename one of them, or "
+            f"leave one out, as with -S ~models.{both[0]}"
         )
-    return {**published, **drawn}
+    return {**published, **generating}
 
 
-def study_scorers(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is declared of each score of a study: label, direction and range, without what computes it.
+def scorer_outputs(section: object, where: str) -> dict[str, Output]:
+    """Give what a scorer declares, by each output's own name. Its settings are read only where they decide that.
 
     Raises:
-        UserError: some model of the study can't have one of the scores.
+        UserError: the section names no class that declares outputs.
     """
-    published = params["published"]
-    drawn = {
-        name: {key: value for key, value in settings.items() if key != "scorer"}
-        for name, settings in params["scorers"].items()
-    }
+    path = section.get(TARGET) if isinstance(section, Mapping) else None
+    declared = getattr(locate(path, Component, where), "outputs", None)
+    if isinstance(declared, property):
+        declared = getattr(build_component(section, where, Component), "outputs", None)
+    if not isinstance(declared, tuple) or not all(isinstance(output, Output) for output in declared):
+        raise UserError(f"{where}: {path} is no scorer, as it declares no outputs; name a scorer's class")
+    return {output.name: output for output in declared}
+
+
+def published_output(section: object, where: str) -> Output:
+    """Give the one score of a scorer whose scores a table publishes, which holds a column for each scorer.
+
+    Raises:
+        UserError: as `scorer_outputs`, or the scorer declares several scores.
+    """
+    scores = [output for output in scorer_outputs(section, where).values() if output.kind == "score"]
+    if len(scores) != 1:
+        raise UserError(
+            f"{where}: gives {len(scores)} scores, but a published table holds one for each scorer; name another class"
+        )
+    return scores[0]
+
+
+def study_outputs(params: Mapping[str, Any]) -> dict[str, Output]:
+    """Give every score of a study by its full name (SCORER.OUTPUT): label, range and direction; no maps or marks.
+
+    Raises:
+        UserError: some model of the study can't have one of the scores, or one name stands for two scorers.
+    """
+    published, own = params["published"], params["scorers"]
     for where, models, scorers, others in (
-        ("published.scorers", published["models"], published["scorers"], drawn),
-        ("scorers", params["models"], drawn, published["scorers"]),
+        ("published.scorers", published["models"], published["scorers"], own),
+        ("scorers", params["models"], own, published["scorers"]),
     ):
         if models and (lost := [name for name in others if name not in scorers]):
             raise UserError(
                 f"params.yaml: {where} has no {', '.join(lost)}, so {', '.join(models)} would have no such score; "
                 f"add it there, or leave it out on the other side, as with -S ~scorers.{lost[0]}"
             )
-    return {**published["scorers"], **drawn}
-
-
-def _check_seeds(value: Any, path: Path, name: str = "") -> None:
-    """Refuse seeds that no generator takes, wherever they stand: each library has its own words for them."""
-    if not isinstance(value, Mapping):
-        return
-    for key, part in value.items():
-        where = f"{name}.{key}".strip(".")
-        _check_seeds(part, path, where)
-        whole = isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= MAX_SEED
-        if key == "seed" and not whole and not (part is None and where in DRAWS):
-            raise UserError(f"{path}: {where} is {part!r}; give a whole number from 0 to {MAX_SEED}")
+    outputs: dict[str, Output] = {}
+    for where, scorers in (("published.scorers", published["scorers"]), ("scorers", own)):
+        for name, section in scorers.items():
+            declared = scorer_outputs(section, f"params.yaml: {where}.{name}")
+            scores = {
+                full_name(name, key): output for key, output in declared.items() if output.kind == "score"
+            }
+            known = {key: output for key, output in outputs.items() if key.partition(".")[0] == name}
+            if known and known != scores:
+                raise UserError(
+                    f"params.yaml: {name} is one scorer in published.scorers and another in scorers, so their scores "
+                    f"can't be compared; rename one of them, or leave one out, as with -S ~scorers.{name}"
+                )
+            outputs |= scores
+    return outputs
 
 
 def plain(value: Any) -> Any:
-    """Parameters as ordinary dicts and lists."""
+    """Turn parameters into ordinary dicts and lists."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list) else value
 
 
-def _blanks(value: Any, name: str = "") -> "list[str]":
-    """Names of the values that are still `???`, Hydra's mark for one that must be given."""
-    if isinstance(value, Mapping):
-        return [
-            blank for key, part in value.items() for blank in _blanks(part, f"{name}.{key}" if name else key)
-        ]
-    if isinstance(value, list):
-        return [blank for index, part in enumerate(value) for blank in _blanks(part, f"{name}[{index}]")]
-    return [name] if value == "???" else []
-
-
 def build(config: Mapping[str, Any], where: str, **given: Any) -> Any:
     """Make the object that a section describes: `_target_` is its dotted path, the rest its arguments.
+
+    For classes that are no components yet; others are made by `promptroute.runtime.component.build`.
 
     Args:
         config: the section, from our own conf/.
@@ -152,7 +192,7 @@ def build(config: Mapping[str, Any], where: str, **given: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    if not isinstance(config, Mapping) or "_target_" not in config:
+    if not isinstance(config, Mapping) or TARGET not in config:
         raise UserError(
             f"params.yaml: {where} has no _target_, so there is nothing to build; "
             f"see conf/{where.split('.')[0]}/ for what can be built"

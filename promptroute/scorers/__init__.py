@@ -1,5 +1,4 @@
-"""Images (and prompts) → scores. They know nothing of storage or batching.
+"""Images and prompts → named scores, maps and marks. A scorer knows nothing of files or of how work is cut up.
 
-Two kinds of scorer: one looks at pixels (`PixelScorer`), one at embeddings that were stored once for all
-(`EmbeddingScorer`). Each declares what it is (`Scorer`). Nothing is loaded until the first picture.
+Each class says what it takes (`inputs`) and what it gives (`outputs`); `promptroute.scorers.run` does the rest.
 """

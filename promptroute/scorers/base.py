@@ -1,54 +1,110 @@
-"""What a scorer is."""
+"""What a scorer is, and what it takes: one type of batch for each kind of input."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
+from pydantic import Field
+
+from promptroute.core.outputs import Output
+from promptroute.runtime.component import Component
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from PIL.Image import Image
 
 
-@runtime_checkable
-class PixelScorer(Protocol):
-    """Scores a picture by its pixels.
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images alone.
 
     Attributes:
-        batch_size: pictures per batch.
-        fingerprint_parts: all that decides a score, as JSON-able values; loads no weights.
+        images: [n] decoded images of any size and mode.
     """
 
-    batch_size: int
-
-    @property
-    def fingerprint_parts(self) -> Mapping[str, Any]: ...
-
-    def score(self, pictures: Sequence["Image"]) -> np.ndarray:
-        """One batch: n pictures of any size and mode → float64 [n]."""
-        ...
+    images: "Sequence[Image]"
 
 
-@runtime_checkable
-class EmbeddingScorer(Protocol):
-    """Scores pictures by their stored embeddings.
+@dataclass(frozen=True)
+class PromptedImageBatch:
+    """Images with their prompts, row for row.
 
     Attributes:
-        encoder: name of the image encoder whose embeddings it takes.
-        grouped: whether one score stands for all of a prompt's pictures; else each has its own.
+        images: [n] decoded images of any size and mode.
+        prompts: [n] the text that each was generated from.
     """
 
-    encoder: str
-    grouped: bool
+    images: "Sequence[Image]"
+    prompts: "Sequence[str]"
 
-    def score(self, images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Score n pictures of g prompts.
 
-        Args:
-            images: float32 [n, d], the pictures' embeddings, of any length but 0.
-            texts: float32 [g, d], the prompts' embeddings by the same encoder.
-            groups: int [n], which of the g prompts each picture is of.
+@dataclass(frozen=True)
+class EmbeddingBatch:
+    """Stored embeddings of images and of their prompts, row for row, by the scorer's `encoder`.
+
+    Attributes:
+        images: float32 [n, d], of any length but 0.
+        prompts: float32 [n, d], by the encoder's text side.
+    """
+
+    images: "np.ndarray"
+    prompts: "np.ndarray"
+
+
+@dataclass(frozen=True)
+class PromptGroupBatch:
+    """Stored embeddings of all images of each of g prompts, by the scorer's `encoder`: one score a prompt.
+
+    Attributes:
+        images: float32 [n, d], of any length but 0.
+        groups: int64 [n], which of the g prompts each image is of.
+        prompts: float32 [g, d], by the encoder's text side.
+    """
+
+    images: "np.ndarray"
+    groups: "np.ndarray"
+    prompts: "np.ndarray"
+
+
+Batch = ImageBatch | PromptedImageBatch | EmbeddingBatch | PromptGroupBatch
+
+
+class Scorer(Component):
+    """A component that scores images. One pass gives all of its outputs; nothing is loaded before the first.
+
+    A class that computes on a device has a setting `device: str = "cpu"`, and is given it.
+
+    Settings:
+        batch_size: images (or prompts, for `PromptGroupBatch`) per batch; decides no score.
+    """
+
+    inputs: ClassVar[type[Batch]]
+    """The kind of batch that `score` takes."""
+    outputs: ClassVar[tuple[Output, ...]]
+    """What `score` gives: at least one score; maps and marks where the scorer has them."""
+
+    batch_size: int = Field(32, ge=1)
+
+    def score(self, batch: Any) -> Mapping[str, Any]:
+        """Score one batch of type `inputs`.
 
         Returns:
-            float64 [g] where `grouped` (NaN for a prompt that has too few pictures), else [n].
+            Each output's name → a score float64 [n]; a map [n] arrays [height, width]; marks [n] arrays [words], a
+            value for each of `promptroute.core.outputs.words(prompt)`. For `PromptGroupBatch`, [g] in place of [n],
+            NaN for a prompt that has too few images.
         """
-        ...
+        raise NotImplementedError
+
+
+class EmbeddingScorer(Scorer):
+    """A scorer of stored embeddings.
+
+    Settings:
+        encoder: name of the image encoder whose embeddings it takes, a key of `image_encoder`.
+    """
+
+    inputs: ClassVar[type[Batch]] = EmbeddingBatch
+    encoder: str = Field(pattern=r"^[a-z0-9_]+$")
+    batch_size: int = Field(4096, ge=1)

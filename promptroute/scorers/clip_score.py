@@ -1,43 +1,44 @@
-"""How well a picture fits its prompt."""
+"""How well an image fits its prompt."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
+from promptroute.core.outputs import Output
+from promptroute.scorers.base import EmbeddingBatch, EmbeddingScorer
+
 
 def normalised(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, float64 [n, d]."""
+    """Scale rows to length 1: [n, d] → float64 [n, d]."""
     vectors = np.asarray(vectors, np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def clip_score(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """100 · max(cos(image, text), 0), row by row: 0 to 100, higher is better.
+def clip_score(images: np.ndarray, prompts: np.ndarray) -> np.ndarray:
+    """Compute 100 · max(cos(image, prompt), 0), row by row: 0 to 100, higher is better.
 
     Hessel et al. 2021 (arXiv 2104.08718), with the factor 100 of the common implementations (theirs is 2.5)
     and without their prompt prefix.
 
     Args:
-        images, texts: [n, d] embeddings by one CLIP model.
+        images, prompts: [n, d] embeddings by one CLIP model.
 
     Returns:
         float64 [n].
     """
     # Rounding may take the cosine of equal vectors just above 1.
-    return 100 * np.clip((normalised(images) * normalised(texts)).sum(axis=1), 0, 1)
+    return 100 * np.clip((normalised(images) * normalised(prompts)).sum(axis=1), 0, 1)
 
 
-@dataclass(frozen=True)
-class ClipScore:
+class ClipScore(EmbeddingScorer):
     """The CLIP score, from stored embeddings; see `clip_score`.
 
-    Attributes:
-        encoder: name of the encoder whose embeddings it takes.
+    Settings:
+        encoder: name of the CLIP model whose embeddings it takes.
     """
 
-    encoder: str
-    grouped: bool = False
+    outputs = (Output("score", "CLIP score", 0.0, 100.0),)
 
-    def score(self, images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """As `EmbeddingScorer.score`: float64 [n]."""
-        return clip_score(images, np.asarray(texts)[groups])
+    def score(self, batch: EmbeddingBatch) -> Mapping[str, np.ndarray]:
+        """Score n images by their own prompts."""
+        return {"score": clip_score(batch.images, batch.prompts)}

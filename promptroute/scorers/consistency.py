@@ -1,17 +1,20 @@
-"""How alike the pictures are that a model makes of one prompt."""
+"""How alike the images are that a model generates from a prompt."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
+from promptroute.core.outputs import Output
+from promptroute.scorers.base import EmbeddingScorer, PromptGroupBatch
+
 _BLOCK = 4_000_000
-"""Numbers of embeddings in hand at once."""
+"""Numbers of embeddings in memory at once."""
 _FEW = 4
-"""Pictures of a prompt up to which a call of the matrix product costs more than the product itself."""
+"""Images of a prompt up to which a call of the matrix product costs more than the product itself."""
 
 
 def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
-    """Mean over all unordered pairs of a prompt's pictures of max(100 · cos(i, j), 0): 0 to 100.
+    """Average max(100 · cos(i, j), 0) over all unordered pairs of a prompt's images: 0 to 100.
 
     Higher is more repeatable. Bent, CVPR 2024 workshops (arXiv 2404.08799), there with CLIP ViT-B/32.
 
@@ -21,7 +24,7 @@ def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) 
         n_groups: how many prompts.
 
     Returns:
-        float64 [n_groups]; NaN where a prompt has fewer than two pictures.
+        float64 [n_groups]; NaN where a prompt has fewer than two images.
     """
     scores = np.full(n_groups, np.nan)
     if not len(images):
@@ -52,17 +55,16 @@ def semantic_consistency(images: np.ndarray, groups: np.ndarray, n_groups: int) 
     return scores
 
 
-@dataclass(frozen=True)
-class Consistency:
-    """The semantic consistency score, from stored embeddings; see `semantic_consistency`.
+class Consistency(EmbeddingScorer):
+    """The semantic consistency of a prompt's images, from stored embeddings; see `semantic_consistency`.
 
-    Attributes:
-        encoder: name of the encoder whose embeddings it takes.
+    Settings:
+        encoder: name of the image encoder whose embeddings it takes.
     """
 
-    encoder: str
-    grouped: bool = True
+    inputs = PromptGroupBatch
+    outputs = (Output("score", "Semantic consistency", 0.0, 100.0),)
 
-    def score(self, images: np.ndarray, texts: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """As `EmbeddingScorer.score`: float64 [g]."""
-        return semantic_consistency(images, groups, len(texts))
+    def score(self, batch: PromptGroupBatch) -> Mapping[str, np.ndarray]:
+        """Score g prompts by all of their images; NaN for a prompt with fewer than two."""
+        return {"score": semantic_consistency(batch.images, batch.groups, len(batch.prompts))}

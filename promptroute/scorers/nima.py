@@ -1,14 +1,17 @@
-"""NIMA: how a person would rate a picture's beauty, from 1 to 10."""
+"""NIMA: how a person would rate an image's beauty, from 1 to 10."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.outputs import Output
 from promptroute.io.files import sha256
+from promptroute.scorers.base import ImageBatch, Scorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,15 +21,15 @@ _BLOCKS = (1, 2, 2, 6, 2)
 """timm groups MobileNet's 13 blocks in these stages."""
 
 
-class Nima:
+class Nima(Scorer):
     """Neural image assessment (Talebi & Milanfar 2018, arXiv 1709.05424) on MobileNet v1.
 
     The network gives a distribution over the ratings 1 to 10; the score is its mean: 1 to 10, higher is
     better. The way to the pixels is part of the score: Pillow, `convert("RGB")` (alpha is dropped, not
     blended), nearest-neighbour resize to side × side without regard to the aspect, x / 127.5 - 1.
 
-    Args:
-        weights: path of idealo/image-quality-assessment's Keras file (.hdf5), or of a .safetensors file with
+    Settings:
+        checkpoint: path of idealo/image-quality-assessment's Keras file (.hdf5), or of a .safetensors file with
             the state of timm's `mobilenetv1_100` with 10 classes (any float precision).
         sha256: what the file's checksum must be; None takes any.
         padding: how a 3 × 3 convolution of stride 2 pads. `symmetric`: a pixel on every side, as Keras 2.1.5
@@ -35,46 +38,41 @@ class Nima:
             written with (`conv_pad_1` stands for symmetric); symmetric for safetensors.
         side: pixels that the network sees along each axis; 224 is NIMA's.
         width: of MobileNet's layers, as a share of its own; 1 is NIMA's.
-        batch_size: pictures per batch.
+        batch_size: images per batch.
         device: torch device.
     """
 
-    def __init__(
-        self,
-        weights: str,
-        sha256: str | None = None,
-        padding: Literal["auto", "symmetric", "asymmetric"] = "auto",
-        side: int = SIDE,
-        width: float = 1.0,
-        batch_size: int = 32,
-        device: str = "cpu",
-    ) -> None:
-        if padding not in ("auto", "symmetric", "asymmetric"):
-            raise UserError(f"NIMA: padding is {padding!r}, expected auto, symmetric or asymmetric")
-        self.weights, self.sha256, self.padding = Path(weights), sha256, padding
-        self.side, self.width = side, width
-        self.batch_size, self.device = batch_size, device
+    inputs = ImageBatch
+    outputs = (Output("mean", "NIMA", 1.0, 10.0),)
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "timm", "pillow")
+    incidental: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "checkpoint", "sha256"})
 
-    @property
-    def fingerprint_parts(self) -> Mapping[str, Any]:
-        """All that decides a score; reads the file, to check-sum it.
+    checkpoint: str
+    sha256: str | None = None
+    padding: Literal["auto", "symmetric", "asymmetric"] = "auto"
+    side: int = Field(SIDE, ge=32)
+    width: float = Field(1.0, gt=0)
+    device: str = "cpu"
+
+    def weights(self) -> Mapping[str, str]:
+        """Check-sum the file of weights.
 
         Raises:
             UserError: the file is absent, or another than `sha256` names.
         """
-        return {"scorer": "nima", "sha256": self._checked, "padding": self.padding, "side": self.side}
+        return {"sha256": self._checked}
 
     @cached_property
     def _checked(self) -> str:
-        if not self.weights.is_file():
+        if not Path(self.checkpoint).is_file():
             raise UserError(
-                f"{self.weights}: NIMA's weights are not there; for idealo's, fetch models/MobileNet/"
+                f"{self.checkpoint}: NIMA's weights are not there; for idealo's, fetch models/MobileNet/"
                 f"weights_mobilenet_aesthetic_0.07.hdf5 of github.com/idealo/image-quality-assessment to that path"
             )
-        found = sha256(self.weights)
+        found = sha256(self.checkpoint)
         if self.sha256 is not None and found != self.sha256:
             raise UserError(
-                f"{self.weights}: SHA-256 is {found}, expected {self.sha256}; fetch the file again"
+                f"{self.checkpoint}: SHA-256 is {found}, expected {self.sha256}; fetch the file again"
             )
         return found
 
@@ -84,10 +82,11 @@ class Nima:
         from timm.models.efficientnet import _gen_mobilenet_v1  # timm has no public name for other widths
 
         _ = self._checked
-        if self.weights.suffix == ".safetensors":
-            state, found = _read_safetensors(self.weights), "symmetric"
+        path = Path(self.checkpoint)
+        if path.suffix == ".safetensors":
+            state, found = _read_safetensors(path), "symmetric"
         else:
-            state, found = read_keras(self.weights)
+            state, found = read_keras(path)
         padding = found if self.padding == "auto" else self.padding
         network = _gen_mobilenet_v1(
             "mobilenetv1_100",
@@ -98,12 +97,12 @@ class Nima:
             pad_type="same" if padding == "asymmetric" else "",
         )
         # Counters that only training reads; a file need not have them.
-        wanted = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
-        lacking, extra = sorted(wanted - set(state)), sorted(set(state) - set(network.state_dict()))
+        needed = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
+        lacking, extra = sorted(needed - set(state)), sorted(set(state) - set(network.state_dict()))
         if lacking or extra:
             raise UserError(
-                f"{self.weights}: not NIMA's MobileNet: lacks {lacking[:3]} ({len(lacking)}), has {extra[:3]} "
-                f"({len(extra)}) too much; give idealo's file, or one saved from timm's mobilenetv1_100"
+                f"{path}: not NIMA's MobileNet: lacks {lacking[:3]} ({len(lacking)}), has {extra[:3]} ({len(extra)}) "
+                f"that it does not have; give idealo's file, or one saved from timm's mobilenetv1_100"
             )
         try:
             network.load_state_dict(
@@ -111,35 +110,33 @@ class Nima:
             )
         except RuntimeError as error:
             line = str(error).strip().splitlines()[-1].strip()
-            raise UserError(f"{self.weights}: not NIMA's MobileNet ({line})") from error
+            raise UserError(f"{path}: not NIMA's MobileNet ({line})") from error
         return network.eval().to(self.device)
 
-    def distributions(self, pictures: Sequence["Image"]) -> np.ndarray:
-        """n pictures of any size and mode → float64 [n, 10], the probabilities of the ratings 1 to 10."""
+    def distributions(self, images: Sequence["Image"]) -> np.ndarray:
+        """Predict the distribution of ratings: n images of any size and mode → float64 [n, 10], ratings 1 to 10."""
         import torch
 
-        pixels = torch.from_numpy(np.stack([to_pixels(picture, self.side) for picture in pictures])).to(
-            self.device
-        )
+        pixels = torch.from_numpy(np.stack([to_pixels(image, self.side) for image in images])).to(self.device)
         with torch.inference_mode():
             logits = self._network(pixels)
         return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
-    def score(self, pictures: Sequence["Image"]) -> np.ndarray:
-        """n pictures of any size and mode → float64 [n], the mean rating."""
-        return self.distributions(pictures) @ np.arange(1, 11)
+    def score(self, batch: ImageBatch) -> Mapping[str, np.ndarray]:
+        """Score n images by the mean rating."""
+        return {"mean": self.distributions(batch.images) @ np.arange(1, 11)}
 
 
-def to_pixels(picture: "Image", side: int = SIDE) -> np.ndarray:
-    """A picture as the network's input: float32 [3, side, side] in -1..1, RGB."""
+def to_pixels(image: "Image", side: int = SIDE) -> np.ndarray:
+    """Turn an image into the network's input: float32 [3, side, side] in -1..1, RGB."""
     from PIL import Image
 
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    if picture.size != (side, side):
-        picture = picture.resize((side, side), Image.Resampling.NEAREST)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.NEAREST)
     return np.ascontiguousarray(
-        (np.asarray(picture, np.float64) / 127.5 - 1).astype(np.float32).transpose(2, 0, 1)
+        (np.asarray(image, np.float64) / 127.5 - 1).astype(np.float32).transpose(2, 0, 1)
     )
 
 
@@ -154,7 +151,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _targets() -> list[tuple[str, str]]:
-    """(kind, name in timm) of each Keras layer that owns weights, in Keras's order."""
+    """List (kind, name in timm) of each Keras layer that owns weights, in Keras's order."""
     layers = [("conv", "conv_stem"), ("norm", "bn1")]
     for stage, depth in enumerate(_BLOCKS):
         for block in range(depth):
@@ -165,7 +162,7 @@ def _targets() -> list[tuple[str, str]]:
 
 
 def read_keras(path: Path) -> tuple[dict[str, Any], str]:
-    """Weights of idealo's NIMA from a Keras file.
+    """Read weights of idealo's NIMA from a Keras file.
 
     As Keras itself does, layers are matched by their order among those that own weights, not by name.
 

@@ -1,137 +1,297 @@
-"""Shards of images through an encoder or a scorer, each shard once."""
+"""Shards of images, or of their embeddings, through a scorer: the work that the shard runner hands out."""
 
-import io
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image
-from promptroute.core.rows import Score
-from promptroute.io.cache import cache_path
+from promptroute.core.outputs import Output, check_ranges, words
+from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
+from promptroute.io.cache import CacheFile
+from promptroute.io.embeddings import read_embeddings
 from promptroute.io.files import sha256
-from promptroute.io.tables import write_table
+from promptroute.io.images import read_shard
+from promptroute.io.parquet import read_facts, read_parquet
+from promptroute.io.scores import FILES, Detail, details_table
+from promptroute.io.tables import read_table
 from promptroute.runtime.batching import Failure, in_batches
-from promptroute.scorers.base import PixelScorer
+from promptroute.runtime.decoding import over_images
+from promptroute.runtime.shards import Work
+from promptroute.scorers.base import (
+    Batch,
+    EmbeddingBatch,
+    ImageBatch,
+    PromptedImageBatch,
+    PromptGroupBatch,
+    Scorer,
+)
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
-
-    Process = Callable[[Sequence[Picture]], np.ndarray]
-
-SCORE_KEY = ("prompt_id", "seed")
+    from PIL.Image import Image as Pixels
 
 
-def drawn(rows: Iterable[Image]) -> list[Image]:
-    """The rows that hold a picture."""
-    return [row for row in rows if row.image is not None]
+@dataclass(frozen=True)
+class Item:
+    """What a score is of: an image, or all images of a prompt (seed None)."""
+
+    prompt_id: str
+    seed: int | None
+    prompt: str
+    images: int = 1
+
+    def __str__(self) -> str:
+        of = "all images" if self.seed is None else "the image"
+        return f"{of} of prompt {self.prompt_id}" + ("" if self.seed is None else f", seed {self.seed}")
 
 
-def open_picture(row: Image) -> "Picture":
-    """Decode an image.
+@dataclass(frozen=True)
+class Scored:
+    """What a scorer gave for some items.
+
+    Attributes:
+        scores: `Score` rows, item by item, each output in its declared order.
+        details: `map` and `marks` → theirs.
+    """
+
+    scores: pd.DataFrame
+    details: Mapping[str, Sequence[Detail]]
+
+
+Values = tuple[Any, ...]
+"""What a scorer gave for one item: a value for each of its outputs, in their declared order."""
+
+
+def score_batch(scorer: Scorer, batch: Batch, n: int) -> list[Values]:
+    """Score one batch of n items, and take it apart by item.
 
     Raises:
-        UserError: its bytes are no picture.
+        UserError: the scorer gives other outputs than it declares, or for another number of items.
     """
-    from PIL import Image as Pillow
-
-    try:
-        picture = Pillow.open(io.BytesIO(row.image or b""))
-        picture.load()
-    except OSError as error:
+    given = scorer.score(batch)
+    names = [output.name for output in scorer.outputs]
+    sizes = {name: len(values) for name, values in given.items()}
+    if sizes != dict.fromkeys(names, n):
         raise UserError(
-            f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be read ({error}); "
-            f"delete cache/images and data/images/{row.model}, and run `dvc repro`"
-        ) from error
-    return picture
+            f"{type(scorer).path()} gave {sizes} for {n} items; expected {n} of each of its outputs {names}"
+        )
+    return list(zip(*(given[name] for name in names), strict=True))
 
 
-class Ahead:
-    """Pictures of rows, decoded by other threads before they are asked for, so that the models needn't wait.
+def collect(scorer: Scorer, items: Sequence[Item], results: Iterable[Values], where: str) -> Scored:
+    """Lay out what a scorer gave for items.
+
+    Raises:
+        UserError: a value is not finite, of the wrong shape, or out of its declared range; names `where` and the item.
+    """
+    rows: list[Values] = []
+    details: dict[str, list[Detail]] = {kind: [] for kind in _detailed(scorer)}
+    for item, result in zip(items, results, strict=True):
+        for output, value in zip(scorer.outputs, result, strict=True):
+            if output.kind != "score":
+                details[output.kind].append(_detail(item, output, value, where))
+            elif np.isfinite(value):
+                rows.append((item.prompt_id, item.seed, output.name, float(value), item.images))
+            elif item.seed is not None:  # of a whole prompt, not finite means that it has too few images
+                raise UserError(f"{where}: {item} can't be scored ({output.name} is not finite)")
+    frame = pd.DataFrame(rows, columns=["prompt_id", "seed", "output", "value", "images"])
+    frame = frame.astype({"seed": "Int64", "value": "float64", "images": "int64"})
+    scores = frame.assign(seconds=pd.array([None] * len(frame), "Float64"))
+    check_ranges(
+        scores, {output.name: output for output in scorer.outputs}, f"{where} by {type(scorer).__name__}"
+    )
+    return Scored(scores, details)
+
+
+def _detailed(scorer: Scorer) -> list[str]:
+    """List the kinds of output, other than scores, that a scorer has."""
+    return [kind for kind in FILES if any(output.kind == kind for output in scorer.outputs)]
+
+
+def _detail(item: Item, output: Output, value: Any, where: str) -> Detail:
+    values = np.asarray(value, np.float32)
+    named = words(item.prompt) if output.kind == "marks" else []
+    if values.ndim != 2 if output.kind == "map" else values.shape != (len(named),):
+        expected = "[height, width]" if output.kind == "map" else f"[{len(named)}], a value for each word"
+        raise UserError(f"{where}: {output.name} of {item} has shape {values.shape}; expected {expected}")
+    if values.size and not (output.low <= values.min() and values.max() <= output.high):  # NaN is outside too
+        raise UserError(
+            f"{where}: {output.name} of {item} holds {values.min():g} to {values.max():g}, outside of the declared "
+            f"{output.low:g} to {output.high:g}; correct the range that the class declares, or the scorer"
+        )
+    return Detail(item.prompt_id, item.seed, output.name, values, named)
+
+
+class ShardScoring(Work[Path]):
+    """Work of the shard runner: one shard → its scores in the cache, and its maps and marks beside them.
 
     Args:
-        rows: what to decode.
-        pool: the threads.
-        ahead: how many pictures more than those asked for are under way.
+        scorer: what scores them.
+        model: whose images they are; stated in the files.
     """
 
-    def __init__(self, rows: Sequence[Image], pool: Executor, ahead: int) -> None:
-        self._rows, self._pool, self._ahead = rows, pool, ahead
-        self._under_way: dict[int, Future[Picture]] = {}
+    def __init__(self, scorer: Scorer, model: str) -> None:
+        self.scorer, self.model = scorer, model
+        self._files: dict[Path, dict[str, CacheFile]] = {}
 
-    def __call__(self, positions: Sequence[int]) -> "list[Picture]":
-        """The pictures at positions in rising order; those before the first are forgotten.
+    @cached_property
+    def key(self) -> Mapping[str, Any]:
+        """Return everything about the scorer that decides a score."""
+        return self.scorer.fingerprint()
+
+    def inputs(self, shard: Path) -> list[str]:
+        """Return the digests of all that a shard's scores are made of."""
+        return [sha256(shard)]
+
+    def files(self, shard: Path) -> dict[str, CacheFile]:
+        """Name the cache's files of a shard: kind of output → file; scores last, so that they stand for the whole."""
+        if shard not in self._files:
+            inputs, about = self.inputs(shard), {"model": self.model, "class": self.scorer.path()}
+            self._files[shard] = {
+                kind: CacheFile.of("scores", self.key, *inputs, kind, about=about)
+                for kind in (*_detailed(self.scorer), "score")
+            }
+        return self._files[shard]
+
+    def path(self, shard: Path) -> Path:
+        """Return where a shard's scores are kept."""
+        return self.files(shard)["score"].path
+
+    def is_done(self, shard: Path) -> bool:
+        """Tell whether scores, maps and marks of a shard are there, whole, and of this scorer and these inputs."""
+        return all(file.read() is not None for file in self.files(shard).values())
+
+    def __call__(self, shard: Path) -> None:
+        """Score a shard, and keep what it gave."""
+        found = self.scored(shard)
+        for kind, file in self.files(shard).items():
+            if kind == "score":
+                file.write(pa.Table.from_pandas(found.scores, schema(Score), preserve_index=False))
+            else:
+                file.write(details_table(kind, found.details[kind]))
+
+    def scores(self, shard: Path) -> pd.DataFrame:
+        """Read the `Score` rows of a shard that is done.
 
         Raises:
-            UserError: as `open_picture`.
+            UserError: they are lost or corrupt.
         """
-        first, last = positions[0], positions[-1]
-        for passed in [position for position in self._under_way if position < first]:
-            del self._under_way[passed]
-        for position in range(first, min(last + 1 + self._ahead, len(self._rows))):
-            if position not in self._under_way:
-                self._under_way[position] = self._pool.submit(open_picture, self._rows[position])
-        return [self._under_way[position].result() for position in positions]
+        return read_table(self.path(shard), Score, SCORE_KEY)
+
+    @abstractmethod
+    def scored(self, shard: Path) -> Scored:
+        """Score all that a shard holds."""
 
 
-def over_images(rows: Sequence[Image], models: "Sequence[Process]", batch_size: int) -> list[np.ndarray]:
-    """Run models over the pictures of `rows`, batch by batch: each picture is decoded once, for all of them.
+class ImageScoring(ShardScoring):
+    """The work for scorers that look at pixels: shards are files of images."""
 
-    Out of memory halves the batch.
+    def scored(self, shard: Path) -> Scored:
+        """Score every image of a shard that could be generated.
+
+        Raises:
+            UserError: as `score_items`, or the shard is corrupt.
+        """
+        rows = [row for row in read_shard(shard) if row.image is not None]
+
+        def process(images: "list[Pixels]", taken: list[Image]) -> list[Values]:
+            if self.scorer.inputs is ImageBatch:
+                return score_batch(self.scorer, ImageBatch(images), len(taken))
+            return score_batch(
+                self.scorer, PromptedImageBatch(images, [row.prompt for row in taken]), len(taken)
+            )
+
+        items = [Item(row.prompt_id, row.seed, row.prompt) for row in rows]
+        return collect(self.scorer, items, over_images(rows, process, self.scorer.batch_size), str(shard))
+
+
+class EmbeddingScoring(ShardScoring):
+    """The work for scorers of stored embeddings: shards are files of images' embeddings.
 
     Args:
-        rows: n rows with pictures.
-        models: each takes one batch of pictures → [batch, …] numbers.
-        batch_size: pictures per batch.
-
-    Returns:
-        For each model [n, …].
-
-    Raises:
-        UserError: a picture that can't be read, or on which a model fails; or a value that is not finite.
+        scorer, model: as `ShardScoring`.
+        vectors: the file of the prompts' embeddings by the same encoder.
+        prompts: the file of the study's prompts.
     """
-    found: list[list[np.ndarray]] = [[] for _ in models]
-    with ThreadPoolExecutor() as pool:
-        pictures = Ahead(rows, pool, batch_size)
 
-        def process(positions: Sequence[int]) -> list[tuple[np.ndarray, ...]]:
-            batch = pictures(positions)
-            return list(zip(*(model(batch) for model in models), strict=True))
+    def __init__(
+        self, scorer: Scorer, model: str, vectors: Path, prompts: Path = Path("data/prompts.parquet")
+    ) -> None:
+        super().__init__(scorer, model)
+        self.vectors, self.prompts = vectors, prompts
 
-        for position, result in in_batches(range(len(rows)), process, batch_size):
-            if isinstance(result, Failure):
-                raise _unscored(rows[position], result.reason)
-            if not all(np.isfinite(values).all() for values in result):
-                raise _unscored(rows[position], "a value that is not finite")
-            for values, one in zip(found, result, strict=True):
-                values.append(one)
-    return [np.array(values) for values in found]
+    @cached_property
+    def _texts(self) -> "pd.Series[str]":
+        return read_table(self.prompts, Prompt).set_index("prompt_id")["prompt"]
 
+    @cached_property
+    def _prompt_vectors(self) -> "pd.Series[Any]":
+        vectors = read_embeddings(self.vectors).set_index("prompt_id")["embedding"]
+        self._refuse_lost(self._texts.index, vectors.index, self.vectors)
+        return vectors
 
-def _unscored(row: Image, reason: str) -> UserError:
-    return UserError(
-        f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be scored ({reason})"
-    )
+    def _refuse_lost(self, needed: Iterable[str], known: Iterable[str], where: Path) -> None:
+        if lost := set(needed) - set(known):
+            raise UserError(
+                f"{where}: made of other prompts than {self.prompts} holds, as {min(lost)}; embed again"
+            )
 
+    def _read(self, shard: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Read a shard: which prompts it is of [g], and its images' groups [n], seeds [n] and vectors [n, d]."""
+        expected = {"model": self.model}
+        if maker := read_facts(self.vectors, "embeddings of prompts").get("component"):
+            expected["component"] = maker
+        table = read_parquet(shard, "embeddings of images", ["prompt_id", "seed", "embedding"], expected)
+        column = table.column("embedding").combine_chunks()
+        images = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        ids = np.array(table.column("prompt_id").to_pylist())
+        self._refuse_lost(ids, self._texts.index, shard)
+        groups, prompts = pd.factorize(ids)
+        return prompts, groups, table.column("seed").to_numpy(), images
 
-def kept_scores(scorer: PixelScorer, shard: Path) -> Path:
-    """Where the scores of a shard's images are kept, for whoever needs them next."""
-    return cache_path("scores", scorer.fingerprint_parts, sha256(shard))
+    def inputs(self, shard: Path) -> list[str]:
+        """Give the digests of the shard and of its own prompts' texts and vectors: others decide none of its scores."""
+        prompts = self._read(shard)[0]
+        digest = hashlib.sha256("\0".join(self._texts[prompts]).encode())
+        for vector in self._prompt_vectors[prompts]:
+            digest.update(np.asarray(vector, np.float32).tobytes())
+        return [sha256(shard), digest.hexdigest()]
 
+    def scored(self, shard: Path) -> Scored:
+        """Score every image of a shard, or every prompt by all of its images.
 
-def write_scores(path: Path, rows: Sequence[Image], scores: np.ndarray) -> None:
-    """Keep the scores float64 [n] of n images."""
-    ids, seeds = [row.prompt_id for row in rows], [row.seed for row in rows]
-    write_table(path, score_rows(ids, seeds, scores, 1), Score, SCORE_KEY)
+        Raises:
+            UserError: as `score_items`; or the shard is corrupt, or of other prompts.
+        """
+        prompts, groups, seeds, images = self._read(shard)
+        texts, vectors = self._texts[prompts].to_numpy(), np.stack(list(self._prompt_vectors[prompts]))
+        if self.scorer.inputs is PromptGroupBatch:
+            counts = np.bincount(groups)
+            items = [Item(prompts[g], None, texts[g], int(count)) for g, count in enumerate(counts)]
+        else:
+            items = [Item(prompts[g], int(seed), texts[g]) for g, seed in zip(groups, seeds, strict=True)]
 
+        def process(positions: Sequence[int]) -> list[Values]:
+            if self.scorer.inputs is EmbeddingBatch:
+                batch: Batch = EmbeddingBatch(images[positions], vectors[groups[positions]])
+            else:  # positions of prompts, rising
+                inside = np.flatnonzero(np.isin(groups, positions))
+                places = np.searchsorted(positions, groups[inside])
+                batch = PromptGroupBatch(images[inside], places, vectors[positions])
+            return score_batch(self.scorer, batch, len(positions))
 
-def score_rows(ids: Any, seeds: Any, scores: np.ndarray, images: Any) -> pd.DataFrame:
-    """`Score` rows: of prompts `ids`, of `seeds` (None: over all of a prompt's images) and of so many images."""
-    frame = pd.DataFrame({"prompt_id": list(ids), "score": np.asarray(scores, np.float64), "images": images})
-    frame["seed"] = pd.array([None] * len(frame) if seeds is None else list(seeds), "Int64")
-    frame["seconds"] = pd.array([None] * len(frame), "Float64")
-    return frame
+        def results() -> Iterator[Values]:
+            for position, result in in_batches(range(len(items)), process, self.scorer.batch_size):
+                if isinstance(result, Failure):
+                    raise UserError(f"{shard}: {items[position]} can't be scored ({result.reason})")
+                yield result
+
+        return collect(self.scorer, items, results(), str(shard))

@@ -156,13 +156,13 @@ def drawing(**generator: Any) -> Break:
             "pretrained": "openai",
             "revision": "0" * 40,
         }
-        nima = {"_target_": "promptroute.scorers.nima.Nima", "weights": "nima.hdf5"}
+        nima = {"_target_": "promptroute.scorers.nima.Nima", "checkpoint": "nima.hdf5"}
         params = {
             "models": {"m": {"label": "m", "generator": {"_target_": "promptroute.generators.diffusers.DiffusersModel", **given}}},
             "generation": {"seeds": [0], "shard_prompts": 2, "max_failed": 0.0},
             "compute": {"device": "cpu", "threads": 1},
             "image_encoder": {"clip": encoder},
-            "scorers": {"nima": {"label": "NIMA", "higher_is_better": True, "low": 1.0, "high": 10.0, "scorer": nima}},
+            "scorers": {"nima": nima},
         }  # fmt: skip
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 

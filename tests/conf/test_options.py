@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from promptroute.routing.quality import flat_weights
 from promptroute.runtime.component import Component, build
-from promptroute.runtime.params import load_params, study_scorers
+from promptroute.runtime.params import load_params, scorer_outputs, study_outputs
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -24,6 +25,7 @@ STUDY = {
 PARTS = {"model", "prompt_set", "scorer"}
 BLANKS = {
     "prompts/file": ["prompts.sources.file.path=my.csv"],
+    "scorer/pyiqa": ["scorer.metric=musiq"],
     "model/diffusers": ["model.generator.model=my_model"],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }
@@ -87,7 +89,12 @@ def default() -> dict[str, Any]:
 @pytest.mark.parametrize("option", [path for path in OPTIONS if path.parent != Path("experiment")], ids=str)
 def test_option_builds(compose: Compose, option: Path) -> None:
     values = composed(compose, option, whole=False)
-    built = [build(section, name, Component) for name, section in described(values, "conf")]
+    built = [
+        scorer_outputs(section, name)
+        if name.startswith("conf.published.scorers.")
+        else build(section, name, Component)
+        for name, section in described(values, "conf")
+    ]
     assert built or "_target_" not in (CONF / option).read_text(), "what it describes was not built"
 
 
@@ -98,7 +105,7 @@ def test_study_composes(compose: Compose, option: Path, default: dict[str, Any],
     params = load_params(tmp_path / "params.yaml")
     assert set(params) == set(default)
     # A score is made of scorers that the default study has.
-    assert set(params["score"]["weights"]) <= {name.split(".")[0] for name in study_scorers(default)}
+    assert set(flat_weights(params["score"]["weights"])) <= set(study_outputs(default))
     if option.parent != Path("experiment"):
         changed = {key for key in params if params[key] != default[key]}
         changed -= {"uses", *BESIDE.get(option.parent.as_posix(), set())}

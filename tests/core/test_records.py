@@ -6,7 +6,7 @@ import pytest
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.core.rows import MODEL_NAME, Prompt, Score, Scorer, SplitRow, check, check_names, schema
+from promptroute.core.rows import MODEL_NAME, Prompt, Score, SplitRow, check, check_names, schema
 
 
 def prompts(**changes: object) -> pd.DataFrame:
@@ -16,16 +16,25 @@ def prompts(**changes: object) -> pd.DataFrame:
 
 def test_schema_follows_the_record() -> None:
     found = schema(Score)
-    assert found.names == ["prompt_id", "seed", "score", "images", "seconds"]
-    assert [str(field.type) for field in found] == ["string", "int64", "double", "int64", "double"]
-    assert [field.nullable for field in found] == [False, True, False, False, True]
+    assert found.names == ["prompt_id", "seed", "output", "value", "images", "seconds"]
+    assert [str(field.type) for field in found] == ["string", "int64", "string", "double", "int64", "double"]
+    assert [field.nullable for field in found] == [False, True, False, False, False, True]
     assert found.field("seconds").metadata == {b"unit": b"s per image"}
 
 
 def test_good_rows_pass() -> None:
     check(prompts(), Prompt, "file")
     check(
-        pd.DataFrame({"prompt_id": ["a"], "seed": [None], "score": [1.0], "images": [3], "seconds": [None]}),
+        pd.DataFrame(
+            {
+                "prompt_id": ["a"],
+                "seed": [None],
+                "output": ["o"],
+                "value": [1.0],
+                "images": [3],
+                "seconds": [None],
+            }
+        ),
         Score,
         "f",
     )
@@ -39,7 +48,7 @@ def test_good_rows_pass() -> None:
         (prompts(count=[1, 0]), r"count .*0.* is below 1 in the row of prompt_id 'A2'; 1 such row"),
         (prompts(count=["one", 2]), r"count \('one'\) is not a number in the row of prompt_id 'A1'"),
         (prompts(count=[1, float("inf")]), r"count .* is not finite"),
-        (prompts(prompt_id=["A1", "A1"]), r"prompt_id \('A1'\) stands twice"),
+        (prompts(prompt_id=["A1", "A1"]), r"prompt_id \('A1'\) is a duplicate"),
     ],
 )
 def test_a_bad_row_is_named(frame: pd.DataFrame, message: str) -> None:
@@ -66,36 +75,6 @@ def test_units_are_units() -> None:
     units = {field.name: field.metadata[b"unit"].decode() for field in schema(Score) if field.metadata}
     assert units == {"images": "images behind the score", "seconds": "s per image"}
     assert schema(Prompt).field("count").metadata == {b"unit": b"rows"}
-
-
-DECLARED = {"label": "NIMA", "higher_is_better": True, "low": 1, "high": 10.0}
-
-
-def test_a_declared_scorer() -> None:
-    assert Scorer.declared("nima", {**DECLARED, "weights": "w"}) == Scorer("nima", "NIMA", True, 1, 10.0, "w")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"low": "one"}, r"scorer nima: low is 'one'; give a number"),
-        ({"high": None}, "high is None; give a number"),
-        ({"high": True}, "high is True; give a number"),
-        ({"higher_is_better": "yes"}, "higher_is_better is 'yes'; give true or false"),
-        ({"label": 3}, "label is 3; give a name"),
-        ({"low": 10.0}, "low is 10.0 and high 10.0; low must lie below high"),
-        (
-            {"colour": "red"},
-            r"unknown settings \['colour'\]; a scorer declares \['label', 'higher_is_better'",
-        ),
-    ],
-)
-def test_a_scorer_that_is_none_is_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        Scorer.declared("nima", {**DECLARED, **change})
-    for lost in DECLARED:
-        with pytest.raises(UserError, match=f"{lost} is None; give"):
-            Scorer.declared("nima", {key: value for key, value in DECLARED.items() if key != lost})
 
 
 def test_a_batch_keeps_texts_and_rows_together() -> None:

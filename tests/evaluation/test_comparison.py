@@ -5,14 +5,7 @@ import pytest
 from scipy import stats
 
 from promptroute.core.errors import UserError
-from promptroute.evaluation.comparison import compare_models, holm
-
-
-def test_holm_by_hand() -> None:
-    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1 gives 0.03, 0.04, 0.04.
-    np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.02])), [0.04, 0.03, 0.04])
-    np.testing.assert_allclose(holm(np.array([0.9, 0.5])), [1, 1])
-    assert holm(np.array([])).shape == (0,)
+from promptroute.evaluation.comparison import compare_models
 
 
 def test_two_models_by_hand() -> None:
@@ -36,7 +29,10 @@ def test_three_models_are_corrected_for_three_pairs() -> None:
     found = compare_models(scores)["pairs"]
     assert list(found) == ["a / b", "a / c", "b / c"]
     raw = [stats.wilcoxon(scores[x], scores[y]).pvalue for x, y in (("a", "b"), ("a", "c"), ("b", "c"))]
-    np.testing.assert_allclose([pair["wilcoxon_p"] for pair in found.values()], holm(np.array(raw)))
+    # Holm by hand: sorted p(1) ≤ p(2) ≤ p(3) times 3, 2, 1, the largest so far, at most 1.
+    factors = np.maximum.accumulate(np.array([3, 2, 1]) * np.sort(raw)).clip(max=1)
+    expected = factors[np.argsort(np.argsort(raw))]
+    np.testing.assert_allclose([pair["wilcoxon_p"] for pair in found.values()], expected, rtol=1e-12)
 
 
 def test_normal_scores_look_normal_and_skewed_ones_do_not() -> None:
@@ -51,6 +47,10 @@ def test_equal_scores_say_nothing() -> None:
     found = compare_models({"a": np.ones(4), "b": np.ones(4)})
     assert found["models"]["a"]["ks_normal_p"] == 1 and np.isnan(found["models"]["a"]["ks_normal"])
     assert found["pairs"]["a / b"]["wilcoxon_p"] == 1
+
+
+def test_a_single_model_has_no_pairs() -> None:
+    assert compare_models({"a": np.arange(4.0)})["pairs"] == {}
 
 
 def test_models_must_share_their_prompts() -> None:

@@ -51,17 +51,16 @@ def study(tmp_path: Path, weights: Path) -> Callable[..., Path]:
             name: {"label": name, "generator": {"_target_": target, "model": str(weights / name), "steps": 2, "guidance": 4.0, "batch_size": 2}}
             for name in ("sd", "amused")
         }  # fmt: skip
-        range_ = {"higher_is_better": True, "low": 0.0, "high": 100.0}
         nima = {
             "_target_": "promptroute.scorers.nima.Nima",
-            "weights": str(weights / "nima.safetensors"),
+            "checkpoint": str(weights / "nima.safetensors"),
             "batch_size": 4,
         }
         scorers = {
-            "nima": {"label": "NIMA", "higher_is_better": True, "low": 1.0, "high": 10.0, "scorer": nima},
-            "clip": {"label": "CLIP", **range_, "scorer": {"_target_": "promptroute.scorers.clip_score.ClipScore", "encoder": "tiny"}},
-            "consistency": {"label": "Consistency", **range_, "scorer": {"_target_": "promptroute.scorers.consistency.Consistency", "encoder": "tiny"}},
-        }  # fmt: skip
+            "nima": nima,
+            "clip": {"_target_": "promptroute.scorers.clip_score.ClipScore", "encoder": "tiny"},
+            "consistency": {"_target_": "promptroute.scorers.consistency.Consistency", "encoder": "tiny"},
+        }
         params = {
             "models": models,
             "generation": {"seeds": [0, 1, 2], "shard_prompts": 2, "max_failed": 0.0, **draw},

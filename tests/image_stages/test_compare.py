@@ -19,15 +19,15 @@ def performance() -> pd.DataFrame:
     rows = []
     for model, shift in (("b", 1.0), ("a", 0.0)):
         for prompt in range(30):
-            rows.append((f"P{prompt:02d}", model, "clip", 30 + shift + random.normal(0, 0.3)))
-    rows.append(("P99", "a", "clip", 0.0))  # a prompt that b has no score of
+            rows.append((f"P{prompt:02d}", model, "clip.score", 30 + shift + random.normal(0, 0.3)))
+    rows.append(("P99", "a", "clip.score", 0.0))  # a prompt that b has no score of
     frame = pd.DataFrame(rows, columns=["prompt_id", "model", "score", "mean"])
     return frame.assign(std=0.1, n=3, seconds=np.nan).sample(frac=1, random_state=0)
 
 
 def test_models_are_paired_by_prompt_whatever_the_order_of_rows() -> None:
     rows = performance()
-    found = compare(rows)["clip"]
+    found = compare(rows)["clip.score"]
     table = rows.set_index(["model", "prompt_id"])["mean"]
     ids = [f"P{prompt:02d}" for prompt in range(30)]
     order = list(dict.fromkeys(rows["model"]))
@@ -43,5 +43,5 @@ def test_the_stage_writes_them_and_counts_the_pairs(tmp_path: Path) -> None:
     assert ran.status == 0, ran.err
     assert ran.out == "compare: 1 of 1 pairs of models differ (Wilcoxon, Holm, 5 %)\n"
     found = json.loads((tmp_path / "metrics/comparison.json").read_text())
-    (pair,) = found["clip"]["pairs"].values()
+    (pair,) = found["clip.score"]["pairs"].values()
     assert abs(pair["mean_difference"]) == pytest.approx(1, abs=0.2) and pair["wilcoxon_p"] < 1e-6

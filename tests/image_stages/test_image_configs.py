@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from promptroute.core.errors import UserError
-from promptroute.core.rows import Scorer
 from promptroute.encoders.open_clip import OpenClip
 from promptroute.generators.diffusers import DiffusersModel
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest
 from promptroute.routing.costs import Facts, Flops, Serverless
+from promptroute.runtime.component import build as build_component
 from promptroute.runtime.params import build
-from promptroute.scorers.base import EmbeddingScorer
+from promptroute.scorers.base import EmbeddingScorer, Scorer
 from promptroute.scorers.nima import Nima
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -94,16 +94,11 @@ def test_the_papers_scorers_build_and_find_their_encoders(compose: Compose) -> N
     composed = compose("+scorers=paper", "+image_encoder=paper", config=None)
     encoders = {name: build(part, name, device="cpu") for name, part in composed["image_encoder"].items()}
     assert all(isinstance(encoder, OpenClip) for encoder in encoders.values()) and len(encoders) == 2
-    kinds = []
     for name, part in composed["scorers"].items():
-        config = part.pop("scorer")
-        assert Scorer.declared(name, part).higher_is_better
-        if "encoder" in config:
-            assert config["encoder"] in encoders
-            kinds.append(isinstance(build(config, name), EmbeddingScorer))
-        else:
-            kinds.append(type(build(config, name, device="cpu")) is Nima)
-    assert kinds == [True] * 3
+        scorer = build_component(part, name, Scorer)
+        assert all(output.higher_is_better for output in scorer.outputs)
+        assert scorer.encoder in encoders if isinstance(scorer, EmbeddingScorer) else type(scorer) is Nima
+    assert list(composed["scorers"]) == ["nima", "clip", "consistency"]
     assert compose("+scorers=none", "+image_encoder=none", config=None) == {
         "scorers": {},
         "image_encoder": {},

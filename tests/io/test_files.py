@@ -10,7 +10,6 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt
-from promptroute.io.cache import cache_path, fingerprint
 from promptroute.io.files import atomic_path, read_json, write_json
 from promptroute.io.tables import read_table, write_table
 
@@ -92,13 +91,3 @@ def test_bad_json_says_what_to_do(tmp_path: Path, content: str | None, message: 
         path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_json(path)
-
-
-def test_scratch_is_keyed_by_everything_that_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    here = cache_path("text", {"model": "a", "dim": 3}, ["p"])
-    assert here.parent == tmp_path / "cache" / "text"
-    assert cache_path("text", {"dim": 3, "model": "a"}, ["p"]) == here
-    assert cache_path("text", {"dim": 3, "model": "b"}, ["p"]) != here
-    assert cache_path("text", {"dim": 3, "model": "a"}, ["q"]) != here
-    assert fingerprint("ab", "c") != fingerprint("a", "bc")

@@ -1,6 +1,5 @@
 """The reader of published performance tables, on the real table and on everything that can be wrong."""
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable
@@ -10,13 +9,14 @@ import pandas as pd
 import pytest
 
 from promptroute.core.errors import UserError
-from promptroute.core.rows import Prompt, Score, Scorer, check
+from promptroute.core.outputs import Output
+from promptroute.core.rows import Prompt, Score, check
 from promptroute.io.published import PublishedTable, TableRead, check_same_prompts
 from promptroute.io.sources import Source
 from promptroute.prompts.published import PublishedPrompts
 
-NIMA = Scorer("nima", "NIMA", True, 1.0, 10.0)
-CLIP = Scorer("clip", "CLIP score", True, 0.0, 100.0)
+NIMA = ("nima", Output("mean", "NIMA", 1.0, 10.0))
+CLIP = ("clip", Output("score", "CLIP score", 0.0, 100.0))
 STEMS = ("SDXL-Turbo", "SD-Turbo", "amused", "TAESD")
 FILES = {"nima": STEMS, "clip": STEMS}
 VARIABLE = "PROMPTROUTE_TEST_TABLE"
@@ -56,7 +56,7 @@ def real(cems_root: Path) -> PublishedTable:
 def refusal(table: PublishedTable, text: str | bytes, path: str = augmented("A")) -> str:
     put(Path(table.source.root), path, text)
     with pytest.raises(UserError) as caught:
-        table.read(NIMA, "A")
+        table.read(*NIMA, "A")
     return str(caught.value)
 
 
@@ -64,17 +64,19 @@ def refusal(table: PublishedTable, text: str | bytes, path: str = augmented("A")
 
 
 @pytest.mark.parametrize("scorer", [NIMA, CLIP], ids=["nima", "clip"])
-def test_the_real_table_is_what_pandas_reads(real: PublishedTable, cems_root: Path, scorer: Scorer) -> None:
+def test_the_real_table_is_what_pandas_reads(
+    real: PublishedTable, cems_root: Path, scorer: tuple[str, Output]
+) -> None:
     prompts, _ = PublishedPrompts(table=real, scorer="nima", stem="SDXL-Turbo").read()
     for stem in STEMS:
-        read = real.read(scorer, stem)
+        read = real.read(*scorer, stem)
         check_same_prompts(read, prompts, whole=True)
         check(read.scores, Score, stem)
-        raw = pd.read_csv(cems_root / augmented(stem, scorer.name), keep_default_na=False)
+        raw = pd.read_csv(cems_root / augmented(stem, scorer[0]), keep_default_na=False)
         assert read.scores["prompt_id"].to_list() == raw["prompt_id"].to_list()
         assert read.rows["prompt"].to_list() == raw["prompt"].to_list()
         assert read.rows["set"].to_list() == raw["dataset_id"].to_list()
-        assert abs(read.scores["score"] - raw[f"{scorer.name}_score"]).max() < 1e-12
+        assert abs(read.scores["value"] - raw[f"{scorer[0]}_score"]).max() < 1e-12
         assert abs(read.scores["seconds"] - raw["mean_time"]).max() < 1e-12
         assert (read.scores["images"] == 3).all() and read.scores["seed"].isna().all()
 
@@ -96,7 +98,7 @@ def test_any_folder_that_holds_the_files_will_do(real: PublishedTable, cems_root
     there = PublishedTable(source=Source(address="https://nowhere.invalid"), files=FILES).at(
         cems_root / below
     )
-    read, expected = there.read(NIMA, "TAESD"), real.read(NIMA, "TAESD")
+    read, expected = there.read(*NIMA, "TAESD"), real.read(*NIMA, "TAESD")
     pd.testing.assert_frame_equal(read.scores, expected.scores)
     assert read.files[0].sha256 == expected.files[0].sha256
 
@@ -105,9 +107,9 @@ def test_an_address_gives_the_same_frame_and_checksums(
     real: PublishedTable, cems_root: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = real.model_copy(update={"source": Source(address=serve(cems_root))})
-    far = table.read(CLIP, "amused")
+    far = table.read(*CLIP, "amused")
     monkeypatch.setenv(VARIABLE, str(cems_root))
-    near = table.read(CLIP, "amused")
+    near = table.read(*CLIP, "amused")
     pd.testing.assert_frame_equal(far.rows, near.rows)
     assert far.files == near.files and far.sources_json() == near.sources_json()
 
@@ -122,10 +124,10 @@ def with_base(table: PublishedTable, *stems: str) -> None:
 
 def test_rows_of_the_base_part_come_first(table: PublishedTable) -> None:
     with_base(table, "A", "B")
-    read = table.read(NIMA, "B")
+    read = table.read(*NIMA, "B")
     assert read.rows["prompt_id"].to_list() == ["MS1", "LN2", "DRAW7", "PP3"]
     assert read.rows["set"].to_list() == ["MS", "LN", "DRAW", "PP"]
-    assert read.scores["score"].to_list() == [6.5, 3.5, 5.25, 4.5]
+    assert read.scores["value"].to_list() == [6.5, 3.5, 5.25, 4.5]
     assert [math.isnan(one) for one in read.scores["seconds"]] == [True, True, False, False]
     assert [(file.path, file.rows) for file in read.files] == [(base("B"), 2), (augmented("B"), 2)]
     assert read.prompts["prompt"].iloc[3] == 'None, or "null"\non two lines'
@@ -138,7 +140,7 @@ def test_times_of_the_base_part_are_read_where_there_are_any(table: PublishedTab
         put(
             Path(table.source.root), base(stem), "prompt_id,prompt,mean_time,nima_score\nMS1,A dog,0.75,6.5\n"
         )
-    assert table.read(NIMA, "A").scores["seconds"].to_list() == [0.75, 0.5, 0.25]
+    assert table.read(*NIMA, "A").scores["seconds"].to_list() == [0.75, 0.5, 0.25]
 
 
 @pytest.mark.parametrize(("has", "lost"), [("A", "B"), ("B", "A")])
@@ -146,7 +148,7 @@ def test_a_base_part_of_some_models_only_is_refused(table: PublishedTable, has: 
     with_base(table, has)
     with pytest.raises(UserError) as caught:
         for stem in ("A", "B"):
-            table.read(NIMA, stem)
+            table.read(*NIMA, stem)
     assert str(caught.value) == (
         f"{table.source.root}/{base(lost)}: no such file, although {base(has)} is there; the base part must "
         "be complete, so add the file, or remove the base part of every scorer and model"
@@ -157,14 +159,14 @@ def test_a_base_part_of_one_scorer_only_is_refused(table: PublishedTable) -> Non
     with_base(table, "A", "B")
     both = table.model_copy(update={"files": {"nima": ("A", "B"), "clip": ("A", "B")}})
     with pytest.raises(UserError, match=f"{base('A', 'clip')}: no such file, although {base('A')} is there"):
-        both.read(CLIP, "A")
+        both.read(*CLIP, "A")
 
 
 def test_a_folder_may_hold_the_base_part_beside_aug_10k(table: PublishedTable, tmp_path: Path) -> None:
     with_base(table, "A", "B")
-    assert len(table.at(tmp_path / "Model_Perf").read(NIMA, "A").rows) == 4
+    assert len(table.at(tmp_path / "Model_Perf").read(*NIMA, "A").rows) == 4
     shutil.rmtree(tmp_path / "Model_Perf" / "nima_score")
-    assert len(table.at(tmp_path / "Model_Perf").read(NIMA, "A").rows) == 2
+    assert len(table.at(tmp_path / "Model_Perf").read(*NIMA, "A").rows) == 2
 
 
 # What can be wrong
@@ -277,7 +279,7 @@ def test_a_prompt_id_may_not_stand_in_both_parts(table: PublishedTable) -> None:
 
 def test_a_missing_file_is_refused(table: PublishedTable) -> None:
     with pytest.raises(UserError) as caught:
-        table.read(NIMA, "C")
+        table.read(*NIMA, "C")
     assert str(caught.value) == (
         f"{table.source.root}/{augmented('C')}: no such file ({table.source.root}/Model_Perf/aug_10k holds "
         "nima_score_with_time_A.csv, nima_score_with_time_B.csv); check the name"
@@ -307,7 +309,7 @@ def test_an_address_that_answers_with_a_page_is_refused(
     with pytest.raises(
         UserError, match=r"nima_score_with_time_A\.csv: holds an HTML page .*check the address"
     ):
-        far.read(NIMA, "A")
+        far.read(*NIMA, "A")
 
 
 # The same prompts everywhere
@@ -315,7 +317,7 @@ def test_an_address_that_answers_with_a_page_is_refused(
 
 @pytest.fixture
 def read(table: PublishedTable) -> TableRead:
-    return table.read(NIMA, "A")
+    return table.read(*NIMA, "A")
 
 
 def test_the_order_of_rows_is_of_no_account(read: TableRead) -> None:
@@ -345,7 +347,7 @@ def test_a_prompt_that_the_table_lacks_is_refused(read: TableRead) -> None:
 def test_a_text_that_differs_between_two_models_is_refused(table: PublishedTable, read: TableRead) -> None:
     put(Path(table.source.root), augmented("B"), HEADER + ROWS[0] + ROWS[1].replace("two", "2"))
     with pytest.raises(UserError) as caught:
-        check_same_prompts(table.read(NIMA, "B"), read.prompts)
+        check_same_prompts(table.read(*NIMA, "B"), read.prompts)
     assert str(caught.value) == (
         f"{augmented('B')}: line 3: the prompt of 'PP3' is 'None, or \"null\"\\non 2 lines', but 'None, or "
         "\"null\"\\non two lines' in the file that the study's prompts were taken from (1 such row(s)); "

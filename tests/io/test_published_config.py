@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from promptroute.core.rows import MODEL_NAME, SCORER_NAME, Scorer
+from promptroute.core.rows import MODEL_NAME, SCORER_NAME
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import Source
 from promptroute.runtime.component import build
+from promptroute.runtime.params import published_output
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]
@@ -24,7 +25,7 @@ def test_every_published_study_composes(compose: Compose) -> None:
         assert all(MODEL_NAME.fullmatch(name) for name in published["models"])
         assert all(SCORER_NAME.fullmatch(name) for name in published["scorers"])
         for name, section in published["scorers"].items():
-            assert Scorer(name=name, **section).higher_is_better
+            assert published_output(section, name).higher_is_better
 
 
 def test_cems_lists_its_models_in_the_papers_order_with_its_costs(compose: Compose) -> None:
@@ -48,7 +49,7 @@ def test_the_table_that_cems_describes_is_the_real_one(
     for name, section in published["scorers"].items():
         assert [one["stem"] for one in published["models"].values()] == list(table.files[name])
         for model in published["models"].values():
-            assert len(table.read(Scorer(name=name, **section), model["stem"]).rows) == 8000
+            assert len(table.read(name, published_output(section, name), model["stem"]).rows) == 8000
 
 
 def test_the_folder_is_a_parameter(

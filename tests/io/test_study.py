@@ -16,10 +16,10 @@ from promptroute.io.tables import write_table
 IDS = ["A1", "A2", "A3"]
 PROMPTS = pd.DataFrame({"prompt_id": IDS, "prompt": ["a", "b", "c"], "set": ["A", "A", "B"], "count": 1})
 CELLS = [
-    (prompt_id, model, score, 10 * i + j + (100 if score == "clip" else 0))
+    (prompt_id, model, score, 10 * i + j + (100 if score == "clip.score" else 0))
     for i, prompt_id in enumerate(IDS)
     for j, model in enumerate(["x", "y"])
-    for score in ("nima", "clip")
+    for score in ("nima.mean", "clip.score")
 ]
 PERFORMANCE = pd.DataFrame(CELLS, columns=["prompt_id", "model", "score", "mean"]).assign(
     std=np.nan, n=3, seconds=lambda rows: np.where(rows["model"] == "x", 0.5, np.nan)
@@ -34,20 +34,24 @@ def shuffled(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_rows_does_not_matter(seed: int) -> None:
     study = join(
-        PROMPTS, shuffled(PERFORMANCE, seed), {"e": shuffled(EMBEDDINGS, seed)}, ["y", "x"], ["nima", "clip"]
+        PROMPTS,
+        shuffled(PERFORMANCE, seed),
+        {"e": shuffled(EMBEDDINGS, seed)},
+        ["y", "x"],
+        ["nima.mean", "clip.score"],
     )
-    np.testing.assert_array_equal(study.raw["nima"], [[1, 0], [11, 10], [21, 20]])
-    np.testing.assert_array_equal(study.raw["clip"], [[101, 100], [111, 110], [121, 120]])
+    np.testing.assert_array_equal(study.raw["nima.mean"], [[1, 0], [11, 10], [21, 20]])
+    np.testing.assert_array_equal(study.raw["clip.score"], [[101, 100], [111, 110], [121, 120]])
     np.testing.assert_array_equal(study.batch.embeddings["e"], [[0, 0], [1, 1], [2, 2]])
     assert study.batch.texts == ["a", "b", "c"]
     assert study.measured_seconds() == {"x": 0.5}
 
 
 def test_take_keeps_rows_together() -> None:
-    study = join(PROMPTS, PERFORMANCE, {"e": EMBEDDINGS}, ["x", "y"], ["nima"]).take(np.array([2, 0]))
+    study = join(PROMPTS, PERFORMANCE, {"e": EMBEDDINGS}, ["x", "y"], ["nima.mean"]).take(np.array([2, 0]))
     assert list(study.prompt_ids) == ["A3", "A1"]
     assert list(study.sets) == ["B", "A"]
-    np.testing.assert_array_equal(study.raw["nima"], [[20, 21], [0, 1]])
+    np.testing.assert_array_equal(study.raw["nima.mean"], [[20, 21], [0, 1]])
     np.testing.assert_array_equal(study.batch.embeddings["e"], [[2, 2], [0, 0]])
 
 
@@ -56,16 +60,16 @@ def test_a_missing_score_is_named() -> None:
         ~(
             (PERFORMANCE["prompt_id"] == "A2")
             & (PERFORMANCE["model"] == "y")
-            & (PERFORMANCE["score"] == "clip")
+            & (PERFORMANCE["score"] == "clip.score")
         )
     ]
-    with pytest.raises(UserError, match=r"no clip score of model y for prompt A2 \(1 missing in all\)"):
-        join(PROMPTS, rows, {}, ["x", "y"], ["nima", "clip"])
+    with pytest.raises(UserError, match=r"no clip.score score of model y for prompt A2 \(1 missing in all\)"):
+        join(PROMPTS, rows, {}, ["x", "y"], ["nima.mean", "clip.score"])
 
 
 def test_a_missing_embedding_is_named() -> None:
     with pytest.raises(UserError, match=r"data/text/e.parquet: no embedding of prompt A3"):
-        join(PROMPTS, PERFORMANCE, {"e": EMBEDDINGS.iloc[:2]}, ["x"], ["nima"])
+        join(PROMPTS, PERFORMANCE, {"e": EMBEDDINGS.iloc[:2]}, ["x"], ["nima.mean"])
 
 
 def test_embeddings_come_back_bit_equal(tmp_path: Path) -> None:
@@ -93,7 +97,7 @@ def write_study(folder: Path, split: pd.DataFrame) -> None:
 
 def test_a_study_is_loaded_with_its_split(tmp_path: Path) -> None:
     write_study(tmp_path, pd.DataFrame({"prompt_id": IDS[::-1], "split": ["test", "validation", "train"]}))
-    study, side = load_study(tmp_path, ["x", "y"], ["nima"], ["e"])
+    study, side = load_study(tmp_path, ["x", "y"], ["nima.mean"], ["e"])
     assert list(side) == ["train", "validation", "test"]
     assert len(study) == 3
 
@@ -101,7 +105,7 @@ def test_a_study_is_loaded_with_its_split(tmp_path: Path) -> None:
 def test_a_prompt_on_no_side_is_named(tmp_path: Path) -> None:
     write_study(tmp_path, pd.DataFrame({"prompt_id": IDS[:2], "split": ["test", "train"]}))
     with pytest.raises(UserError, match="prompt A3 is on no side"):
-        load_study(tmp_path, ["x"], ["nima"], ["e"])
+        load_study(tmp_path, ["x"], ["nima.mean"], ["e"])
 
 
 def test_a_batch_refuses_embeddings_of_other_prompts() -> None:

@@ -13,8 +13,8 @@ from promptroute.core.rows import Prompt, check
 from promptroute.io.sources import Source
 from promptroute.prompts.prompt_file import PromptFile, PromptFolder
 from promptroute.prompts.sampling import sample
-from promptroute.prompts.statistics import statistics
 from promptroute.prompts.source import PromptSource
+from promptroute.prompts.statistics import statistics
 from promptroute.runtime.component import build
 
 TRICKY = ["None", "null", 'say "hi", twice', "two\nlines", "naïve 猫 \u2028 🐱", " spaces "]

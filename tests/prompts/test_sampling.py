@@ -129,7 +129,7 @@ def test_mixed_sources_are_renumbered() -> None:
             [Listed([("A", "x")], ["z"]), Listed([("B", "y")], ["z"])],
             None,
             0,
-            "prompts.sources together: prompt_id ('z') stands twice in the row of prompt_id 'z'; 1 such "
+            "prompts.sources together: prompt_id ('z') is a duplicate in the row of prompt_id 'z'; 1 such "
             "row(s)",
         ),
     ],

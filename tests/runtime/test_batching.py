@@ -12,9 +12,7 @@ from promptroute.runtime.batching import Failure, in_batches
 
 
 @given(st.lists(st.integers()), st.integers(1, 7), st.integers(1, 9), st.integers(1, 3))
-def test_every_item_gets_its_own_result_in_order_whatever_fits(
-    items: list[int], size: int, room: int, lanes: int
-) -> None:
+def test_results_keep_the_order(items: list[int], size: int, room: int, concurrent: int) -> None:
     sizes: list[int] = []
 
     def process(batch: list[int]) -> list[int]:
@@ -26,22 +24,22 @@ def test_every_item_gets_its_own_result_in_order_whatever_fits(
     with mock.patch(
         "promptroute.runtime.batching.free_memory"
     ):  # collecting garbage is slow, hundreds of times
-        assert list(in_batches(items, process, size, lanes)) == [(item, item * 2) for item in items]
-    tries = 1 if lanes == 1 else lanes + 1  # side by side, and then once more alone
+        assert list(in_batches(items, process, size, concurrent)) == [(item, item * 2) for item in items]
+    tries = 1 if concurrent == 1 else concurrent + 1  # at once, and then once more alone
     assert sizes.count(size) <= tries or size <= room, "a size that did not fit is not tried again"
 
 
-def test_lanes_are_worked_on_side_by_side_and_given_in_order() -> None:
+def test_batches_run_at_once() -> None:
     together = threading.Barrier(3, timeout=20)
 
     def process(batch: list[int]) -> list[int]:
         together.wait()  # passes once three batches are under way
         return [-item for item in batch]
 
-    assert list(in_batches(range(12), process, 2, lanes=3)) == [(item, -item) for item in range(12)]
+    assert list(in_batches(range(12), process, 2, concurrent=3)) == [(item, -item) for item in range(12)]
 
 
-def test_a_memory_that_holds_one_batch_leaves_one_lane(capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_memory_leaves_one_batch_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
     both, sizes = threading.Barrier(2, timeout=20), []
 
     def process(batch: list[int]) -> list[int]:
@@ -50,66 +48,66 @@ def test_a_memory_that_holds_one_batch_leaves_one_lane(capsys: pytest.CaptureFix
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return [item + 1 for item in batch]
 
-    assert list(in_batches(range(9), process, 3, lanes=2)) == [(item, item + 1) for item in range(9)]
+    assert list(in_batches(range(9), process, 3, concurrent=2)) == [(item, item + 1) for item in range(9)]
     assert set(sizes) == {3}, "no batch was halved"
-    assert capsys.readouterr().err == "out of memory with 2 batches at once: going on with one\n"
+    assert caplog.messages == ["out of memory with 2 batches at once: going on with one"]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_only_the_item_at_fault_fails(lanes: int) -> None:
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_only_the_faulty_item_fails(concurrent: int) -> None:
     def process(batch: list[int]) -> list[float]:
         return [1 / item for item in batch]
 
-    results = dict(in_batches([1, 0, 2, 4], process, 3, lanes))
+    results = dict(in_batches([1, 0, 2, 4], process, 3, concurrent))
     assert results == {1: 1.0, 0: Failure("ZeroDivisionError: division by zero"), 2: 0.5, 4: 0.25}
 
 
-def test_an_item_that_never_fits_fails_with_its_reason() -> None:
+def test_item_that_never_fits() -> None:
     def process(batch: list[int]) -> list[int]:
         raise MemoryError
 
     assert list(in_batches([1, 2], process, 2)) == [(1, Failure("MemoryError")), (2, Failure("MemoryError"))]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_what_a_person_did_wrong_stops_everything(lanes: int) -> None:
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_user_error_stops(concurrent: int) -> None:
     def process(batch: list[int]) -> list[int]:
         raise UserError("no such model")
 
     with pytest.raises(UserError, match="no such model"):
-        list(in_batches([1, 2], process, 2, lanes))
+        list(in_batches([1, 2], process, 2, concurrent))
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_what_a_person_did_wrong_is_no_full_memory_whatever_it_says(lanes: int) -> None:
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_user_error_is_no_full_memory(concurrent: int) -> None:
     def process(batch: list[int]) -> list[int]:
         raise UserError("the model can't be loaded (CUDA out of memory)")
 
     with pytest.raises(UserError, match="can't be loaded"):
-        list(in_batches([1, 2], process, 2, lanes))
+        list(in_batches([1, 2], process, 2, concurrent))
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_an_item_that_fails_alone_is_tried_once(lanes: int) -> None:
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_failing_item_is_tried_once(concurrent: int) -> None:
     tried = []
 
     def process(batch: list[int]) -> list[int]:
         tried.extend(batch)
         raise ValueError("no")
 
-    assert list(in_batches([1, 2], process, 1, lanes)) == [
+    assert list(in_batches([1, 2], process, 1, concurrent)) == [
         (item, Failure("ValueError: no")) for item in (1, 2)
     ]
     assert sorted(tried) == [1, 2]
 
 
-def test_a_size_that_is_none_is_refused() -> None:
+def test_invalid_size() -> None:
     with pytest.raises(UserError, match="batch_size is 0"):
         list(in_batches([1], lambda batch: batch, 0))
-    with pytest.raises(UserError, match="lanes is 0"):
-        list(in_batches([1], lambda batch: batch, 1, lanes=0))
+    with pytest.raises(UserError, match="concurrent is 0"):
+        list(in_batches([1], lambda batch: batch, 1, concurrent=0))
 
 
-def test_a_process_that_loses_results_is_a_fault_of_ours() -> None:
+def test_lost_results() -> None:
     with pytest.raises(RuntimeError, match="1 results for a batch of 2"):
         list(in_batches([1, 2], lambda batch: [0], 2))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from promptroute.core.errors import UserError
+from promptroute.core.outputs import Output
 from promptroute.runtime.compose import compose
 from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import build, load_params, study_models, study_scorers
+from promptroute.runtime.params import build, load_params, published_output, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,25 +87,17 @@ def test_absent_parameters_say_where_to_run(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_build_makes_the_object_with_plain_arguments() -> None:
-    scorer = build(
-        {
-            "_target_": "promptroute.core.rows.Scorer",
-            "name": "a",
-            "label": "A",
-            "higher_is_better": True,
-            "low": 0,
-        },
-        "scorer",
-        high=2,
+def test_build_makes_the_object() -> None:
+    output = build(
+        {"_target_": "promptroute.core.outputs.Output", "name": "a", "label": "A", "low": 0}, "x", high=2
     )
-    assert (scorer.name, scorer.high) == ("a", 2)
+    assert output == Output("a", "A", 0, 2)
 
 
 def test_build_takes_sections_of_the_parameters(tmp_path: Path) -> None:
-    text = "split: {_target_: promptroute.core.rows.Scorer, name: {a: [{b: 1}]}, label: L, low: 0, high: 1}"
-    built = build(load_params(write(tmp_path, text))["split"], "split", higher_is_better=True)
-    assert built.name == {"a": [{"b": 1}]} and type(built.name) is dict
+    text = "split: {_target_: promptroute.core.outputs.Output, name: a, label: {a: [{b: 1}]}}"
+    built = build(load_params(write(tmp_path, text))["split"], "split")
+    assert built.label == {"a": [{"b": 1}]} and type(built.label) is dict
 
 
 @pytest.mark.parametrize(
@@ -171,19 +164,51 @@ def test_a_mistake_is_one_line_and_a_defect_is_a_traceback(capsys: pytest.Captur
     assert capsys.readouterr().out == "done\n"
 
 
-def test_a_study_s_models_and_scores_are_the_published_and_the_drawn() -> None:
-    nima = {"label": "NIMA", "low": 1.0}
-    params = {
-        "published": {"models": {"a": {"label": "A"}}, "scorers": {"nima": {"label": "theirs"}}},
+NIMA = {"_target_": "promptroute.scorers.nima.Nima"}
+CLIP = {"_target_": "promptroute.scorers.clip_score.ClipScore"}
+
+
+class TestStudy:
+    """Models and scores of a study: the published, and those of its own."""
+
+    PARAMS = {
+        "published": {"models": {"a": {"label": "A"}}, "scorers": {"nima": NIMA}},
         "models": {"b": {"label": "B"}},
-        "scorers": {"nima": {**nima, "scorer": {"_target_": "x"}}},
+        "scorers": {"nima": {**NIMA, "checkpoint": "nowhere"}},
     }
-    assert list(study_models(params)) == ["a", "b"]
-    assert study_scorers(params) == {"nima": nima}, "what we score with says what the score is"
-    with pytest.raises(UserError, match=r"b is both in models and in published.models"):
-        study_models({**params, "published": {"models": {"b": {}}, "scorers": {}}})
-    with pytest.raises(UserError, match=r"scorers has no clip, so b would have no such score"):
-        study_scorers({**params, "published": {"models": {}, "scorers": {"clip": {}}}})
+
+    def test_both_sides_count(self) -> None:
+        assert list(study_models(self.PARAMS)) == ["a", "b"]
+        assert study_outputs(self.PARAMS) == {"nima.mean": Output("mean", "NIMA", 1.0, 10.0)}
+
+    def test_a_model_on_both_sides(self) -> None:
+        with pytest.raises(UserError, match=r"b is both in models and in published.models"):
+            study_models({**self.PARAMS, "published": {"models": {"b": {}}, "scorers": {}}})
+
+    def test_a_score_that_some_models_lack(self) -> None:
+        with pytest.raises(UserError, match=r"scorers has no clip, so b would have no such score"):
+            study_outputs({**self.PARAMS, "published": {"models": {}, "scorers": {"clip": CLIP}}})
+
+    def test_one_name_for_two_scorers(self) -> None:
+        with pytest.raises(
+            UserError, match=r"nima is one scorer in published.scorers and another in scorers"
+        ):
+            study_outputs({**self.PARAMS, "published": {"models": {"a": {}}, "scorers": {"nima": CLIP}}})
+
+    @pytest.mark.parametrize(
+        ("section", "message"),
+        [
+            ({}, "scorers.x: _target_ is None"),
+            (
+                {"_target_": "promptroute.runtime.executors.InProcess"},
+                "InProcess is no scorer, as it declares no outputs",
+            ),
+            ({"_target_": "promptroute.core.outputs.Output"}, "Output is no Component"),
+        ],
+    )
+    def test_no_scorer(self, section: dict[str, str], message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            published_output(section, "scorers.x")
 
 
 def test_light_stages_do_not_import_torch() -> None:

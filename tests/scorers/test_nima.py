@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from promptroute.core.errors import UserError
-from promptroute.scorers.base import PixelScorer
+from promptroute.scorers.base import ImageBatch
 from promptroute.scorers.nima import SIDE, Nima, to_pixels
 
 NAMES = ("img_a.png", "img_b.jpg", "img_c.png", "img_d.png")
@@ -27,20 +27,23 @@ def weights(golden: Path) -> str:
     return str(golden / "nima_mobilenet_random.hdf5")
 
 
+def mean(checkpoint: Path | str, images: list[Image.Image]) -> float:
+    return float(Nima(checkpoint=str(checkpoint)).score(ImageBatch(images))["mean"][0])
+
+
 @pytest.mark.parametrize("padding", ["symmetric", "asymmetric"])
-def test_the_original_is_reproduced_under_both_paddings(golden: Path, expected: Any, padding: Any) -> None:
-    nima = Nima(weights(golden), sha256=expected["weights"]["sha256"], padding=padding)
-    pictures = [Image.open(golden / "nima_images" / name) for name in NAMES]
-    found, means = nima.distributions(pictures), nima.score(pictures)
+def test_reproduces_the_original(golden: Path, expected: Any, padding: Any) -> None:
+    nima = Nima(checkpoint=weights(golden), sha256=expected["weights"]["sha256"], padding=padding)
+    images = [Image.open(golden / "nima_images" / name) for name in NAMES]
+    found, means = nima.distributions(images), nima.score(ImageBatch(images))["mean"]
     for name, row, mean in zip(NAMES, found, means, strict=True):
         wanted = expected["images"][name]["results"]["nearest"][padding]
         np.testing.assert_allclose(row, wanted["probs"], atol=1e-5)
         assert mean == pytest.approx(wanted["mean"], abs=1e-4)
         assert row.sum() == pytest.approx(1)
-    assert isinstance(nima, PixelScorer)
 
 
-def test_the_way_to_the_pixels_is_the_originals(golden: Path, expected: Any) -> None:
+def test_reproduces_its_pixels(golden: Path, expected: Any) -> None:
     for name in NAMES:
         pixels = to_pixels(Image.open(golden / "nima_images" / name))
         assert pixels.shape == (3, SIDE, SIDE) and pixels.dtype == np.float32
@@ -49,11 +52,11 @@ def test_the_way_to_the_pixels_is_the_originals(golden: Path, expected: Any) -> 
         assert sum_ == expected["images"][name]["results"]["nearest"]["input_sha256"]
 
 
-def test_auto_padding_is_what_the_file_says(golden: Path, expected: Any, tmp_path: Path) -> None:
+def test_auto_padding(golden: Path, expected: Any, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     picture = [Image.open(golden / "nima_images" / "img_a.png")]
     results = expected["images"]["img_a.png"]["results"]["nearest"]
-    assert Nima(weights(golden)).score(picture)[0] == pytest.approx(results["symmetric"]["mean"], abs=1e-4)
+    assert mean(weights(golden), picture) == pytest.approx(results["symmetric"]["mean"], abs=1e-4)
     newer = tmp_path / "newer.hdf5"
     shutil.copy(weights(golden), newer)
     with h5py.File(newer, "r+") as file:  # as a newer Keras lists it: text, no symmetric pads, other names
@@ -62,10 +65,10 @@ def test_auto_padding_is_what_the_file_says(golden: Path, expected: Any, tmp_pat
         kept = ["dense" if name == "dense_1" else name for name in names if not name.startswith("conv_pad_")]
         del file.attrs["layer_names"]
         file.attrs["layer_names"] = kept
-    assert Nima(str(newer)).score(picture)[0] == pytest.approx(results["asymmetric"]["mean"], abs=1e-4)
+    assert mean(newer, picture) == pytest.approx(results["asymmetric"]["mean"], abs=1e-4)
 
 
-def test_a_safetensors_file_of_half_precision_is_taken_too(golden: Path, tmp_path: Path) -> None:
+def test_half_precision(golden: Path, tmp_path: Path) -> None:
     import timm
     import torch
     from safetensors.torch import save_file
@@ -74,30 +77,32 @@ def test_a_safetensors_file_of_half_precision_is_taken_too(golden: Path, tmp_pat
     network = timm.create_model("mobilenetv1_100", pretrained=False, num_classes=10, bn_eps=1e-3).half()
     save_file(network.state_dict(), tmp_path / "nima.safetensors")
     picture = Image.open(golden / "nima_images" / "img_b.jpg")
-    found = Nima(str(tmp_path / "nima.safetensors")).distributions([picture, picture])
+    found = Nima(checkpoint=str(tmp_path / "nima.safetensors")).distributions([picture, picture])
     with torch.inference_mode():
         logits = network.float().eval()(torch.from_numpy(to_pixels(picture))[None])
     np.testing.assert_allclose(found[0], torch.softmax(logits, 1)[0], atol=1e-6)
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
-def test_wrong_weights_are_one_clear_error(golden: Path, tmp_path: Path) -> None:
+def test_wrong_weights(golden: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
     from torch import zeros
 
     picture = [Image.new("RGB", (8, 8))]
     with pytest.raises(UserError, match=r"nowhere: NIMA's weights are not there.*github.com/idealo"):
-        Nima(str(tmp_path / "nowhere")).score(picture)
+        mean(tmp_path / "nowhere", picture)
     with pytest.raises(UserError, match=r"SHA-256 is 08f5.*, expected 0000"):
-        Nima(weights(golden), sha256="0000").score(picture)
-    with pytest.raises(UserError, match="padding is 'both'"):
-        Nima(weights(golden), padding="both")  # type: ignore[arg-type]
-    (tmp_path / "torn.hdf5").write_bytes(Path(weights(golden)).read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"torn\.hdf5: not a readable file of Keras weights"):
-        Nima(str(tmp_path / "torn.hdf5")).score(picture)
+        Nima(checkpoint=weights(golden), sha256="0000").weights()
+    with pytest.raises(UserError, match="padding is 'both'; expected 'auto', 'symmetric' or 'asymmetric'"):
+        Nima(checkpoint=weights(golden), padding="both")
+    (tmp_path / "corrupt.hdf5").write_bytes(Path(weights(golden)).read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"corrupt\.hdf5: not a readable file of Keras weights"):
+        mean(tmp_path / "corrupt.hdf5", picture)
     save_file({"classifier.weight": zeros(10, 1024), "more": zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"lacks \['blocks.0.0.bn1.bias'.*has \['more'\] \(1\) too much"):
-        Nima(str(tmp_path / "other.safetensors")).score(picture)
-    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(
+        UserError, match=r"lacks \['blocks.0.0.bn1.bias'.*has \['more'\] \(1\) that it does not have"
+    ):
+        mean(tmp_path / "other.safetensors", picture)
+    (tmp_path / "corrupt.safetensors").write_bytes(b"corrupt")
     with pytest.raises(UserError, match="not a readable safetensors file"):
-        Nima(str(tmp_path / "torn.safetensors")).score(picture)
+        mean(tmp_path / "corrupt.safetensors", picture)

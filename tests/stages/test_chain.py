@@ -15,10 +15,11 @@ import pytest
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.core.performance import performance
-from promptroute.core.rows import Performance, Prompt, Score
+from promptroute.core.rows import Performance, Prompt
 from promptroute.io.embeddings import read_embeddings
 from promptroute.io.files import write_json
-from promptroute.io.tables import read_table, write_table
+from promptroute.io.scores import read_scores, scores_folder, write_scores
+from promptroute.io.tables import read_table
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.router import Router
 from promptroute.runtime.compose import compose
@@ -110,10 +111,12 @@ def test_split_stands_on_texts_not_on_rows(study: Path) -> None:
 @pytest.mark.parametrize("scorer", SCORERS)
 @pytest.mark.parametrize("model", MODELS)
 def test_published_scores_are_what_pandas_reads(finished: tuple[Path, Any], scorer: str, model: str) -> None:
-    scores = read_table(finished[0] / f"data/scores/{scorer}/{model}.parquet", Score, ("prompt_id", "seed"))
+    scores = read_scores(
+        scores_folder(scorer, model, published=True, data=finished[0] / "data"), scorer, model
+    )
     raw = pd.read_csv(finished[0] / "cems" / path_of(scorer, model))
     assert scores["prompt_id"].to_list() == raw["prompt_id"].to_list()
-    np.testing.assert_array_equal(scores["score"], raw[f"{scorer}_score"])
+    np.testing.assert_array_equal(scores["value"], raw[f"{scorer}_score"])
     np.testing.assert_array_equal(scores["seconds"], raw["mean_time"])
     assert (scores["images"] == 3).all() and scores["seed"].isna().all()
 
@@ -133,7 +136,8 @@ def test_table_by_hand() -> None:
         {
             "prompt_id": ["a", "b", "a", "b", "c"],
             "seed": [0, 0, 1, 1, 0],
-            "score": [1.0, 5.0, 2.0, 5.0, 9.0],
+            "output": "o",
+            "value": [1.0, 5.0, 2.0, 5.0, 9.0],
             "images": 1,
             "seconds": [0.5, np.nan, 1.5, 0.2, np.nan],
         }
@@ -148,20 +152,20 @@ def test_table_by_hand() -> None:
 
 
 def test_a_prompt_without_every_score_is_left_out_and_counted(study: Path) -> None:
-    path = study / "data/scores/clip/amused.parquet"
-    rows = pd.read_parquet(path)
+    path = study / "data/scores/published-tables/clip/amused/scores.parquet"
+    rows = read_scores(path.parent, "clip", "amused")
     gone = rows["prompt_id"].iloc[7]
-    write_table(path, rows[rows["prompt_id"] != gone], Score, ("prompt_id", "seed"))
+    write_scores(path, rows[rows["prompt_id"] != gone], rows.attrs)
     said = run(study, "table").out
     assert (
         said
-        == "table: 1192 rows of 4 models and 2 scores; 1 prompts left out, as some model drew no image of them\n"
+        == "table: 1192 rows of 4 models and 2 scores; 1 prompts left out, as some model has no image of them\n"
     )
     left = read_table(study / "data/performance.parquet", Performance, ("prompt_id", "model", "score"))
     assert gone not in set(left["prompt_id"])
     rerun(study, "train", "calibrate", "evaluate")
     assert json.loads((study / "metrics/evaluate.json").read_text())["all_prompts"]["prompts"] == 149
-    write_table(path, rows.iloc[:0], Score, ("prompt_id", "seed"))
+    write_scores(path, rows.iloc[:0], rows.attrs)
     assert "no prompt has a score of every model (150 prompts lack one" in run(study, "table").err
 
 
@@ -324,7 +328,9 @@ def test_every_score_and_predictor_goes_through(study: Path) -> None:
         rerun(study, "train", "calibrate", "evaluate")
         result = json.loads((study / "metrics/evaluate.json").read_text())
         assert result["prompts"] == 15 and 0 <= result["choice"]["router"]["accuracy"] <= 1
-        assert result["score"] == {"score=clip": "clip", "score=mixed": "nima + clip"}.get(override, "nima")
+        assert result["score"] == {"score=clip": "clip.score", "score=mixed": "nima.mean + clip.score"}.get(
+            override, "nima.mean"
+        )
 
 
 # Text encoders

@@ -34,7 +34,7 @@ def check_strategies(found: dict[str, Any], rows: pd.DataFrame, router: Router |
     for name, choice in chosen.items():
         row = found[name]
         assert row["quality"] == pytest.approx(true[np.arange(n), choice].mean(), rel=1e-7), name
-        assert row["clip"] == pytest.approx(matrix(rows, "clip")[np.arange(n), choice].mean(), rel=1e-7)
+        assert row["clip.score"] == pytest.approx(matrix(rows, "clip")[np.arange(n), choice].mean(), rel=1e-7)
         assert row["cost"] == pytest.approx(EQUATION_4[choice].mean(), rel=1e-7)
         assert row["total_cost"] == pytest.approx(EQUATION_4[choice].sum(), rel=1e-7)
         assert list(row["share"].values()) == pytest.approx(np.bincount(choice, minlength=4) / n)
@@ -184,13 +184,13 @@ def test_show_prints_the_cost_table(study: Path) -> None:
     lines = judge(study, "--show").out.splitlines()
     found = result(study)
     best = found["labels"][found["best_single"]]
-    assert lines[0] == f"quality = nima; 15 test prompts; best single model: {best}"
+    assert lines[0] == f"quality = nima.mean; 15 test prompts; best single model: {best}"
     assert lines[1] == "(only 15 prompts, too few to tell much by)"
     assert lines[3].split("  ", 1)[0] == "strategy" and "CLIP score" in lines[3]
     rows = {line.split()[0]: line.split()[1:] for line in lines[4:17]}
     assert rows[best] == [
         f"{found['strategies']['single_' + found['best_single']]['quality']:.4f}",
-        f"{found['strategies']['single_' + found['best_single']]['clip']:.4f}",
+        f"{found['strategies']['single_' + found['best_single']]['clip.score']:.4f}",
         f"{1000 * found['strategies']['single_' + found['best_single']]['cost']:.4f}",
         "+0.0%",
     ]

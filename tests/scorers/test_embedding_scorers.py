@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptroute.scorers.base import EmbeddingScorer
+from promptroute.scorers.base import EmbeddingBatch, PromptGroupBatch
 from promptroute.scorers.clip_score import ClipScore, clip_score
 from promptroute.scorers.consistency import Consistency, semantic_consistency
 
@@ -17,12 +17,12 @@ def test_the_clip_score_by_hand() -> None:
     texts = np.array([[1.0, 0.0], [5.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     # cosines 3/5, 1, 0, -1
     np.testing.assert_allclose(clip_score(images, texts), [60, 100, 0, 0])
-    by_group = ClipScore("any").score(images[[1, 0]], texts[[2, 0]], np.array([1, 1]))
-    np.testing.assert_allclose(by_group, [100, 60])
+    found = ClipScore(encoder="any").score(EmbeddingBatch(images[[1, 0]], texts[[0, 0]]))
+    np.testing.assert_allclose(found["score"], [100, 60])
 
 
 def test_consistency_by_hand() -> None:
-    # Prompt 0: cosines 3/5, 0 and -4/5 → (60 + 0 + 0)/3. Prompt 1: one picture. Prompt 2: 2 of one direction.
+    # Prompt 0: cosines 3/5, 0 and -4/5 → (60 + 0 + 0)/3. Prompt 1: one image. Prompt 2: 2 of one direction.
     images = np.array([[1.0, 0.0], [7.0, 7.0], [3.0, 4.0], [0.0, 2.0], [1.0, 1.0], [0.0, -1.0]])
     groups = np.array([0, 2, 0, 1, 2, 0])
     np.testing.assert_allclose(semantic_consistency(images, groups, 3), [20, np.nan, 100])
@@ -50,7 +50,6 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(semantic_consistency(images, groups, 20), whole)
 
 
-def test_both_are_scorers_of_embeddings() -> None:
-    assert isinstance(ClipScore("a"), EmbeddingScorer) and isinstance(Consistency("a"), EmbeddingScorer)
-    scores = Consistency("a").score(np.eye(4), np.zeros((3, 4)), np.array([0, 0, 1, 1]))
-    np.testing.assert_array_equal(scores, [0, 0, np.nan])
+def test_consistency_of_prompts() -> None:
+    batch = PromptGroupBatch(np.eye(4), np.array([0, 0, 1, 1]), np.zeros((3, 4)))
+    np.testing.assert_array_equal(Consistency(encoder="a").score(batch)["score"], [0, 0, np.nan])

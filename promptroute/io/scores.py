@@ -1,0 +1,115 @@
+"""What scorers gave: `scores.parquet`, and shards of maps and marks beside it.
+
+Every file says in its metadata whose it is: the `model`, the scorer's `class`, and of scores the `scorer`'s name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from promptroute.core.errors import UserError
+from promptroute.core.rows import SCORE_KEY, Score
+from promptroute.io.parquet import read_parquet
+from promptroute.io.tables import read_table, write_table
+
+_PLACE = [("prompt_id", pa.string()), ("seed", pa.int64()), ("output", pa.string())]
+_NUMBERS = pa.list_(pa.field("element", pa.float32()))  # as parquet itself names the items of a list
+MAPS = pa.schema([*_PLACE, ("height", pa.int32()), ("width", pa.int32()), ("values", _NUMBERS)])
+"""Schema of maps-*.parquet: numbers over an image, row after row."""
+MARKS = pa.schema([*_PLACE, ("words", pa.list_(pa.field("element", pa.string()))), ("values", _NUMBERS)])
+"""Schema of marks-*.parquet: a number for each word of the prompt."""
+FILES = {"map": ("maps", MAPS), "marks": ("marks", MARKS)}
+"""An output's kind → the name of its files, and their schema."""
+
+
+def scores_folder(scorer: str, model: str, published: bool = False, data: Path | str = "data") -> Path:
+    """Name the folder of one model's scores by one scorer.
+
+    A published scorer's lie apart: as an output of DVC, data/scores/SCORER belongs to the stage `score`. No scorer's
+    name has a hyphen, so none is taken for this folder.
+    """
+    root = Path(data) / "scores"
+    return (root / "published-tables" if published else root) / scorer / model
+
+
+def write_scores(path: Path | str, rows: pd.DataFrame, about: Mapping[str, str]) -> None:
+    """Write `Score` rows, with facts about the file.
+
+    Raises:
+        UserError: where `promptroute.core.rows.check` refuses the rows.
+    """
+    write_table(path, rows, Score, SCORE_KEY, about)
+
+
+def read_scores(folder: Path, scorer: str, model: str) -> pd.DataFrame:
+    """Read `scores.parquet` of a folder; `frame.attrs` holds what the file says about itself.
+
+    Raises:
+        UserError: the file is absent, corrupt, or of another scorer or model.
+    """
+    path = folder / "scores.parquet"
+    rows = read_table(path, Score, SCORE_KEY)
+    found = rows.attrs.get("scorer"), rows.attrs.get("model")
+    if found != (scorer, model):
+        raise UserError(
+            f"{path}: holds scores by {found[0]} of {found[1]}, expected by {scorer} of {model}; "
+            f"files were swapped or renamed, so make it again"
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A map or marks, as they are stored.
+
+    Attributes:
+        prompt_id, seed, output: whose.
+        values: float32 [height, width] of a map, [words] of marks.
+        words: the prompt's words; empty for a map.
+    """
+
+    prompt_id: str
+    seed: int | None
+    output: str
+    values: np.ndarray
+    words: Sequence[str] = ()
+
+
+def details_table(kind: str, details: Sequence[Detail]) -> pa.Table:
+    """Lay out maps or marks (`kind`, as in `Output`) as a table."""
+    schema = FILES[kind][1]
+    columns = {
+        name: [getattr(detail, name) for detail in details] for name in ("prompt_id", "seed", "output")
+    }
+    if kind == "map":
+        columns["height"] = [detail.values.shape[0] for detail in details]
+        columns["width"] = [detail.values.shape[1] for detail in details]
+    else:
+        columns["words"] = [list(detail.words) for detail in details]
+    columns["values"] = [np.asarray(detail.values, np.float32).reshape(-1) for detail in details]
+    return pa.table({name: columns[name] for name in schema.names}, schema)
+
+
+def read_details(path: Path | str) -> list[Detail]:
+    """Read a file of maps or marks, its checksums verified.
+
+    Raises:
+        UserError: the file is absent or corrupt.
+    """
+    rows = read_parquet(path, "maps or marks").to_pylist()
+    return [
+        Detail(
+            row["prompt_id"],
+            row["seed"],
+            row["output"],
+            np.array(row["values"], np.float32).reshape(
+                (row["height"], row["width"]) if "height" in row else -1
+            ),
+            row.get("words", ()),
+        )
+        for row in rows
+    ]

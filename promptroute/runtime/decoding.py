@@ -1,0 +1,94 @@
+"""Images of a shard through a model, batch by batch, decoded by other threads before they are needed."""
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from promptroute.core.errors import UserError
+from promptroute.core.image import Image
+from promptroute.runtime.batching import Failure, in_batches
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pixels
+
+Result = TypeVar("Result")
+
+
+def over_images(
+    rows: Sequence[Image],
+    process: "Callable[[list[Pixels], list[Image]], Sequence[Result | Failure]]",
+    batch_size: int,
+) -> list[Result]:
+    """Run a model over the images of `rows`, each decoded once. Out of memory halves the batch.
+
+    Args:
+        rows: n rows that hold images.
+        process: one batch of decoded images, and their rows → a result for each.
+        batch_size: images per batch.
+
+    Returns:
+        The n results, in order.
+
+    Raises:
+        UserError: an image can't be read, or the model fails on it; names the image.
+    """
+    results: list[Result] = []
+    with ThreadPoolExecutor() as pool:
+        images = _Prefetch(rows, pool, batch_size)
+
+        def at(positions: Sequence[int]) -> Sequence[Result | Failure]:
+            return process(images(positions), [rows[position] for position in positions])
+
+        for position, result in in_batches(range(len(rows)), at, batch_size):
+            if isinstance(result, Failure):
+                row = rows[position]
+                raise UserError(
+                    f"the image of prompt {row.prompt_id}, seed {row.seed}, by {row.model} can't be used "
+                    f"({result.reason})"
+                )
+            results.append(result)
+    return results
+
+
+def open_image(row: Image) -> "Pixels":
+    """Decode an image.
+
+    Raises:
+        UserError: its bytes are no image.
+    """
+    from PIL import Image as Pillow
+
+    try:
+        image = Pillow.open(io.BytesIO(row.image or b""))
+        image.load()
+    except (OSError, ValueError, Pillow.DecompressionBombError) as error:
+        raise UserError(
+            f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be read ({error}); "
+            f"delete that folder and cache/images, and generate them again"
+        ) from error
+    return image
+
+
+class _Prefetch:
+    """Images of rows, decoded ahead.
+
+    Args:
+        rows: what to decode.
+        pool: the threads.
+        ahead: how many images more than those asked for are under way.
+    """
+
+    def __init__(self, rows: Sequence[Image], pool: Executor, ahead: int) -> None:
+        self._rows, self._pool, self._ahead = rows, pool, ahead
+        self._under_way: dict[int, Future[Pixels]] = {}
+
+    def __call__(self, positions: Sequence[int]) -> "list[Pixels]":
+        """Return the images at rising positions; those before the first are forgotten."""
+        first, last = positions[0], positions[-1]
+        for passed in [position for position in self._under_way if position < first]:
+            del self._under_way[passed]
+        for position in range(first, min(last + 1 + self._ahead, len(self._rows))):
+            if position not in self._under_way:
+                self._under_way[position] = self._pool.submit(open_image, self._rows[position])
+        return [self._under_way[position].result() for position in positions]

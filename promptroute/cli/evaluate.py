@@ -58,13 +58,13 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     from promptroute.io.files import write_json
     from promptroute.router.judging import embedded, judge, measure, summary, unseen
     from promptroute.router.router import Router
-    from promptroute.runtime.params import load_params
+    from promptroute.runtime.params import load_params, study_outputs
 
     params, loaded = load_params(), Router.load(router)
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     study = read_table(folder, params["published"], loaded)
     scores = {
-        name: str(declared.get("label", name)) for name, declared in params["published"]["scorers"].items()
+        name: output.label for name, output in study_outputs({**params, "models": {}, "scorers": {}}).items()
     }
     kept, known = (study, 0) if every else unseen(loaded, study)
     kept = embedded(loaded, kept)
@@ -96,26 +96,37 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
     import pandas as pd
 
     from promptroute.core.performance import performance
-    from promptroute.core.rows import Scorer
-    from promptroute.io.published import check_same_prompts
+    from promptroute.core.outputs import full_name
+    from promptroute.io.published import PublishedTable, check_same_prompts
     from promptroute.io.study import join
-    from promptroute.runtime.params import build
+    from promptroute.runtime.component import build
+    from promptroute.runtime.params import published_output
 
     if lost := [name for name in router.names if name not in published["models"]]:
         raise UserError(
             f"params.yaml: published.models lacks {lost}, which the router chooses from; use published=cems"
         )
-    table = build(published["table"], "published.table").at(folder)
+    table = build(published["table"], "params.yaml: published.table", PublishedTable).at(folder)
+    outputs = {
+        name: published_output(section, f"params.yaml: published.scorers.{name}")
+        for name, section in published["scorers"].items()
+    }
     prompts, rows = None, []
-    for scorer, declared in published["scorers"].items():
+    for scorer, output in outputs.items():
         for model in router.names:
-            read = table.read(Scorer.declared(scorer, declared), published["models"][model]["stem"])
+            read = table.read(scorer, output, published["models"][model]["stem"])
             prompts = read.prompts if prompts is None else prompts
             check_same_prompts(read, prompts, whole=True)
             rows.append(performance(read.scores, model, scorer))
     if prompts is None:
         raise UserError("params.yaml: published.scorers is empty; use published=cems")
-    return join(prompts, pd.concat(rows), {}, router.names, list(published["scorers"]))
+    return join(
+        prompts,
+        pd.concat(rows),
+        {},
+        router.names,
+        [full_name(name, output.name) for name, output in outputs.items()],
+    )
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ from promptroute.io.cache import cache_path
 from promptroute.io.embeddings import read_embeddings, write_embeddings
 from promptroute.io.files import atomic_path
 from promptroute.io.study import join
-from promptroute.predictors.folder import KINDS
 from promptroute.prompts.sampling import sample
 from promptroute.routing.quality import Quality, fit_quality
 from promptroute.runtime.compose import ROOT, compose
@@ -122,7 +121,7 @@ TEXT = {"kernel": "layers"}
 
 VARIANTS = {
     "ridge-static": ("predictor=ridge", "text_encoder=static"),
-    "kernel-static": ("predictor=kernel", "text_encoder=static", "predictor.width=null"),
+    "kernel-static": ("predictor=kernel", "text_encoder=static", "+predictor.width=null"),
 }
 """Name → overrides: predictors with another encoder than the one that they are measured with by default."""
 
@@ -231,6 +230,10 @@ def single_threaded() -> Iterator[None]:
         yield
 
 
+PREDICTS = ("promptroute.predictors.", "promptroute.core.axes", "promptroute.runtime.clip_text")
+"""Modules whose code decides a prediction."""
+
+
 def code_of(section: Mapping[str, Any]) -> str:
     """SHA-256 of the code that a predictor's section runs: its modules of promptroute/predictors and what they
     import from there, without comments and docstrings, so that only a change that can matter counts."""
@@ -244,7 +247,7 @@ def code_of(section: Mapping[str, Any]) -> str:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("promptroute.predictors."):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(PREDICTS):
                 wanted.append(ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py"))
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
                 node.body = node.body[1:] or [ast.Pass()]
@@ -254,11 +257,10 @@ def code_of(section: Mapping[str, Any]) -> str:
 
 def _modules(section: Any) -> Iterator[str]:
     """Modules of promptroute/predictors whose classes a section builds."""
-    classes = dict(place.split(":")[::-1] for place in KINDS.values()) | {"Features": "features"}
     if isinstance(section, Mapping):
-        target = str(section.get("_target_", "")).rsplit(".", 1)[-1]
-        if target in classes:
-            yield classes[target]
+        module, _, _ = str(section.get("_target_", "")).rpartition(".")
+        if module.startswith(PREDICTS[0]):
+            yield module.removeprefix(PREDICTS[0])
         for part in section.values():
             yield from _modules(part)
 

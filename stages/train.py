@@ -1,4 +1,4 @@
-"""Train the quality predictor on the training split: `predictor`, `score` → data/predictor/."""
+"""Train the quality predictor on the training prompts: `predictor`, `score` → data/predictor/."""
 
 import time
 
@@ -11,13 +11,14 @@ from promptroute.io.study import load_study
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
 from promptroute.routing.quality import fit_quality
+from promptroute.runtime.component import build
 from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import build, load_params, study_models, study_scorers
+from promptroute.runtime.params import load_params, study_models, study_scorers
 from promptroute.runtime.stage import run_stage
 
 
 def out_of_fold(predictor: Predictor, train: StudyData, validation: StudyData) -> pd.DataFrame:
-    """Predictions that no knob chosen on them is flattered by: a row per prompt_id, a column per model."""
+    """Return predictions that a policy may be tuned on: a row per prompt_id, a column per model."""
     if predictor.out_of_fold is None:
         ids, quality = validation.prompt_ids, predictor.predict(validation.batch)
     else:
@@ -34,7 +35,7 @@ def main() -> str:
 
     directions = {name: scorer["higher_is_better"] for name, scorer in scorers.items()}
     quality = fit_quality(train.raw, **params["score"], higher_is_better=directions)
-    predictor = build(params["predictor"], "predictor")
+    predictor = build(params["predictor"], "params.yaml: predictor", Predictor)
     started = time.perf_counter()
     predictor.fit(train.batch, quality.of(train.raw), (validation.batch, quality.of(validation.raw)))
     seconds = time.perf_counter() - started
@@ -43,7 +44,7 @@ def main() -> str:
         save_predictor(predictor, folder)
         write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
         out_of_fold(predictor, train, validation).to_parquet(folder / "out_of_fold.parquet", index=False)
-    return f"train: {params['predictor']['_target_'].rsplit('.', 1)[-1]} on {len(train)} prompts in {seconds:.1f} s"
+    return f"train: {type(predictor).__name__} on {len(train)} prompts in {seconds:.1f} s"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prompts on their way into a predictor."""
+"""Prompts on their way into a predictor, with their embeddings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from promptroute.core.errors import UserError
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """n prompts with whatever text encoders have already made of them.
+    """Hold n prompts and the embeddings that text encoders have made of them.
 
     Attributes:
         texts: the n prompts, as people wrote them.
@@ -29,21 +29,45 @@ class PromptBatch:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def vectors(self, encoder: str, width: int | None = None) -> np.ndarray:
+        """Return an encoder's vectors, float32 [n, d].
+
+        Args:
+            encoder: its name.
+            width: d, where it is known from the fit; None accepts any.
+
+        Raises:
+            UserError: the batch lacks them, or they have another width.
+        """
+        if encoder not in self.embeddings:
+            raise UserError(
+                f"there are no embeddings {encoder!r}, this batch has: "
+                f"{', '.join(sorted(self.embeddings)) or 'none'}; encode the prompts with that text encoder, or choose "
+                f"a predictor that needs none"
+            )
+        rows = self.embeddings[encoder]
+        if width is not None and rows.shape[1] != width:
+            raise UserError(
+                f"embeddings {encoder!r} are {rows.shape[1]} wide, but the predictor was fitted on {width}; "
+                f"use the text encoder that it was trained with"
+            )
+        return rows
+
     def take(self, index: np.ndarray) -> "PromptBatch":
-        """The prompts at the integer positions `index`, in that order."""
+        """Return the prompts at the integer positions `index`, in that order."""
         texts = [self.texts[i] for i in index]
         return PromptBatch(texts, {name: rows[index] for name, rows in self.embeddings.items()})
 
     def joined(self, other: "PromptBatch") -> "PromptBatch":
-        """These prompts, then those of `other`.
+        """Return these prompts, then those of `other`.
 
         Raises:
-            UserError: they have been encoded by different encoders.
+            UserError: different encoders have encoded them.
         """
         if set(self.embeddings) != set(other.embeddings):
             raise UserError(
                 f"embeddings {sorted(self.embeddings)} and {sorted(other.embeddings)} can't be joined; "
-                f"encode both batches alike"
+                f"encode both batches with the same encoders"
             )
         return PromptBatch(
             [*self.texts, *other.texts],

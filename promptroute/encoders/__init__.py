@@ -1,5 +1,4 @@
-"""Frozen prompt encoders: texts → vectors. They know nothing of models, scores or costs.
+"""Turn texts and images into vectors with frozen models. Encoders know nothing of models, scores or costs.
 
-An encoder takes one prepared batch; `encode_all` owns de-duplication, order, batching and progress.
-Nothing is loaded (and torch is not imported) until the first `encode`.
+Nothing is loaded, and torch is not imported, until the first `encode`.
 """

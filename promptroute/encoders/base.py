@@ -1,45 +1,71 @@
-"""What an encoder is, and how many texts go through one."""
+"""What a text encoder is, and how many texts go through it."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
 from promptroute.core.errors import UserError
+from promptroute.runtime.component import Component
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """A frozen text encoder.
+class TextEncoder(Component):
+    """A frozen model that turns texts into vectors.
 
-    Attributes:
-        batch_size: texts per batch that suits the model, unless the caller knows better.
-        description: what encodes, for people: class, model, revision, dim, max_length and the weights'
-            SHA-256 (`weights_sha256`). Loads the model.
-        fingerprint: SHA-256 in hex of all that decides a vector (weights, dim, max_length, dtype) and of
-            nothing else: equal for the same weights from the hub, a folder or a package.
+    Its `fingerprint` depends on what decides a vector alone, so it is equal for the same weights from the hub, a
+    folder or a package: `weights` stands for every setting that says where they come from. It loads the model, and
+    leaves out the libraries' versions: a saved router compares it on other machines.
+
+    Args:
+        batch_size: texts per batch that suits the model.
+        device: torch device, as `cpu` or `cuda`.
     """
 
-    batch_size: int
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"device", "batch_size", "model", "revision", "max_length"}
+    )
 
+    batch_size: PositiveInt = 64
+    device: str = "cpu"
+
+    @abstractmethod
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """One batch: n texts → float32 [n, d]. A row depends on its own text alone, to float tolerance."""
-        ...
+        """Encode a batch: n texts → float32 [n, d]. A row depends on its own text alone, to float tolerance.
+
+        Raises:
+            UserError: the model can't be loaded.
+        """
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, Any]:
+        """Return `dim` (d), `max_length` (tokens), `weights_sha256`, and whatever else of the model decides a vector.
+
+        Loads the model.
+        """
 
     @property
-    def description(self) -> Mapping[str, Any]: ...
+    def description(self) -> Mapping[str, Any]:
+        """Return what encodes, for people: its settings that say where it comes from, class, and `weights`."""
+        source = {
+            name: getattr(self, name) for name in ("model", "revision") if name in type(self).model_fields
+        }
+        return {**source, "encoder": type(self).__name__, **self.weights()}
 
     @property
-    def fingerprint(self) -> str: ...
+    def sentence_width(self) -> int:
+        """Return how many of the columns, the last ones, make the sentence embedding: all unless a class differs."""
+        return int(self.weights()["dim"])
 
 
 def encode_all(
-    encoder: Encoder, texts: Sequence[str], batch_size: int | None = None, progress: bool = True
+    encoder: TextEncoder, texts: Sequence[str], batch_size: int | None = None, progress: bool = True
 ) -> np.ndarray:
-    """Encode any number of texts.
+    """Encode any number of texts, each different text once.
 
-    Each different text is encoded once. Texts of like length share a batch, so that little is padded, the
-    longest first, so that running out of memory shows at once.
+    Texts of similar length share a batch, so that little is padded, the longest first, so that running out of memory
+    shows at once.
 
     Args:
         encoder: what turns a batch into vectors.

@@ -1,4 +1,4 @@
-"""The forward pass of a BERT encoder with no more around it than the arithmetic, for one prompt on one core.
+"""Run a BERT encoder with no more around it than the arithmetic, for a single prompt on a single core.
 
 The library's own pass is general: masks, hooks, caches, options. For a prompt of twenty tokens that, and matrix
 products of awkward heights, take half the time. Vectors are equal to the library's up to float32 rounding.
@@ -91,7 +91,7 @@ class LeanBert:
         return torch.nn.functional.linear(x, weight, bias)
 
     def layers(self, texts: Sequence[str]) -> np.ndarray:
-        """Mean over each text's tokens of every layer's states, the embeddings first.
+        """Return the mean over each text's tokens of every layer's states, the embeddings first.
 
         Returns:
             float32 [n, layers + 1, width].
@@ -99,18 +99,18 @@ class LeanBert:
         return self.states(self._tokenize(list(texts)))
 
     def states(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """`layers` of texts given as token ids, special tokens included."""
+        """Return `layers` of texts given as token ids, special tokens included."""
         import torch
         from torch.nn import functional as F
 
         device = self._words.device
-        lengths = [len(one) for one in ids]
+        lengths = [len(tokens) for tokens in ids]
         total = sum(lengths)
         height = -(-total // HEIGHT) * HEIGHT
         width, heads = self._width, self._heads
         with torch.inference_mode():
             flat = torch.zeros(height, dtype=torch.long)
-            flat[:total] = torch.tensor([token for one in ids for token in one])
+            flat[:total] = torch.tensor([token for tokens in ids for token in tokens])
             place = torch.zeros(height, dtype=torch.long)
             place[:total] = torch.cat([torch.arange(length) for length in lengths])
             flat, place = flat.to(device), place.to(device)

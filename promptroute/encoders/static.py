@@ -1,17 +1,19 @@
-"""A sentence encoder without a network: the mean of vectors that a network gave to single tokens."""
+"""Encode sentences without a network: by the mean of vectors that a network gave to single tokens."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from pydantic import PositiveFloat, PositiveInt
 
-from promptroute.core.errors import UserError
-from promptroute.encoders.sentence import SentenceEncoder, first_line
-from promptroute.encoders.weights import fingerprint
+from promptroute.core.axes import leading_axes
+from promptroute.core.errors import UserError, reason
+from promptroute.encoders.base import TextEncoder
+from promptroute.encoders.sentence import SentenceEncoder
 from promptroute.io.cache import cache_path
 from promptroute.io.files import atomic_path, read_json, write_json
 
@@ -24,7 +26,7 @@ BATCH = 256  # tokens that the teacher sees at a time
 
 @dataclass(frozen=True)
 class Table:
-    """A vector and a weight for each token, and the tokenizer that makes the tokens.
+    """Hold a vector and a weight for each token, and the tokenizer that makes the tokens.
 
     Attributes:
         vectors: float16 [v, d]; weights: float32 [v], above 0.
@@ -50,7 +52,7 @@ class Table:
         """Read what `save` wrote.
 
         Raises:
-            UserError: it is absent, torn or changed.
+            UserError: it is absent, corrupt or changed.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -63,26 +65,25 @@ class Table:
             )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UserError(
-                f"{folder}: not a whole static encoder ({type(error).__name__}: {first_line(error)}); "
-                f"delete it and run `dvc repro`"
+                f"{folder}: not a whole static encoder ({reason(error)}); delete it and make it again"
             ) from error
         if not isinstance(expected, dict) or expected.get("sha256") != table.sha256:
             raise UserError(
                 f"{folder}: the static encoder's files are not those that were written together; "
-                f"delete it and run `dvc repro`"
+                f"delete it and make it again"
             )
         return table
 
     @property
     def sha256(self) -> str:
-        """Of all that decides a vector."""
+        """Return the SHA-256, in hex, of all that decides a vector."""
         digest = hashlib.sha256(f"{self.vectors.shape}".encode())
         for part in (self.vectors.tobytes(), self.weights.tobytes(), self.tokenizer.encode()):
             digest.update(part)
         return digest.hexdigest()
 
 
-class StaticEncoder:
+class StaticEncoder(TextEncoder):
     """Mean of static token vectors, distilled from a sentence encoder (as model2vec does).
 
     Each token of the teacher's vocabulary goes through the teacher alone, as a text of its own; its vector is
@@ -92,11 +93,11 @@ class StaticEncoder:
     which BERT's has in order of frequency.
 
     So it knows words as the teacher does, but neither their order nor their context: it is no transformer, and
-    "a dog bites a man" is "a man bites a dog" to it. Only the distilling
-    needs the teacher and torch; the table then travels with whatever was trained with it.
+    "a dog bites a man" is "a man bites a dog" to it. Only distilling needs the teacher and torch; the table then
+    travels with whatever was trained with it.
 
     Args:
-        model, package, revision: the teacher, see `SentenceEncoder`.
+        model, revision: the teacher, see `SentenceEncoder`.
         components: width d of the vectors.
         smoothing: a above; None weighs all tokens alike.
         device: torch device for the distilling.
@@ -105,37 +106,27 @@ class StaticEncoder:
         folder: a table that `save` wrote; nothing is distilled then.
     """
 
-    def __init__(
-        self,
-        model: str,
-        package: str | None = None,
-        revision: str | None = None,
-        components: int = 256,
-        smoothing: float | None = 1e-3,
-        device: str = "cpu",
-        batch_size: int = 1024,
-        max_length: int = 256,
-        folder: str | None = None,
-    ) -> None:
-        if components < 1:
-            raise UserError(f"text: components is {components}; expected 1 or more")
-        if smoothing is not None and not smoothing > 0:
-            raise UserError(f"text: smoothing is {smoothing}; expected a number above 0, or null")
-        self.model, self.package, self.revision = model, package, revision
-        self.components, self.smoothing, self.device = components, smoothing, device
-        self.batch_size, self.max_length, self.folder = batch_size, max_length, folder
+    incidental: ClassVar[frozenset[str]] = TextEncoder.incidental | {"components", "smoothing", "folder"}
+
+    model: str
+    revision: str | None = None
+    components: PositiveInt = 256
+    smoothing: PositiveFloat | None = 1e-3
+    batch_size: PositiveInt = 1024
+    max_length: PositiveInt = 256
+    folder: str | None = None
 
     @cached_property
     def table(self) -> Table:
-        """The token vectors: those of `folder`, or those kept in the cache, or distilled now.
+        """Return the token vectors: those of `folder`, or those in the cache, or distilled now.
 
         Raises:
             UserError: the folder is no table, or the teacher can't be loaded or isn't a plain BERT.
         """
         if self.folder is not None:
             return Table.load(Path(self.folder))
-        teacher = SentenceEncoder(self.model, self.package, self.revision, self.device, layers=True)
-        kept = cache_path("static", teacher.fingerprint, self.components, self.smoothing, self.device)
+        teacher = SentenceEncoder(model=self.model, revision=self.revision, device=self.device, layers=True)
+        kept = cache_path("static", teacher.fingerprint(), self.components, self.smoothing, self.device)
         if not kept.exists():
             distil(teacher, self.components, self.smoothing).save(kept)
         return Table.load(kept)
@@ -149,26 +140,26 @@ class StaticEncoder:
             tokenizer: Tokenizer = Tokenizer.from_str(table.tokenizer)
         except Exception as error:  # the library raises nothing narrower
             raise UserError(
-                f"the static encoder's {TOKENIZER} can't be read ({first_line(error)}); run `dvc repro` again"
+                f"the static encoder's {TOKENIZER} can't be read ({reason(error)}); make it again"
             ) from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return table.vectors.astype(np.float32) * table.weights[:, None], table.weights, tokenizer
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """One batch: n texts → float32 [n, d], rows of unit length (zero where no token is known).
+        """Encode a batch: n texts → float32 [n, d], rows of unit length (zero where no token is known).
 
         Raises:
             UserError: see `table`.
         """
         weighted, weights, tokenizer = self._parts
         found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        ids = [one.ids[: self.max_length] for one in found]
-        lengths = np.array([len(one) for one in ids])
+        ids = [tokens.ids[: self.max_length] for tokens in found]
+        lengths = np.array([len(tokens) for tokens in ids])
         rows = np.zeros((len(ids), weighted.shape[1]), np.float32)
         some = np.flatnonzero(lengths)
         if len(some):
-            flat = np.array([token for one in ids for token in one])
+            flat = np.array([token for tokens in ids for token in tokens])
             starts = np.concatenate([[0], np.cumsum(lengths[some])[:-1]])
             total = np.add.reduceat(weights[flat], starts)
             mean = np.add.reduceat(weighted[flat], starts, axis=0) / total[:, None]
@@ -180,30 +171,22 @@ class StaticEncoder:
         """Write the table, for an encoder elsewhere that is given this `folder`."""
         self.table.save(folder)
 
-    @cached_property
-    def _facts(self) -> dict[str, Any]:
-        table = self.table
+    def weights(self) -> Mapping[str, Any]:
+        """Return width, longest input in tokens, and the table's checksum. Distils, where there is no table yet."""
         return {
-            "encoder": type(self).__name__,
-            "dim": int(table.vectors.shape[1]),
+            "dim": int(self.table.vectors.shape[1]),
             "max_length": self.max_length,
-            "weights_sha256": table.sha256,
+            "weights_sha256": self.table.sha256,
         }
 
     @property
     def description(self) -> Mapping[str, Any]:
-        return {
-            "model": f"token vectors distilled from {self.model}",
-            "revision": self.revision,
-        } | self._facts
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self._facts)
+        """Return what encodes, for people; see `TextEncoder`."""
+        return {**super().description, "model": f"token vectors distilled from {self.model}"}
 
 
 def distil(teacher: SentenceEncoder, components: int, smoothing: float | None) -> Table:
-    """Token vectors from a teacher that gives all its layers; half a minute on one core for 30,000 tokens.
+    """Make token vectors from a teacher that gives all its layers; half a minute on one core for 30,000 tokens.
 
     Raises:
         UserError: the teacher is no plain BERT with a fast tokenizer.
@@ -211,9 +194,7 @@ def distil(teacher: SentenceEncoder, components: int, smoothing: float | None) -
     states = np.asarray(teacher.tokens(BATCH), np.float32)
     mean = states.mean(0)
     states -= mean
-    _, axes = np.linalg.eigh((states.T @ states).astype(np.float64) / len(states))
-    axes = axes[:, ::-1][:, :components]
-    axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    axes = leading_axes((states.T @ states).astype(np.float64) / len(states), components)
     weights = np.ones(len(states), np.float32)
     if smoothing is not None:
         frequency = 1 / np.arange(2, len(states) + 2)

@@ -1,16 +1,15 @@
-"""Facts about a model's weights that don't depend on where they came from."""
+"""Checksum weights that are loaded."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
 
 def weights_sha256(parameters: Iterable["torch.Tensor"]) -> str:
-    """SHA-256 in hex of a model's parameters.
+    """Return the SHA-256, in hex, of a model's parameters.
 
     Each tensor's shape and float32 values are hashed, and the sorted hashes hashed again: names, order and
     file layout, which differ between the hub, a folder and a library's version, don't enter.
@@ -20,8 +19,3 @@ def weights_sha256(parameters: Iterable["torch.Tensor"]) -> str:
         values = tensor.detach().cpu().float().contiguous().numpy()
         digests.append(hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest())
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
-
-
-def fingerprint(facts: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of plain values."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

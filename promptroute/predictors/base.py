@@ -1,60 +1,202 @@
 """What every predictor is: prompts in, predicted quality out."""
 
-import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import Field, PositiveFloat
 
 from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError
-from promptroute.io.files import read_json, write_json
+from promptroute.core.errors import UserError, reason
+from promptroute.io.files import atomic_path, read_json, write_json
+from promptroute.runtime.component import TARGET, Component, build
 
 Array = np.ndarray
 Validation = tuple[PromptBatch, Array] | None
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # scikit-learn takes no larger seed
+Positives = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]
 
-FORMAT = 1
+FORMAT = 2
 FACTS, ARRAYS = "predictor.json", "arrays.safetensors"
+ROOM = "promptroute.predictors."
+"""The package whose classes a predictor folder may name without its reader's leave."""
 
 
-@runtime_checkable
-class Predictor(Protocol):
-    """Learns how well each of m models draws a prompt.
+class Predictor(Component):
+    """Learns how well each of m models serves a prompt.
 
-    `fit(prompts, quality, validation)` takes n prompts and their quality, float64 [n, m], finite, higher is
-    better, in any unit; `validation`, prompts and quality apart from these, serves predictors that choose
-    an epoch or weights with it, and is ignored by the others. A fit on a CPU depends on its arguments and the
-    predictor's seed alone. `predict(prompts)` returns float64 [n, m], higher is better, in the same unit
-    (`cems` and `cems-frozen`: probabilities that a model is the best); row i depends on prompt i alone.
-    `save` writes JSON and safetensors; what `load` gives back predicts bit-equal.
-
-    All of them raise UserError: no prompts, shapes that disagree, quality that is not finite, an encoder
-    that the batch lacks, embeddings of another width than at fit, `predict` or `save` before `fit`, a folder
-    that is absent, torn or of another kind.
+    A fit on a CPU depends on its arguments and the predictor's settings alone. A subclass gives `_fit` and
+    `_predict`, and keeps what it learns in underscored attributes: arrays and values for JSON that `learned` names,
+    or whatever its own `_state` and `_restore` write and read.
     """
 
-    kind: ClassVar[str]
-    models: int | None
-    """m, the number of models; None until fitted."""
-    out_of_fold: Array | None
-    """Set by a fit that learnt from validation too: float64 [n + v, m], for each training and then each
-    validation prompt what a fit without that prompt predicts. None where validation was not learnt from:
-    `predict` of it is then what a choice of knobs may look at. Not saved."""
+    unit: ClassVar[Literal["quality", "probability"]] = "quality"
+    """What `predict` returns: quality in the unit it was fitted on, or the probability that a model is the best."""
+    learned: ClassVar[tuple[str, ...]] = ()
+    """Attributes that a fit sets and a folder keeps, without their underscore."""
 
-    def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self: ...
+    _models: int | None = None
+    _out_of_fold: Array | None = None
 
-    def predict(self, prompts: PromptBatch) -> Array: ...
+    @property
+    def models(self) -> int | None:
+        """Return m, the number of models; None until fitted."""
+        return self._models
 
-    def save(self, folder: Path | str) -> None: ...
+    @property
+    def out_of_fold(self) -> Array | None:
+        """Return what fits without each prompt predict of it, where the fit learned from validation too.
+
+        float64 [n + v, m], the training and then the validation prompts: whatever is tuned on predictions is
+        tuned on these. None where the fit didn't learn from validation: `predict` of validation then serves.
+        Not saved.
+        """
+        return self._out_of_fold
+
+    @property
+    def embedding_widths(self) -> Mapping[str, int]:
+        """Return the width of the embeddings that it was fitted with, by encoder name."""
+        return {}
+
+    def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self:
+        """Learn from n prompts and their quality.
+
+        Args:
+            prompts: n prompts, with the embeddings that the predictor needs.
+            quality: [n, m], finite, higher is better, in any unit.
+            validation: prompts apart from these and their quality, for a predictor that chooses an epoch or weights
+                with it, or learns from it too (see `out_of_fold`); ignored by the others.
+
+        Raises:
+            UserError: no prompts, shapes that disagree, quality that is not finite, or missing embeddings.
+        """
+        values = check_pair(prompts, quality)
+        if validation is not None:
+            held = check_pair(*validation, where="validation quality")
+            if held.shape[1] != values.shape[1]:
+                raise UserError(
+                    f"validation quality has {held.shape[1]} models, training quality {values.shape[1]}"
+                )
+            validation = (validation[0], held)
+        self._out_of_fold = None
+        self._fit(prompts, values, validation)
+        self._models = values.shape[1]
+        return self
+
+    def predict(self, prompts: PromptBatch) -> Array:
+        """Return float64 [n, m], higher is better, in the unit of `unit`; row i depends on prompt i alone.
+
+        Raises:
+            UserError: not fitted, no prompts, or embeddings that are missing or of another width than at fit.
+        """
+        if self._models is None:
+            raise UserError(
+                f"this {type(self).__name__} is not fitted yet; call fit, or load a saved predictor"
+            )
+        check_prompts(prompts)
+        return self._predict(prompts)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the fitted predictor as JSON and safetensors; a folder that exists is replaced whole.
+
+        Raises:
+            UserError: the predictor is not fitted.
+        """
+        from safetensors.numpy import save_file
+
+        if self._models is None:
+            raise UserError(f"this {type(self).__name__} is not fitted yet, so there is nothing to save")
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            state, arrays = self._state(temporary)
+            facts = {
+                "format": FORMAT,
+                "predictor": _section(self),
+                "version": self.version,
+                "models": self._models,
+                "state": state,
+            }
+            write_json(temporary / FACTS, facts, digits=17)  # 17 digits give every float64 back exactly
+            contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+            save_file(contiguous, temporary / ARRAYS)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Self: ...
+    def load(cls, folder: Path | str, allow: Collection[str] = ()) -> Self:
+        """Read a folder that `save` wrote. Runs no code from it, and reads no pickle; what it predicts is bit-equal.
+
+        Args:
+            folder: may come from a stranger.
+            allow: dotted paths of classes, or packages (ending with a dot), that the folder may name besides those
+                of this library.
+
+        Raises:
+            UserError: the folder is absent, corrupt, of another format, or names a class that isn't allowed.
+        """
+        facts = _read_facts(Path(folder))
+        where = f"{Path(folder) / FACTS}: predictor"
+        return build(facts.get("predictor"), where, cls, (ROOM, *allow))._recall(Path(folder))
+
+    def _recall(self, folder: Path) -> Self:
+        """Take back what an equal predictor saved, and try it on one prompt.
+
+        Shapes that don't fit together show here, not in a user's request.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        facts, name = _read_facts(folder), type(self).__name__
+        if facts.get("version") != self.version:
+            raise UserError(
+                f"{folder / FACTS}: made by version {facts.get('version')} of {name}, which is now at version "
+                f"{self.version}; train it again"
+            )
+        try:
+            self._restore(folder, facts["state"], load_file(folder / ARRAYS))
+            self._models = int(facts["models"])
+            probe = {
+                encoder: np.zeros((1, width), np.float32) for encoder, width in self.embedding_widths.items()
+            }
+            tried = self.predict(PromptBatch(["a probe"], probe))
+            if tried.shape != (1, self._models) or not np.isfinite(tried).all():
+                raise ValueError(f"it predicts {tried.tolist()} for {self._models} models")
+        except UserError:
+            raise
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            SafetensorError,
+        ) as error:
+            raise UserError(f"{folder}: not a whole {name} ({reason(error)}); train it again") from error
+        return self
+
+    @abstractmethod
+    def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
+        """Learn from checked arguments; see `fit`."""
+
+    @abstractmethod
+    def _predict(self, prompts: PromptBatch) -> Array:
+        """Predict, fitted, for one prompt or more; see `predict`."""
+
+    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return what was learned: values for JSON, and arrays. May write further files into `folder`."""
+        values = {name: getattr(self, f"_{name}") for name in self.learned}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        return {name: value for name, value in values.items() if name not in arrays}, arrays
+
+    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+        """Take back what `_state` gave."""
+        for name in self.learned:
+            setattr(self, f"_{name}", arrays[name] if name in arrays else state[name])
 
 
 def check_pair(prompts: PromptBatch, quality: Array, where: str = "quality") -> Array:
-    """Quality as float64 [n, m], or a clear error.
+    """Return quality as float64 [n, m].
 
     Raises:
         UserError: no prompts, another number of rows, no column, or a value that is not finite.
@@ -84,130 +226,29 @@ def check_prompts(prompts: PromptBatch) -> None:
         raise UserError("the batch holds no prompts; give at least one")
 
 
-class Learner(ABC):
-    """What the predictors share: checks, and saving. A subclass is a dataclass of its settings."""
-
-    kind: ClassVar[str]
-    models: int | None = None
-    """m, the number of models; None until fitted."""
-    out_of_fold: Array | None = None
-    """See `Predictor`."""
-
-    def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self:
-        """Learn from n prompts and quality float64 [n, m]; see `Predictor`."""
-        values = check_pair(prompts, quality)
-        if validation is not None:
-            held = check_pair(*validation, where="validation quality")
-            if held.shape[1] != values.shape[1]:
-                raise UserError(
-                    f"validation quality has {held.shape[1]} models, training quality {values.shape[1]}"
-                )
-            validation = (validation[0], held)
-        self.out_of_fold = None
-        self._fit(prompts, values, validation)
-        self.models = values.shape[1]
-        return self
-
-    def predict(self, prompts: PromptBatch) -> Array:
-        """Quality float64 [n, m], higher is better; see `Predictor`."""
-        if self.models is None:
-            raise UserError(f"this {self.kind} predictor is not fitted yet; call fit, or load a saved one")
-        check_prompts(prompts)
-        return self._predict(prompts)
-
-    def save(self, folder: Path | str) -> None:
-        """Write the fitted predictor into `folder` (made where absent); see `save_predictor`."""
-        from safetensors.numpy import save_file
-
-        if self.models is None:
-            raise UserError(f"this {self.kind} predictor is not fitted yet, so there is nothing to save")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state, arrays = self._state(folder)
-        facts = {
-            "format": FORMAT,
-            "kind": self.kind,
-            "models": self.models,
-            "settings": self._settings(),
-            "state": state,
-        }
-        write_json(folder / FACTS, facts, digits=17)  # 17 digits give every float64 back exactly
-        save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, folder / ARRAYS)
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """Read a folder that `save` wrote.
-
-        Raises:
-            UserError: the folder is absent, of another kind, or torn.
-        """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        facts = read_facts(folder)
-        if facts["kind"] != cls.kind:
-            raise UserError(
-                f"{folder}: holds a {facts['kind']!r} predictor, not {cls.kind!r}; use load_predictor"
-            )
-        try:
-            predictor = cls(**facts["settings"])
-            predictor._restore(folder, facts["state"], load_file(folder / ARRAYS))
-            predictor.models = int(facts["models"])
-            # One prompt through the whole: shapes that don't fit together show here, not in a user's request.
-            probe = {name: np.zeros((1, width), np.float32) for name, width in predictor._widths().items()}
-            tried = predictor.predict(PromptBatch(["a probe"], probe))
-            if tried.shape != (1, predictor.models) or not np.isfinite(tried).all():
-                raise ValueError(f"it predicts {tried.tolist()} for {predictor.models} models")
-        except UserError:
-            raise
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            SafetensorError,
-        ) as error:
-            raise UserError(
-                f"{folder}: not a whole {cls.kind} predictor ({type(error).__name__}: {error}); train it again"
-            ) from error
-        return predictor
-
-    def _settings(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
-
-    def _widths(self) -> Mapping[str, int]:
-        """Width of the embeddings that it was fitted with, by encoder name."""
-        return {}
-
-    @abstractmethod
-    def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None: ...
-
-    @abstractmethod
-    def _predict(self, prompts: PromptBatch) -> Array: ...
-
-    @abstractmethod
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-        """What was learnt: values for JSON, and arrays. May write further files into `folder`."""
-
-    @abstractmethod
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Take back what `_state` gave."""
-
-
-def read_facts(folder: Path | str) -> dict[str, Any]:
-    """What a predictor folder says about itself.
+def _read_facts(folder: Path) -> dict[str, Any]:
+    """Read what a predictor folder says about itself, of whatever class.
 
     Raises:
-        UserError: the folder is absent, or not one of this format.
+        UserError: the folder is absent, or not a predictor of this format.
     """
-    folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such predictor folder; `dvc repro` trains one")
+        raise UserError(f"{folder}: no such predictor folder; train a predictor first")
     facts = read_json(folder / FACTS)
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT or "kind" not in facts:
-        raise UserError(f"{folder / FACTS}: not a predictor of format {FORMAT}; train it again")
+    if not isinstance(facts, dict) or "format" not in facts:
+        raise UserError(f"{folder / FACTS}: not a predictor; train it again")
+    if facts["format"] != FORMAT:
+        raise UserError(
+            f"{folder / FACTS}: a predictor of format {facts['format']}, which this version of the library doesn't "
+            f"read (it reads format {FORMAT}); train it again"
+        )
     return facts
+
+
+def _section(value: Any) -> Any:
+    """Return a component's section with every setting: a saved predictor must outlive a change of defaults."""
+    if isinstance(value, Component):
+        return {TARGET: value.path(), **{name: _section(part) for name, part in value if name != "device"}}
+    if isinstance(value, Mapping):
+        return {name: _section(part) for name, part in value.items()}
+    return value

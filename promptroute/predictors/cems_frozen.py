@@ -1,112 +1,69 @@
 """The objective of CEMS on frozen embeddings."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveFloat
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array, Learner, Validation
-from promptroute.predictors.classifier import (
-    Schedule,
-    macro_f1,
-    make_head,
-    need_validation,
-    softmax,
-    train_classifier,
-)
-from promptroute.predictors.features import Features, FittedFeatures
+from promptroute.predictors.base import Array, Validation
+from promptroute.predictors.classifier import Classifier, macro_f1, make_head, softmax
+from promptroute.predictors.features import Features
+from promptroute.predictors.regressor import FeaturePredictor
 
 
-def frozen_features() -> Features:
-    """Embeddings, each column of unit variance; tf-idf in 128 dimensions where there are none."""
-    return Features(words="fallback", statistics=False, components=128, scale="column")
-
-
-@dataclass
-class CemsFrozen(Learner):
+class CemsFrozen(Classifier, FeaturePredictor):
     """The classifier of CEMS (see `Cems`), but only its head learns; the text encoder stays as it is.
 
     The same head, loss, class weights, optimiser and choice of epoch. Learning rate and epochs are our own:
     the paper's 6.4e-6 is made for fine-tuning, and a head alone hardly moves at it.
 
-    Predicts probabilities that each model is the best, in 0 … 1, rows summing to 1.
-
     Args:
-        features: what it sees; must be dense.
-        epochs, batch_size, learning_rate, weight_decay, seed: see `Schedule`.
+        features: what it sees; must be dense. Default: embeddings, or tf-idf in 128 dimensions where there are none,
+            each column of unit variance.
+        epochs, batch_size, learning_rate, weight_decay, seed: see `Classifier`.
     """
 
-    kind: ClassVar[str] = "cems-frozen"
-    predicts: ClassVar[str] = "probability"
-    features: Features = field(default_factory=frozen_features)
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.1
-    seed: int = 0
+    features: Features = Features(words="fallback", components=128, statistics=False, scale="column")
+    learning_rate: PositiveFloat = 1e-4
 
-    def __post_init__(self) -> None:
-        if isinstance(self.features, dict):
-            self.features = Features(**self.features)
-        self._schedule()
-
-    def _schedule(self) -> Schedule:
-        return Schedule(self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.seed)
+    learned: ClassVar[tuple[str, ...]] = ("epoch", "first", "first_bias", "last", "last_bias")
+    _first: Array
+    _first_bias: Array
+    _last: Array
+    _last_bias: Array
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
-        need_validation(validation, self.kind)
-        assert validation is not None
+        held, best = self._required(validation)
         import torch
 
-        fitted = self.features.fit(prompts)
-        held, m = validation[1].argmax(1), quality.shape[1]
+        fitted = self.features.fit(prompts, self.seed)
+        m = quality.shape[1]
         rows, held_rows = (
-            torch.tensor(fitted.transform(batch).matrix(), dtype=torch.float32)
-            for batch in (prompts, validation[0])
+            torch.tensor(fitted.transform(batch).matrix(), dtype=torch.float32) for batch in (prompts, held)
         )
-
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             head = make_head(rows.shape[1], m)
 
             def score() -> float:
                 with torch.inference_mode():
-                    return macro_f1(held, head(held_rows).argmax(1).numpy(), m)
+                    return macro_f1(best, head(held_rows).argmax(1).numpy(), m)
 
-            self._epoch = train_classifier(
-                head,
-                lambda index: head(rows[torch.from_numpy(index)]),
-                quality.argmax(1),
-                m,
-                self._schedule(),
-                score,
-                self.kind,
+            self._epoch = self._train(
+                head, lambda index: head(rows[torch.from_numpy(index)]), quality.argmax(1), m, score
             )
-        linear = [layer for layer in head if isinstance(layer, torch.nn.Linear)]
-        self._layers = [
-            (layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy())
-            for layer in linear
-        ]
+        first, last = (layer for layer in head if isinstance(layer, torch.nn.Linear))
+        self._first, self._first_bias = _arrays(first)
+        self._last, self._last_bias = _arrays(last)
         self._fitted = fitted
 
     def _predict(self, prompts: PromptBatch) -> Array:
-        (first, first_bias), (last, last_bias) = self._layers
-        hidden = self._fitted.transform(prompts).matrix() @ first + first_bias
+        hidden = self._fitted.transform(prompts).matrix() @ self._first + self._first_bias
         hidden = hidden / (1 + np.exp(-np.clip(1.702 * hidden, -500, 500)))  # QuickGELU
-        return softmax(hidden @ last + last_bias)
+        return softmax(hidden @ self._last + self._last_bias)
 
-    def _widths(self) -> dict[str, int]:
-        return self._fitted.widths
 
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-        state, arrays = self._fitted.state()
-        for i, (weight, bias) in enumerate(self._layers):
-            arrays |= {f"head.{i}.weight": weight, f"head.{i}.bias": bias}
-        return {"features": state, "epoch": self._epoch}, arrays
-
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        self._fitted = FittedFeatures.from_state(self.features, state["features"], arrays)
-        self._layers = [(arrays[f"head.{i}.weight"], arrays[f"head.{i}.bias"]) for i in range(2)]
-        self._epoch = state["epoch"]
+def _arrays(layer: Any) -> tuple[Array, Array]:
+    """Return a linear layer's weight, float64 [in, out], and bias [out]."""
+    return layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy()

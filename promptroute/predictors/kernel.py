@@ -1,15 +1,15 @@
 """Kernel ridge regression on what a sentence encoder's layers know and how a prompt is spelled."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.predictors.base import Array, Learner, Validation
-from promptroute.predictors.features import embedding
+from promptroute.predictors.base import Array, Predictor, Seed, Validation
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
@@ -19,8 +19,7 @@ LIMIT = 4.0  # standard deviations of a state
 SAMPLE = 2000  # prompts whose distances set the unit of length
 
 
-@dataclass
-class Kernel(Learner):
+class Kernel(Predictor):
     """Kernel ridge regression (Saunders, Gammerman & Vovk 1998), the posterior mean of a Gaussian process.
 
     The similarity of two prompts is
@@ -35,60 +34,64 @@ class Kernel(Learner):
     `split_level`). How it was found, and what did not help: benchmarks/ROUTER_LOG.md.
 
     Its leave-one-out predictions are exact and cost nothing (Rasmussen & Williams 2006, eq. 5.12). So where
-    `validation` is given it is learnt from too, and `out_of_fold` says what the fit without each of those
+    `validation` is given it is learned from too, and `out_of_fold` says what the fit without each of those
     prompts would have predicted of it.
 
     Fitting takes memory for three float32 [n, n] and time that grows with n³: some 20,000 prompts on a laptop.
 
     Args:
-        encoder: whose vectors it sees. None: those of the one encoder that there is; where there is none
-            (text_encoder=none), spelling alone counts, k = exp(c·c' - 1).
+        encoder: whose vectors it sees. None: those of the only encoder that there is; where there is none,
+            spelling alone counts, k = exp(c·c' - 1).
         width: of one layer's state; the last `width` columns make the sentence embedding. None: all columns.
         components: principal components kept of the states.
         alpha: regularisation, > 0: variance of the noise, where a target's variance is 1.
         state_length, sentence_length: kernel lengths, in units of the median distance between prompts, > 0.
         sentence_weight: factor on the second term, 0 or more.
-        min_count: training prompts that a run of characters must stand in.
+        min_count: training prompts that a run of characters must occur in.
         learn_validation: learn from validation too.
-        seed: draws the prompts whose distances set the unit of length.
+        seed: samples the prompts whose distances set the unit of length.
     """
 
-    kind: ClassVar[str] = "kernel"
     encoder: str | None = None
-    width: int | None = 384
-    components: int = 400
-    alpha: float = 1.0
-    state_length: float = 0.7
-    sentence_length: float = 0.4
-    sentence_weight: float = 0.5
-    min_count: int = 3
+    width: PositiveInt | None = 384
+    components: PositiveInt = 400
+    alpha: PositiveFloat = 1.0
+    state_length: PositiveFloat = 0.7
+    sentence_length: PositiveFloat = 0.4
+    sentence_weight: NonNegativeFloat = 0.5
+    min_count: PositiveInt = 3
     learn_validation: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        for name in ("alpha", "state_length", "sentence_length"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"kernel: {name} is {getattr(self, name)}; expected a number above 0")
-        for name in ("components", "min_count", "width"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"kernel: {name} is {value}; expected 1 or more")
-        if not self.sentence_weight >= 0:
-            raise UserError(f"kernel: sentence_weight is {self.sentence_weight}; expected 0 or more")
+    learned: ClassVar[tuple[str, ...]] = ("name", "mean", "factor", "axes", "z", "e", "lengths", "weights")
+    _name: str | None
+    _mean: Array
+    _factor: Array
+    _axes: Array
+    _z: Array
+    _e: Array
+    _c: Any
+    _lengths: Array
+    _weights: Array
+    _targets: Targets
+    _tfidf: TfIdf
+    _z_norm: Array
+    _e_norm: Array
+    _c_columns: Any
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
-        from scipy.linalg import lapack
-
-        if learnt := validation is not None and self.learn_validation:
+        learns_both = validation is not None and self.learn_validation
+        if validation is not None and self.learn_validation:
             prompts, quality = prompts.joined(validation[0]), np.vstack([quality, validation[1]])
         self._targets = Targets.fit(quality)
         y = self._targets.encode(quality)
         self._name = self._encoder_of(prompts)
         vectors = self._vectors(prompts)
-        self._wide = vectors.shape[1]
-        if self._name is not None and self.width is not None and self._wide % self.width:
+        wide = vectors.shape[1]
+        if self._name is not None and self.width is not None and wide % self.width:
             raise UserError(
-                f"kernel: width is {self.width}, but embeddings {self._name!r} are {self._wide} wide; "
-                f"set predictor.width to the width of one layer, or to null where there is but one"
+                f"Kernel: width is {self.width}, but embeddings {self._name!r} are {wide} wide; set width to the width "
+                f"of a single layer, or to null where there are no inner layers"
             )
         self._mean, spread = vectors.mean(0), vectors.std(0)
         self._factor = np.where(spread > 1e-6, 1 / np.where(spread > 1e-6, spread, 1), 0).astype(np.float32)
@@ -107,29 +110,28 @@ class Kernel(Learner):
         self._prepare()
         k = self._similarity(self._z, self._e, self._c)
         k[np.diag_indices_from(k)] += self.alpha
-        factor, failed = lapack.spotrf(
-            k.T, lower=1, overwrite_a=1
-        )  # k.T: the order that LAPACK reads in place
+        self._weights, own = self._solve(k, y.astype(np.float32))
+        if learns_both:
+            self._out_of_fold = self._targets.decode(y - self._weights / own[:, None])
+
+    def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:
+        """Return k⁻¹ y, float32 [n, m + 1], and k⁻¹'s diagonal, float64 [n]; k [n, n] is overwritten."""
+        from scipy.linalg import lapack
+
+        # k.T: the order that LAPACK reads in place
+        factor, failed = lapack.spotrf(k.T, lower=1, overwrite_a=1)
         if failed:
             raise UserError(
-                f"kernel: alpha {self.alpha} is too small for {len(y)} prompts in single precision; use 0.01 or more"
+                f"Kernel: alpha {self.alpha} is too small for {len(y)} prompts in single precision; use 0.01 or more"
             )
         inverse = lapack.spotri(factor, lower=1, overwrite_c=1)[0]  # its lower triangle
         own = inverse.diagonal().astype(np.float64)
-        target = y.astype(np.float32)
         lower = np.tril(inverse, -1)
-        del inverse, factor, k
-        self._weights = lower @ target + lower.T @ target + own[:, None].astype(np.float32) * target
-        if learnt:
-            self.out_of_fold = self._targets.decode(y - self._weights / own[:, None])
+        del inverse, factor
+        return lower @ y + lower.T @ y + own[:, None].astype(np.float32) * y, own
 
     def _predict(self, prompts: PromptBatch) -> Array:
-        vectors = self._vectors(prompts)
-        if vectors.shape[1] != self._wide:
-            raise UserError(
-                f"embeddings {self._name!r} are {vectors.shape[1]} wide, but the predictor was fitted on "
-                f"{self._wide}; use the text encoder that it was trained with"
-            )
+        vectors = self._vectors(prompts, len(self._mean))
         columns = np.empty((len(prompts), self._weights.shape[1]))
         for start in range(0, len(prompts), ROWS):
             part = slice(start, start + ROWS)
@@ -139,39 +141,39 @@ class Kernel(Learner):
         return self._targets.decode(columns)
 
     def _encoder_of(self, prompts: PromptBatch) -> str | None:
-        """The encoder to learn from; None where there is none."""
+        """Return the encoder to learn from; None where there is none."""
         if self.encoder is not None or not prompts.embeddings:
             return self.encoder
         if len(prompts.embeddings) > 1:
             raise UserError(
-                f"kernel: there are several encoders' embeddings ({', '.join(sorted(prompts.embeddings))}); "
-                f"name one with predictor.encoder"
+                f"Kernel: there are several encoders' embeddings ({', '.join(sorted(prompts.embeddings))}); "
+                f"name the encoder to use with encoder"
             )
         return next(iter(prompts.embeddings))
 
-    def _vectors(self, prompts: PromptBatch) -> Array:
-        """The encoder's vectors, float32 [n, wide]; of width 0 where there is no encoder."""
+    def _vectors(self, prompts: PromptBatch, wide: int | None = None) -> Array:
+        """Return the encoder's vectors, float32 [n, wide]; of width 0 where there is no encoder."""
         if self._name is None:
             return np.zeros((len(prompts), 0), np.float32)
-        return embedding(prompts, self._name)
+        return prompts.vectors(self._name, wide)
 
     def _standard(self, vectors: Array) -> Array:
-        """States float32 [n, wide], each column of unit variance."""
+        """Scale states to columns of unit variance, float32 [n, wide]."""
         return np.clip((vectors - self._mean) * self._factor, -LIMIT, LIMIT)
 
     def _sentence(self, vectors: Array) -> Array:
-        """Sentence embeddings float32 [n, width], rows of unit length."""
+        """Return sentence embeddings, float32 [n, width], rows of unit length."""
         rows = vectors if self.width is None else vectors[:, -self.width :]
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.asarray(rows / np.where(length > 0, length, 1), np.float32)
 
     def _prepare(self) -> None:
-        """What every comparison with the learnt prompts needs."""
+        """Compute what every comparison with the learned prompts needs."""
         self._z_norm, self._e_norm = (self._z**2).sum(1), (self._e**2).sum(1)
         self._c_columns = self._c.T.tocsr()
 
     def _similarity(self, z: Array, e: Array, c: Any) -> Array:
-        """k of any prompts with the learnt ones, float32 [n, learnt]."""
+        """Return k of any prompts with the learned ones, float32 [n, learned]."""
         spelled = np.empty((len(z), len(self._z)), np.float32)
         for start in range(0, len(z), ROWS):
             part = slice(start, start + ROWS)
@@ -185,43 +187,35 @@ class Kernel(Learner):
             spelled += np.float32(self.sentence_weight) * _matern(e, self._e, self._e_norm, self._lengths[1])
         return spelled
 
-    def _widths(self) -> dict[str, int]:
-        return {} if self._name is None else {self._name: self._wide}
+    @property
+    def embedding_widths(self) -> Mapping[str, int]:
+        """Return the width of the embeddings that it was fitted with, by encoder name."""
+        return {} if self._name is None else {self._name: len(self._mean)}
 
     def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-        arrays = {
-            "mean": self._mean,
-            "factor": self._factor,
-            "axes": self._axes,
-            "states": self._z,
-            "sentences": self._e,
-            "lengths": self._lengths,
-            "weights": self._weights,
+        state, arrays = super()._state(folder)
+        arrays |= {
             "idf": self._tfidf.idf,
-            "tfidf.values": self._c.data,
-            "tfidf.columns": self._c.indices,
-            "tfidf.ends": self._c.indptr,
+            "c": self._c.data,
+            "c.columns": self._c.indices,
+            "c.ends": self._c.indptr,
         }
-        return {"encoder": self._name, "terms": list(self._tfidf.terms)}, arrays | self._targets.arrays()
+        return state | {"terms": list(self._tfidf.terms)}, arrays | self._targets.arrays()
 
     def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
         from scipy.sparse import csr_array
 
-        self._name = state["encoder"]
+        super()._restore(folder, state, arrays)
         self._targets = Targets.from_arrays(arrays)
-        self._mean, self._factor, self._axes = arrays["mean"], arrays["factor"], arrays["axes"]
-        self._z, self._e, self._weights = arrays["states"], arrays["sentences"], arrays["weights"]
-        self._lengths, self._wide = arrays["lengths"], len(self._mean)
         self._tfidf = TfIdf("characters", SIZES, state["terms"], arrays["idf"])
         self._c = csr_array(
-            (arrays["tfidf.values"], arrays["tfidf.columns"], arrays["tfidf.ends"]),
-            shape=(len(self._z), len(self._tfidf.terms)),
+            (arrays["c"], arrays["c.columns"], arrays["c.ends"]), shape=(len(self._z), len(self._tfidf.terms))
         )
         self._prepare()
 
 
 def _matern(a: Array, b: Array, b_norm: Array, length: float) -> Array:
-    """Matérn 3/2 kernel of the rows of a and b, float32 [n, m]; `b_norm` are b's squared lengths."""
+    """Return the Matérn 3/2 kernel of the rows of a and b, float32 [n, m]; `b_norm` are b's squared lengths."""
     # In place all the way: for a few thousand prompts each pass over [n, m] counts.
     r = a @ b.T
     r *= -2
@@ -237,7 +231,7 @@ def _matern(a: Array, b: Array, b_norm: Array, length: float) -> Array:
 
 
 def principal_axes(rows: Array, count: int) -> Array:
-    """The directions in which rows vary most, without centring them, the largest first.
+    """Return the directions in which rows vary most, without centring them, the largest first.
 
     Args:
         rows: [n, d].
@@ -262,7 +256,7 @@ def principal_axes(rows: Array, count: int) -> Array:
 
 
 def _median_distance(rows: Array) -> float:
-    """Root of the median squared distance between rows; 1 where they are one."""
+    """Return the root of the median squared distance between rows; 1 where they are equal."""
     norm = (rows**2).sum(1)
     squared = np.maximum(norm[:, None] + norm - 2 * rows @ rows.T, 0)[np.triu_indices(len(rows), 1)]
     median = float(np.sqrt(np.median(squared))) if len(squared) else 0.0

@@ -1,29 +1,21 @@
 """The null predictor."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from promptroute.core.batch import PromptBatch
-from promptroute.predictors.base import Array, Learner, Validation
+from promptroute.predictors.base import Array, Predictor, Validation
 
 
-@dataclass
-class Mean(Learner):
-    """Every prompt gets each model's mean quality over the training prompts: what any other must beat."""
+class Mean(Predictor):
+    """Predicts each model's mean quality over the training prompts, whatever the prompt: what others must beat."""
 
-    kind: ClassVar[str] = "mean"
+    learned: ClassVar[tuple[str, ...]] = ("mean",)
+    _mean: Array
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
         self._mean = quality.mean(0)
 
     def _predict(self, prompts: PromptBatch) -> Array:
         return np.tile(self._mean, (len(prompts), 1))
-
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-        return {}, {"mean": self._mean}
-
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        self._mean = arrays["mean"]

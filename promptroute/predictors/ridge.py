@@ -1,17 +1,17 @@
 """Ridge regression on embeddings, tf-idf and text statistics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 
 from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError
-from promptroute.predictors.base import Array, Learner, Validation
-from promptroute.predictors.features import Design, Features, FittedFeatures
-from promptroute.predictors.targets import Targets, text_folds
+from promptroute.predictors.base import Array, Positives, Validation
+from promptroute.predictors.features import Design
+from promptroute.predictors.regressor import Regressor
+from promptroute.predictors.targets import text_folds
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """A centred matrix [n, d] that is never written out: dense columns, then sparse ones, less their means.
+    """Hold a centred matrix [n, d] that is never written out: dense columns, then sparse ones, less their means.
 
     Attributes:
         dense: float64 [n, a].
@@ -33,11 +33,12 @@ class Rows:
 
     @classmethod
     def of(cls, dense: Array, sparse: "csr_array | None") -> Self:
+        """Centre these columns."""
         means = [dense.mean(0)] if sparse is None else [dense.mean(0), np.asarray(sparse.mean(0)).ravel()]
         return cls(dense, sparse, np.concatenate(means))
 
     def times(self, weights: Array) -> Array:
-        """Centred matrix · weights [d, k] → [n, k]."""
+        """Return the centred matrix · weights [d, k]: [n, k]."""
         a = self.dense.shape[1]
         product = self.dense @ weights[:a]
         if self.sparse is not None:
@@ -45,7 +46,7 @@ class Rows:
         return product - self.mean @ weights
 
     def transposed_times(self, rows: Array) -> Array:
-        """Centred matrix, transposed · rows [n, k] → [d, k]."""
+        """Return the centred matrix, transposed, · rows [n, k]: [d, k]."""
         parts = [self.dense.T @ rows]
         if self.sparse is not None:
             parts.append(self.sparse.T @ rows)
@@ -107,8 +108,7 @@ def ridge_path(
     return rows.transposed_times(flat).reshape(-1, len(alphas), k).transpose(1, 0, 2)
 
 
-@dataclass
-class Ridge(Learner):
+class Ridge(Regressor):
     """Multi-output ridge regression (Hoerl & Kennard 1970).
 
     Differences between models and the level common to them (see `split_level`) each get the alpha, and the
@@ -116,43 +116,32 @@ class Ridge(Learner):
     training prompts, folds by text.
 
     Args:
-        features: what it sees; sparse tf-idf is welcome.
+        features: what it sees; may be sparse. Default: embeddings, tf-idf of words, and text statistics.
         alphas: regularisation to choose from, > 0. Blocks of features have unit mean squared length, so
             these don't depend on the encoder; the best grows slowly with the number of prompts.
-        tfidf_weights: factors on the sparse columns to choose from.
-        folds: of the cross-validation.
+        tfidf_weights: factors on the sparse columns to choose from, > 0.
+        folds: of the cross-validation, 2 or more.
         seed: deals texts into folds.
     """
 
-    kind: ClassVar[str] = "ridge"
-    features: Features = field(default_factory=Features)
-    alphas: Sequence[float] = (3.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1000.0)
-    tfidf_weights: Sequence[float] = (1.0, 2.0)
-    folds: int = 5
-    seed: int = 0
+    alphas: Positives = (3.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1000.0)
+    tfidf_weights: Positives = (1.0, 2.0)
+    folds: int = Field(5, ge=2)
 
-    def __post_init__(self) -> None:
-        if isinstance(self.features, dict):
-            self.features = Features(**self.features)
-        for name in ("alphas", "tfidf_weights"):
-            values = getattr(self, name)
-            if not len(values) or min(values) <= 0:
-                raise UserError(f"ridge: {name} is {list(values)}; expected one or more numbers above 0")
-        if self.folds < 2:
-            raise UserError(f"ridge: folds is {self.folds}; expected 2 or more")
+    learned: ClassVar[tuple[str, ...]] = ("weights", "intercept", "choice")
+    _weights: Array
+    _intercept: Array
+    _choice: dict[str, dict[str, float]]
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         # Products wait for memory: threads gain nothing, and lose on a busy machine.
         with threadpool_limits(1):
-            self._fit_alone(prompts, quality)
+            super()._fit(prompts, quality, validation)
 
-    def _fit_alone(self, prompts: PromptBatch, quality: Array) -> None:
-        fitted = self.features.fit(prompts)
-        targets = Targets.fit(quality)
-        y = targets.encode(quality)
-        dense, sparse = _columns(fitted.transform(prompts))
+    def _learn(self, design: Design, y: Array, prompts: PromptBatch, quality: Array) -> None:
+        dense, sparse = _split(design)
         factors = self.tfidf_weights if sparse is not None else (1.0,)
         # Vocabulary and scales have seen all training prompts; they know no quality, so the folds may share them.
         fold = text_folds(prompts.texts, self.folds, self.seed)
@@ -171,12 +160,11 @@ class Ridge(Learner):
             solved = ridge_path(rows, y[:, part], [self.alphas[a]], 1e-9)[0]
             solved[dense.shape[1] :] *= factors[f]
             weights.append(solved)
-        self._fitted, self._targets = fitted, targets
         self._weights = np.hstack(weights)
         self._intercept = -Rows.of(dense, sparse).mean @ self._weights
 
     def _errors(self, dense: Array, sparse: "csr_array | None", y: Array, fold: Array) -> Array:
-        """Held-out squared error, float64 [alphas, 2]: of the differences, and of the level."""
+        """Return the squared error on the folds left out, float64 [alphas, 2]: of the differences, and of the level."""
         total = np.zeros((len(self.alphas), 2))
         if fold.max() == 0:  # one text only: nothing can be held out
             return total - np.array(self.alphas)[:, None]  # so take the largest, most careful alpha
@@ -187,36 +175,22 @@ class Ridge(Learner):
             # 1e-3 is far finer than the differences between alphas.
             weights = ridge_path(rows, y[train] - mean, self.alphas, 1e-3)
             unseen = Rows(dense[test], None if sparse is None else sparse[test], rows.mean)
-            for i, one in enumerate(weights):
-                squared = ((unseen.times(one) + mean - y[test]) ** 2).sum(0)
+            for i, solved in enumerate(weights):
+                squared = ((unseen.times(solved) + mean - y[test]) ** 2).sum(0)
                 total[i] += squared[:-1].sum(), squared[-1]
         return total
 
-    def _predict(self, prompts: PromptBatch) -> Array:
-        dense, sparse = _columns(self._fitted.transform(prompts))
+    def _columns(self, design: Design) -> Array:
+        dense, sparse = _split(design)
         a = dense.shape[1]
         columns = dense @ self._weights[:a] + self._intercept
         if sparse is not None:
             columns += sparse @ self._weights[a:]
-        return self._targets.decode(columns)
-
-    def _widths(self) -> dict[str, int]:
-        return self._fitted.widths
-
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-        state, arrays = self._fitted.state()
-        arrays |= self._targets.arrays() | {"weights": self._weights, "intercept": self._intercept}
-        return {"features": state, "choice": self._choice}, arrays
-
-    def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        self._fitted = FittedFeatures.from_state(self.features, state["features"], arrays)
-        self._targets = Targets.from_arrays(arrays)
-        self._weights, self._intercept = arrays["weights"], arrays["intercept"]
-        self._choice = state["choice"]
+        return columns
 
 
-def _columns(design: Design) -> tuple[Array, "csr_array | None"]:
-    """Dense columns float64 [n, a] (a may be 0), and sparse ones or None."""
+def _split(design: Design) -> tuple[Array, "csr_array | None"]:
+    """Return the dense columns, float64 [n, a] (a may be 0), and the sparse ones or None."""
     from scipy.sparse import csr_array, hstack
 
     blocks = list(design.sparse.values())

@@ -1,4 +1,4 @@
-"""Simple statistics of a prompt's text."""
+"""Count simple statistics of a prompt's text."""
 
 import math
 import re
@@ -28,7 +28,7 @@ STATISTICS = (
     "by",  # log(1 + times the word "by"), which names artists
     "starts_capital",  # 0 or 1
     "ends_full_stop",  # 0 or 1
-    "quotes",  # 0 or 1: a double quotation mark, often text to be drawn
+    "quotes",  # 0 or 1: a double quotation mark, often text to appear in the image
     "brackets",  # 0 or 1: any of ()[]{}
     "other_marks",  # log(1 + any of : ; | - _ /)
     "non_ascii",  # share of characters beyond ASCII
@@ -37,7 +37,7 @@ STATISTICS = (
 
 
 def statistics(texts: Sequence[str]) -> np.ndarray:
-    """Text statistics, float64 [n, len(STATISTICS)], columns as in `STATISTICS`, unscaled, finite.
+    """Return text statistics, float64 [n, len(STATISTICS)], columns as in `STATISTICS`, unscaled, finite.
 
     A text without words gets 0 for whatever is per word.
     """

@@ -1,28 +1,21 @@
 """Support vector regression: the SVM router among the usual baselines."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat
 
 from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError
-from promptroute.predictors.base import Array, Learner, Validation
-from promptroute.predictors.features import Features, FittedFeatures
-from promptroute.predictors.targets import Targets, text_folds
+from promptroute.predictors.base import Array, Positives
+from promptroute.predictors.features import Design, Features
+from promptroute.predictors.regressor import Regressor
+from promptroute.predictors.targets import text_folds
 
 ROWS = 512  # prompts compared at a time: bounds memory
 
 
-def plain_features() -> Features:
-    """Embeddings alone; tf-idf in 128 dimensions where there are none."""
-    return Features(words="fallback", components=128, statistics=False)
-
-
-@dataclass
-class Svm(Learner):
+class Svm(Regressor):
     """Support vector regression with a Gaussian kernel, one machine for each model (scikit-learn's libsvm).
 
     Regression rather than classification into the best model: a class has no quality to weigh against cost,
@@ -32,7 +25,7 @@ class Svm(Learner):
     Smola & Schölkopf, A tutorial on support vector regression, Statistics and Computing 14 (2004).
 
     Args:
-        features: what it sees; must be dense.
+        features: what it sees; must be dense. Default: embeddings, or tf-idf in 128 dimensions where there are none.
         penalties: C to choose from, > 0: the price of an error outside the tube.
         widths: of the kernel exp(-d² / (width² · median d²)) to choose from, > 0, d the distance.
         tube: errors up to this many units of the standardised targets are free, 0 or more.
@@ -40,31 +33,20 @@ class Svm(Learner):
         seed: deals texts into folds.
     """
 
-    kind: ClassVar[str] = "svm"
-    features: Features = field(default_factory=plain_features)
-    penalties: Sequence[float] = (0.5, 2.0)
-    widths: Sequence[float] = (0.35, 0.5, 0.7)
-    tube: float = 0.1
-    folds: int = 5
-    seed: int = 0
+    features: Features = Features(words="fallback", components=128, statistics=False)
+    penalties: Positives = (0.5, 2.0)
+    widths: Positives = (0.35, 0.5, 0.7)
+    tube: NonNegativeFloat = 0.1
+    folds: int = Field(5, ge=2)
 
-    def __post_init__(self) -> None:
-        if isinstance(self.features, dict):
-            self.features = Features(**self.features)
-        for name in ("penalties", "widths"):
-            values = getattr(self, name)
-            if not len(values) or min(values) <= 0:
-                raise UserError(f"svm: {name} is {list(values)}; expected one or more numbers above 0")
-        if self.tube < 0:
-            raise UserError(f"svm: tube is {self.tube}; expected 0 or more")
-        if self.folds < 2:
-            raise UserError(f"svm: folds is {self.folds}; expected 2 or more")
+    learned: ClassVar[tuple[str, ...]] = ("rows", "dual", "bias", "scales")
+    _rows: Array
+    _dual: Array
+    _bias: Array
+    _scales: Array
 
-    def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
-        fitted = self.features.fit(prompts)
-        rows = fitted.transform(prompts).matrix()
-        targets = Targets.fit(quality)
-        y = targets.encode(quality)
+    def _learn(self, design: Design, y: Array, prompts: PromptBatch, quality: Array) -> None:
+        rows = design.matrix()
         squared = _squared_distances(rows, rows)
         apart = squared[squared > 0]
         median = float(np.median(apart)) if apart.size else 1.0
@@ -89,12 +71,11 @@ class Svm(Learner):
             biases.append(bias)
         dual = np.hstack(duals)
         kept = np.flatnonzero(dual.any(1))
-        self._fitted, self._targets = fitted, targets
         self._rows, self._dual = rows[kept], dual[kept]
         self._bias, self._scales = np.concatenate(biases), np.array(scales)
 
     def _solve(self, kernel: Array, y: Array, penalty: float) -> tuple[Array, Array]:
-        """Dual coefficients [n, k] and intercepts [k] of one machine for each column of y [n, k]."""
+        """Return dual coefficients [n, k] and intercepts [k] of a machine for each column of y [n, k]."""
         from sklearn.svm import SVR
 
         dual, bias = np.zeros(y.shape), np.zeros(y.shape[1])
@@ -106,34 +87,22 @@ class Svm(Learner):
             bias[column] = machine.intercept_[0]
         return dual, bias
 
-    def _predict(self, prompts: PromptBatch) -> Array:
-        rows = self._fitted.transform(prompts).matrix()
+    def _columns(self, design: Design) -> Array:
+        rows = design.matrix()
         out = np.empty((len(rows), self._dual.shape[1]))
         for start in range(0, len(rows), ROWS):
             squared = _squared_distances(rows[start : start + ROWS], self._rows)
             out[start : start + ROWS, :-1] = np.exp(self._scales[0] * squared) @ self._dual[:, :-1]
             out[start : start + ROWS, -1:] = np.exp(self._scales[1] * squared) @ self._dual[:, -1:]
-        return self._targets.decode(out + self._bias)
-
-    def _widths(self) -> dict[str, int]:
-        return self._fitted.widths
-
-    def _state(self, folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-        state, arrays = self._fitted.state()
-        arrays |= self._targets.arrays()
-        arrays |= {"rows": self._rows, "dual": self._dual, "bias": self._bias, "scales": self._scales}
-        return {"features": state}, arrays
+        return out + self._bias
 
     def _restore(self, folder: Path, state: dict[str, Any], arrays: dict[str, Array]) -> None:
-        self._fitted = FittedFeatures.from_state(self.features, state["features"], arrays)
-        self._targets = Targets.from_arrays(arrays)
-        self._rows, self._dual = arrays["rows"], arrays["dual"]
-        self._bias, self._scales = arrays["bias"], arrays["scales"]
+        super()._restore(folder, state, arrays)
         if self._scales.shape != (2,) or self._bias.shape != self._dual.shape[1:]:
             raise ValueError(f"scales {self._scales.shape} and bias {self._bias.shape} don't fit together")
 
 
 def _squared_distances(left: Array, right: Array) -> Array:
-    """Squared Euclidean distances of rows, float64 [n, k]."""
+    """Return squared Euclidean distances between rows [n, d] and [k, d], float64 [n, k]."""
     squared = (left * left).sum(1)[:, None] + (right * right).sum(1) - 2 * left @ right.T
     return np.maximum(squared, 0, out=squared)

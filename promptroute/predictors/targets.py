@@ -1,4 +1,4 @@
-"""What predictors learn: the differences between models, apart from how well all of them do."""
+"""Split quality into the differences between models and the level common to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 def split_level(quality: Array) -> tuple[Array, Array]:
-    """Quality [n, m] → differences [n, m], whose rows sum to 0, and level [n, 1], the mean over models.
+    """Split quality [n, m] into differences [n, m], whose rows sum to 0, and level [n, 1], the mean over models.
 
     A choice depends on the differences alone. Most of the variance of quality lies in the level, so what is
     fitted to both with one regularisation serves the level and blurs the differences.
@@ -21,7 +21,7 @@ def split_level(quality: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Targets:
-    """Quality [n, m] as m + 1 learnable columns: differences, then level.
+    """Turn quality [n, m] into m + 1 columns to learn: differences, then level.
 
     Each column is centred; the differences share one unit, so that models stay comparable.
 
@@ -36,6 +36,7 @@ class Targets:
 
     @classmethod
     def fit(cls, quality: Array) -> Self:
+        """Take offset and scale from the training prompts' quality [n, m]."""
         columns = np.hstack(split_level(quality))
         offset = columns.mean(0)
         centred = columns - offset
@@ -46,26 +47,27 @@ class Targets:
         return cls(offset, scale)
 
     def encode(self, quality: Array) -> Array:
-        """Quality [n, m] → float64 [n, m + 1]."""
+        """Turn quality [n, m] into columns, float64 [n, m + 1]."""
         columns = np.hstack(split_level(quality)) - self.offset
         return np.divide(columns, self.scale, out=np.zeros_like(columns), where=self.scale > 0)
 
     def decode(self, columns: Array) -> Array:
-        """Columns [n, m + 1] → quality float64 [n, m]."""
+        """Turn columns [n, m + 1] into quality, float64 [n, m]."""
         columns = columns * self.scale + self.offset
         return columns[:, :-1] + columns[:, -1:]
 
     def arrays(self) -> dict[str, Array]:
-        """For a predictor's file."""
+        """Return the arrays that a predictor saves."""
         return {"targets.offset": self.offset, "targets.scale": self.scale}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Self:
+        """Make it again of what `arrays` returned."""
         return cls(arrays["targets.offset"], arrays["targets.scale"])
 
 
 def text_folds(texts: Sequence[str], folds: int, seed: int) -> Array:
-    """A fold for each prompt, int64 [n] in 0 … k - 1, k = min(folds, different texts).
+    """Deal each prompt into a fold, int64 [n] in 0 … k - 1, k = min(folds, different texts).
 
     Equal texts share a fold, so that nothing is judged on a text that it was fitted on; folds hold equally
     many different texts, to within one.

@@ -1,11 +1,14 @@
-"""tf-idf of words or characters. Equal to scikit-learn's TfidfVectorizer (tested), at a tenth of its time
-for one prompt, and without importing it."""
+"""tf-idf of words or characters.
+
+Equal to scikit-learn's TfidfVectorizer (tested), at a tenth of its time for a single prompt, and without importing it.
+"""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -18,7 +21,7 @@ _WORD = re.compile(r"\b\w\w+\b")
 
 
 def word_terms(text: str, shortest: int, longest: int) -> list[str]:
-    """Runs of `shortest` to `longest` words of two or more letters, in lower case."""
+    """Return runs of `shortest` to `longest` words of two or more letters, in lower case."""
     words = _WORD.findall(text.lower())
     terms = []
     for size in range(shortest, longest + 1):
@@ -27,7 +30,7 @@ def word_terms(text: str, shortest: int, longest: int) -> list[str]:
 
 
 def character_terms(text: str, shortest: int, longest: int) -> list[str]:
-    """Runs of `shortest` to `longest` characters within words, each word padded by a space on both sides.
+    """Return runs of `shortest` to `longest` characters within words, each word padded by a space on both sides.
 
     A padded word no longer than the run counts once, whole.
     """
@@ -44,7 +47,7 @@ def character_terms(text: str, shortest: int, longest: int) -> list[str]:
 
 @dataclass(frozen=True)
 class TfIdf:
-    """Fitted tf-idf: weight of a term = (1 + ln count) · idf, rows of unit length.
+    """Hold a fitted tf-idf: weight of a term = (1 + ln count) · idf, rows of unit length.
 
     Attributes:
         unit: whether terms are runs of words or of characters.
@@ -61,11 +64,14 @@ class TfIdf:
     def __post_init__(self) -> None:
         if len(self.terms) != len(self.idf):
             raise ValueError(f"{len(self.terms)} terms, but {len(self.idf)} idf values")
-        object.__setattr__(self, "_index", {term: i for i, term in enumerate(self.terms)})
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {term: i for i, term in enumerate(self.terms)}
 
     @classmethod
     def fit(cls, texts: Sequence[str], unit: Unit, sizes: tuple[int, int], min_count: int) -> Self:
-        """Take every term that stands in `min_count` or more of the texts."""
+        """Take every term that occurs in `min_count` or more of the texts."""
         split = word_terms if unit == "words" else character_terms
         holding = Counter(term for text in texts for term in set(split(text, *sizes)))
         terms = sorted(term for term, count in holding.items() if count >= min_count)
@@ -73,11 +79,11 @@ class TfIdf:
         return cls(unit, sizes, terms, np.log((1 + len(texts)) / (1 + counts)) + 1)
 
     def transform(self, texts: Sequence[str]) -> "csr_array":
-        """Sparse float64 [n, v]; a text with no known term gets an empty row."""
+        """Return a sparse float64 [n, v]; a text with no known term gets an empty row."""
         from scipy.sparse import csr_array
 
         split = word_terms if self.unit == "words" else character_terms
-        index: dict[str, int] = self._index  # type: ignore[attr-defined]
+        index = self._index
         values: list[float] = []
         columns: list[int] = []
         ends = [0]

@@ -13,8 +13,9 @@ import numpy as np
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.encoders.base import Encoder, encode_all
+from promptroute.encoders.base import TextEncoder, encode_all
 from promptroute.encoders.static import StaticEncoder
+from promptroute.io.cache import fingerprint
 from promptroute.io.files import atomic_path, read_json, write_json
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import load_predictor
@@ -142,21 +143,21 @@ class Router:
         return np.array([model.cost for model in self.models])
 
     @cached_property
-    def _loaded(self) -> dict[str, Encoder]:
+    def _loaded(self) -> dict[str, TextEncoder]:
         """The encoders, built, their weights read, and checked against `fingerprints`."""
         encoders = self._build_all()
         for name, expected in self.fingerprints.items():
-            encoder = encoders[name]
-            if encoder.fingerprint != expected:
+            found = fingerprint(encoders[name].fingerprint())
+            if found != expected:
                 raise UserError(
                     f"encoder {name}: the weights or settings of {self.encoders[name].get('model')} on this "
                     f"machine are not those that the router was trained with (fingerprint "
-                    f"{encoder.fingerprint[:12]}, expected {expected[:12] or 'one, but none is recorded'}); "
+                    f"{found[:12]}, expected {expected[:12] or 'one, but none is recorded'}); "
                     f"install the revision that the router's README names, or train it again"
                 )
         return encoders
 
-    def _build_all(self) -> dict[str, Encoder]:
+    def _build_all(self) -> dict[str, TextEncoder]:
         encoders = {}
         for name, config in self.encoders.items():
             own = None if self.home is None else self.home / OWN / name
@@ -398,7 +399,7 @@ class Router:
         from safetensors.numpy import save_file
 
         encoders = {name: dict(encoder.description) for name, encoder in self._loaded.items()}
-        fingerprints = {name: encoder.fingerprint for name, encoder in self._loaded.items()}
+        fingerprints = {name: fingerprint(encoder.fingerprint()) for name, encoder in self._loaded.items()}
         with atomic_path(folder) as temporary:
             # out_of_fold.parquet has done its work: it was for choosing the knobs.
             shutil.copytree(
@@ -540,7 +541,7 @@ def _read_fallback(folder: Path, facts: Mapping[str, Any]) -> Fallback:
     return Fallback(rows=rows, **facts)
 
 
-def _build(name: str, config: Mapping[str, Any]) -> Encoder:
+def _build(name: str, config: Mapping[str, Any]) -> TextEncoder:
     """An encoder of the closed list; its weights are read when they are first needed.
 
     Raises:
@@ -552,8 +553,8 @@ def _build(name: str, config: Mapping[str, Any]) -> Encoder:
     module, _, class_name = target.rpartition(".")
     kind = getattr(importlib.import_module(module), class_name)
     try:
-        encoder: Encoder = kind(**{key: value for key, value in config.items() if key != "_target_"})
-    except TypeError as error:
+        encoder: TextEncoder = kind(**{key: value for key, value in config.items() if key != "_target_"})
+    except UserError as error:
         raise UserError(f"encoder {name} can't be built ({error}); train the router again") from error
     return encoder
 

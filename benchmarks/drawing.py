@@ -29,6 +29,7 @@ import pandas as pd
 from benchmarks import study as S
 from benchmarks.machine import finish, here, measured_on, now, parser
 from promptroute.core.errors import UserError
+from promptroute.generators.base import build_generator
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
 from promptroute.prompts.sampling import sample
@@ -173,7 +174,7 @@ def measure(
     device = pick_device(device="cpu", threads=threads)
     plain = plain_pipeline(config)
     generators = {
-        size: build({**config, "batch_size": size}, f"models.{model}.generator", device=device)
+        size: build_generator({**config, "batch_size": size}, f"models.{model}.generator", device)
         for size in batch_sizes
     }
     rows = []

@@ -34,7 +34,7 @@ CSV = S.RESULTS / "growth.csv"
 COPIED = ("stages", "conf", "mini", "dvc.yaml", ".dvcignore")
 LATER = "nima"
 """The scorer that is added last: the one that looks at pixels, and so the dearest."""
-DRAWN = re.compile(r"generate: \d+ images of \S+ on \S+, (\d+) drawn now(?: at ([\d.]+)/s)?")
+DRAWN = re.compile(r"generate: \d+ images of \S+ on \S+, (\d+) generated now(?: at ([\d.]+)/s)?")
 RAN = re.compile(r"Running stage '([^']+)'")
 
 

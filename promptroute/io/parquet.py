@@ -109,5 +109,7 @@ _LAYOUT = "layout"
 
 def _layout(schema: pa.Schema, rows: int) -> str:
     """Digest of the names and types of the columns, and of the number of rows."""
-    text = f"{[(field.name, str(field.type)) for field in schema]} {rows}"
+    # A list's values are called item in Arrow and element in parquet.
+    types = [(field.name, str(field.type).replace("<item:", "<element:")) for field in schema]
+    text = f"{types} {rows}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

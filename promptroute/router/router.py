@@ -15,7 +15,7 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder, encode_all
 from promptroute.encoders.static import StaticEncoder
-from promptroute.io.cache import fingerprint
+from promptroute.io.cache import digest
 from promptroute.io.files import atomic_path, read_json, write_json
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import load_predictor
@@ -147,7 +147,7 @@ class Router:
         """The encoders, built, their weights read, and checked against `fingerprints`."""
         encoders = self._build_all()
         for name, expected in self.fingerprints.items():
-            found = fingerprint(encoders[name].fingerprint())
+            found = digest(encoders[name].fingerprint())
             if found != expected:
                 raise UserError(
                     f"encoder {name}: the weights or settings of {self.encoders[name].get('model')} on this "
@@ -399,7 +399,7 @@ class Router:
         from safetensors.numpy import save_file
 
         encoders = {name: dict(encoder.description) for name, encoder in self._loaded.items()}
-        fingerprints = {name: fingerprint(encoder.fingerprint()) for name, encoder in self._loaded.items()}
+        fingerprints = {name: digest(encoder.fingerprint()) for name, encoder in self._loaded.items()}
         with atomic_path(folder) as temporary:
             # out_of_fold.parquet has done its work: it was for choosing the knobs.
             shutil.copytree(

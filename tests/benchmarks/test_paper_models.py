@@ -11,7 +11,7 @@ from benchmarks import paper_models
 from benchmarks.architectures import HUB, SD21, Architecture, Part, architecture_of
 from benchmarks.counting import count, network
 from promptroute.core.errors import UserError
-from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.profiling import count_gflops
 from tests.generators.tiny import PIPELINES, SIDE, save
 
@@ -55,7 +55,7 @@ def test_counting_is_what_counting_a_real_drawing_gives(name: str, tmp_path: Pat
     whole = sum(
         one.gflops for one in count(as_architecture(maker()), how["steps"], how["guidance"], SIDE, SIDE)
     )
-    drawn = count_gflops(DiffusersModel(str(save(name, tmp_path)), **how))
+    drawn = count_gflops(DiffusersModel(model=str(save(name, tmp_path)), **how))
     assert whole == pytest.approx(drawn, rel=0.01)
 
 

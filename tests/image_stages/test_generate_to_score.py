@@ -36,65 +36,6 @@ def picture(row: Row) -> Image.Image:
     return Image.open(io.BytesIO(row.image or b""))
 
 
-def test_generate_lays_out_every_image_in_order(study: Study) -> None:
-    folder = study()
-    printed = ok(folder, "generate", "sd")
-    assert printed.startswith("generate: 15 images of sd on cpu, 15 drawn now at ") and "0 failed" in printed
-    shards = sorted((folder / "data/images/sd").iterdir())
-    assert [shard.name for shard in shards] == [f"part-0000{i}.parquet" for i in range(3)]
-    found = rows(folder)
-    assert [(row.prompt_id, row.seed) for row in found] == sorted((row.prompt_id, row.seed) for row in found)
-    assert [row.prompt for row in found] == [text for text in TEXTS for _ in range(3)]
-    assert all(picture(row).size == (row.width, row.height) == (16, 16) for row in found)
-    assert len({row.image for row in found}) == 15
-
-
-def test_a_stored_image_is_redrawn_by_plain_diffusers(study: Study, weights: Path) -> None:
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    folder = study()
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["models"]["sd"]["generator"]["batch_size"] = 1
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    ok(folder, "generate", "sd")
-    pipeline = StableDiffusionPipeline.from_pretrained(weights / "sd")
-    for row in rows(folder)[:4]:
-        generator = torch.Generator("cpu").manual_seed(row.seed)
-        again = pipeline(row.prompt, num_inference_steps=2, guidance_scale=4.0, generator=generator).images[0]
-        assert picture(row).tobytes() == again.tobytes()
-
-
-def test_growing_draws_only_what_is_new_and_ends_the_same(
-    study: Study, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = study(TEXTS[:4], seeds=[0, 1])
-    ok(folder, "generate", "sd")
-    study(TEXTS, seeds=[0, 1, 2])
-    assert "15 images of sd on cpu, 7 drawn now" in ok(folder, "generate", "sd")
-    grown = rows(folder)
-    assert "0 drawn now" in ok(folder, "generate", "sd")
-    import shutil
-
-    shutil.rmtree(folder / "cache")
-    assert "15 drawn now" in ok(folder, "generate", "sd")
-    assert rows(folder) == grown
-    study(TEXTS[:2], seeds=[0])
-    assert "2 images of sd on cpu, 0 drawn now" in ok(folder, "generate", "sd")
-    assert rows(folder) == [row for row in grown if row.prompt in TEXTS[:2] and row.seed == 0]
-
-
-def test_a_changed_setting_never_meets_an_old_image(study: Study) -> None:
-    folder = study(TEXTS[:2], seeds=[0])
-    ok(folder, "generate", "sd")
-    before = rows(folder)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["models"]["sd"]["generator"]["steps"] = 3
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    assert "2 drawn now" in ok(folder, "generate", "sd")
-    assert all(a.image != b.image for a, b in zip(before, rows(folder), strict=True))
-
-
 def scored(folder: Path, scorer: str, model: str = "sd") -> tuple[str, pd.DataFrame]:
     printed = ok(folder, "score", scorer, model)
     return printed, read_table(
@@ -143,19 +84,6 @@ def test_embedding_and_scoring_again_takes_what_is_at_hand(study: Study) -> None
     assert "3 images now of sd" in ok(folder, "embed", "sd")
     _, after = scored(folder, "nima")
     pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
-
-
-def test_while_images_are_embedded_nima_sees_them_too(study: Study) -> None:
-    folder = study(TEXTS[:2])
-    ok(folder, "generate", "sd")
-    ok(folder, "embed", "sd")
-    (put_by,) = (path for path in (folder / "cache" / "scores").rglob("*") if path.is_file())
-    written = put_by.stat().st_mtime_ns
-    _, together = scored(folder, "nima")
-    assert put_by.stat().st_mtime_ns == written, "the score stage took what was there"
-    put_by.unlink()
-    _, alone = scored(folder, "nima")
-    pd.testing.assert_frame_equal(together, alone)
 
 
 def test_a_scorer_without_weights_stops_its_own_stage_alone(study: Study) -> None:

@@ -85,7 +85,9 @@ def read_image_embeddings(folder: Path | str) -> tuple[np.ndarray, np.ndarray, n
                 f"{part}: its embeddings are by another encoder than {prompts.name}; delete {folder.parent} and "
                 f"embed again"
             )
-        tables.append(read_parquet(part, _WHAT, ["prompt_id", "seed", "embedding"]).replace_schema_metadata(None))
+        tables.append(
+            read_parquet(part, _WHAT, ["prompt_id", "seed", "embedding"]).replace_schema_metadata(None)
+        )
     table = pa.concat_tables(tables).combine_chunks()
     column = table.column("embedding")
     width = column.type.list_size

@@ -28,6 +28,7 @@ import pandas as pd
 from benchmarks.machine import here, measured_on, now
 from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, options, run, speedup
 from promptroute.core.errors import UserError
+from promptroute.generators.base import build_generator
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
 from promptroute.prompts.sampling import sample
@@ -172,7 +173,7 @@ def measure(
     device = pick_device(device="cpu", threads=threads)
     plain = plain_pipeline(config)
     generators = {
-        size: build({**config, "batch_size": size}, f"models.{model}.generator", device=device)
+        size: build_generator({**config, "batch_size": size}, f"models.{model}.generator", device)
         for size in batch_sizes
     }
     rows = []

@@ -12,12 +12,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+from pydantic import PrivateAttr
 
 from benchmarks.architectures import Architecture, architecture_of
 from benchmarks.counting import count, network, scheduler
 from benchmarks.reporting import RESULTS, ROOT, options, write_csv
 from promptroute.core.errors import UserError
-from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest
 from promptroute.runtime.device import pick_device
@@ -39,14 +40,22 @@ PROMPT = "a photograph of a red fox in deep snow under a clear winter sky, {}"
 
 
 def models(option: str) -> dict[str, Any]:
-    """Compose the models of an option of conf/models."""
+    """Compose the models of an option of conf/models, with every setting of their generators."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         composed = OmegaConf.to_container(compose(None, overrides=[f"+models={option}"]), resolve=True)
     assert isinstance(composed, dict)
-    return dict(composed["models"])
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in DiffusersModel.model_fields.items()
+        if not field.is_required() and name != "device"
+    }
+    return {
+        name: {**model, "generator": {**defaults, **model["generator"]}}
+        for name, model in composed["models"].items()
+    }
 
 
 def counted() -> pd.DataFrame:
@@ -81,29 +90,31 @@ class RandomModel(DiffusersModel):
         settings: as for `DiffusersModel`.
     """
 
+    _architecture: Architecture = PrivateAttr()
+
     def __init__(self, architecture: Architecture, **settings: Any) -> None:
         super().__init__(**{**settings, "components": {}, "scheduler": None})
-        self.architecture = architecture
+        self._architecture = architecture
 
     def _read(self) -> Any:
         import diffusers
 
         parts = {
             name: network(part, self.device).to(self.dtype_of(name))
-            for name, part in self.architecture.parts.items()
+            for name, part in self._architecture.parts.items()
         }
         tokenizers = {
             name.replace("text_encoder", "tokenizer"): tokenizer(part)
             for name, part in parts.items()
             if name.startswith("text_encoder")
         }
-        kind = getattr(diffusers, self.architecture.pipeline)
+        kind = getattr(diffusers, self._architecture.pipeline)
         more: dict[str, Any] = {}
-        if self.architecture.pipeline == "StableDiffusionPipeline":
+        if self._architecture.pipeline == "StableDiffusionPipeline":
             more = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        elif self.architecture.pipeline == "StableDiffusionXLPipeline":
+        elif self._architecture.pipeline == "StableDiffusionXLPipeline":
             more = {"add_watermarker": False}
-        return kind(**parts, **tokenizers, scheduler=scheduler(self.architecture), **more)
+        return kind(**parts, **tokenizers, scheduler=scheduler(self._architecture), **more)
 
 
 def tokenizer(encoder: Any) -> Any:
@@ -166,7 +177,7 @@ def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> p
 
 def stage_rate(generator: DiffusersModel, prompts: Sequence[str], batch: int, streams: int) -> float:
     """Return images a second of the generate stage: three seeds a prompt, six batches after a warm-up."""
-    generator.batch_size, generator.streams = batch, streams
+    generator = generator.model_copy(update={"batch_size": batch, "streams": streams})
     texts = -(-6 * batch // 3)
     requests = [
         ImageRequest(f"P{n}", f"{prompts[n % len(prompts)]} {n}", seed)
@@ -178,7 +189,7 @@ def stage_rate(generator: DiffusersModel, prompts: Sequence[str], batch: int, st
         # Random weights in half precision may well give no finite image; the time is the same.
         generate_images(generator, "warm", [requests[: streams * batch]], warm, max_failed=1.0)
         generated = generate_images(generator, "real", [requests], real, max_failed=1.0)
-    return generated.images / generated.seconds
+    return generated.images / generated.now.seconds
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -193,7 +204,7 @@ def table(rows: pd.DataFrame) -> str:
         model = facts[str(name)]
         largest = parts.sort_values("parameters", ascending=False).head(2)
         named = ", ".join(f"{row.part} {row.parameters / 1e6:.1f}" for row in largest.itertuples())
-        published = (model["profile"] or {}).get("seconds")
+        published = (model.get("profile") or {}).get("seconds")
         how = model["generator"]
         lines.append(
             f"| {model['label']} | {how['steps']} | {how['guidance']:g} | {parts['parameters'].sum() / 1e6:,.1f} ({named}) "

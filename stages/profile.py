@@ -1,31 +1,38 @@
 """Measure what a model's images cost on this machine: `models.MODEL` → data/profile/MODEL.json."""
 
-import sys
+import argparse
 
+from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt
+from promptroute.generators.base import LocalGenerator, build_generator
 from promptroute.generators.profiling import profile
 from promptroute.io.files import write_json
 from promptroute.io.tables import read_table
-from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import build, load_params
+from promptroute.runtime.device import read_compute
+from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
 def main() -> str:
-    (model,) = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m stages.profile", description=__doc__)
+    parser.add_argument("model", help="a name of params.yaml's models")
+    model = parser.parse_args().model
     params = load_params()
-    generator = build(
-        params["models"][model]["generator"],
-        f"models.{model}.generator",
-        device=pick_device(**params["compute"]),
-    )
+    section = params["models"][model]["generator"]
+    device = read_compute(params["compute"], "params.yaml: compute").device
+    generator = build_generator(section, f"params.yaml: models.{model}.generator", device)
+    if not isinstance(generator, LocalGenerator):
+        raise UserError(
+            f"models.{model} doesn't compute here, so it can't be measured; state its price or seconds"
+        )
     prompts = read_table("data/prompts.parquet", Prompt)["prompt"]
     found = profile(generator, list(prompts.head(50)))
     write_json(f"data/profile/{model}.json", found, digits=4)
     rates, best = found["images_per_second"], found["best_batch"]
     return (
         f"profile: {model} on {found['measured_on']}: {found['seconds']:.3f} s (± {found['seconds_std']:.3f}) and "
-        f"{found['gflops']:.1f} GFLOPs per image, {found['memory_gb']:.2f} GB; {rates[best]:.2f} images/s in batches of {best}"
+        f"{found['gflops']:.1f} GFLOPs per image, {found['memory_gb']:.2f} GB; {rates[best]:.2f} images/s in batches "
+        f"of {best}"
     )
 
 

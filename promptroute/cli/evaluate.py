@@ -95,8 +95,8 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
     """
     import pandas as pd
 
-    from promptroute.core.performance import performance
     from promptroute.core.outputs import full_name
+    from promptroute.core.performance import performance
     from promptroute.io.published import PublishedTable, check_same_prompts
     from promptroute.io.study import join
     from promptroute.runtime.component import build

@@ -1,4 +1,4 @@
-"""One drawn image, and the Arrow schema of a shard of them."""
+"""A generated image, and the Arrow schema of a shard of them."""
 
 import json
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ STATUSES = ("ok", "failed")
 
 @dataclass(frozen=True)
 class Image:
-    """One row of data/images/MODEL/part-*.parquet: rows stand in the order of (prompt, seed).
+    """A row of data/images/MODEL/part-*.parquet, whose rows are in the order of (prompt, seed).
 
-    An image that could not be drawn is a row too, with `status` failed, a `reason`, and no picture.
+    An image that could not be generated is a row too, with `status` failed, a `reason`, and no bytes.
     """
 
     prompt_id: str = column()
     prompt: str = column()
-    """The text that was drawn, so that a shard means something by itself."""
+    """The prompt's text, so that a shard means something by itself."""
     model: str = column()
     seed: int = column(low=0)
     """`torch.Generator("cpu").manual_seed(seed)` made this image's noise."""
@@ -28,7 +28,12 @@ class Image:
     width: int | None = column(unit="pixels", low=1)
     height: int | None = column(unit="pixels", low=1)
     image: bytes | None = column()
-    """A PNG file's bytes; on disk a struct {bytes, path}, as the `datasets` library stores images."""
+    """An image file's bytes, PNG where it is ours; on disk a struct {bytes, path}, as `datasets` stores images."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what decides the image, under one model: prompt and seed."""
+        return self.prompt, self.seed
 
 
 _FIELDS: dict[str, tuple[pa.DataType, bool]] = {
@@ -45,7 +50,7 @@ _FIELDS: dict[str, tuple[pa.DataType, bool]] = {
 
 
 def image_schema() -> pa.Schema:
-    """Arrow schema of a shard. Its metadata tells `datasets` that `image` holds pictures."""
+    """Return the Arrow schema of a shard. Its metadata tells `datasets` that `image` holds images."""
     features = {
         name: {"_type": "Image"} if name == "image" else {"dtype": str(kind), "_type": "Value"}
         for name, (kind, _) in _FIELDS.items()

@@ -2,13 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
 
 from promptroute.core.errors import UserError
 from promptroute.runtime.component import Component
+from promptroute.runtime.device import arithmetic
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pixels
 
 
 class TextEncoder(Component):
@@ -107,3 +111,35 @@ def encode_all(
             bar.update(len(batch))
     where = {text: row for row, text in enumerate(unique)}
     return np.concatenate(rows)[[where[text] for text in clean]]
+
+
+class ImageEncoder(Component):
+    """A frozen model that turns images and prompts into vectors of one space.
+
+    Args:
+        batch_size: images or prompts per batch.
+        device: torch device.
+    """
+
+    batch_size: PositiveInt = 32
+    device: str = "cpu"
+
+    def encode_images(self, images: "Sequence[Pixels]") -> np.ndarray:
+        """Encode a batch: n images of any size and mode → float32 [n, d], not normalised.
+
+        Raises:
+            UserError: the model can't be loaded.
+        """
+        raise NotImplementedError
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode a batch: n prompts → float32 [n, d], not normalised; what is too long is cut off.
+
+        Raises:
+            UserError: the model can't be loaded.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give all that decides a vector but what is encoded: also the device."""
+        return {**super().fingerprint(), "arithmetic": arithmetic(self.device)}

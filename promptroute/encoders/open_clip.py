@@ -1,14 +1,15 @@
-"""CLIP models through open_clip: pictures and prompts → vectors in one space."""
+"""CLIP models through open_clip: images and prompts → vectors of one space."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.encoders.base import ImageEncoder
 from promptroute.io.files import sha256
 from promptroute.io.weights import require_commit, weights_id
 from promptroute.runtime.device import pick_dtype
@@ -22,7 +23,7 @@ SAFE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensor
 """What open_clip's repositories on the hub call their weights, where a tag doesn't say."""
 
 
-class OpenClip:
+class OpenClip(ImageEncoder):
     """A CLIP model (Radford et al. 2021, arXiv 2103.00020): both sides' projected embeddings.
 
     Args:
@@ -31,48 +32,54 @@ class OpenClip:
         pretrained: for an architecture, the tag of its weights, as `openai` or `laion2b_s12b_b42k`, or the
             path of a .safetensors file; unused for a folder.
         revision: for a tag, the commit of its repository on the hub, 40 hexadecimal digits.
-        batch_size: pictures or prompts per batch.
-        device: torch device.
-        dtype: `auto` (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
+        dtype: auto (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
     """
 
-    def __init__(
-        self,
-        model: str,
-        pretrained: str | None = None,
-        revision: str | None = None,
-        batch_size: int = 32,
-        device: str = "cpu",
-        dtype: str = "auto",
-    ) -> None:
-        self.model, self.pretrained, self.revision = model, pretrained, revision
-        self.batch_size, self.device = batch_size, device
-        self.dtype = pick_dtype(dtype, device, f"CLIP {model}")
+    model: str
+    pretrained: str | None = None
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    libraries = ("open_clip_torch",)
+    incidental = ImageEncoder.incidental | {"model", "pretrained", "revision", "dtype"}
+
+    @model_validator(mode="after")
+    def _suits_the_device(self) -> Self:
+        try:
+            _ = self.precision
+        except UserError as error:
+            raise ValueError(str(error).removeprefix(f"CLIP {self.model}: ")) from error
+        return self
 
     @cached_property
-    def fingerprint_parts(self) -> Mapping[str, Any]:
-        """All that decides an embedding; reads local weights, to check-sum them.
+    def precision(self) -> str:
+        """Return the torch dtype's name that `dtype` means on the device."""
+        return pick_dtype(self.dtype, self.device, f"CLIP {self.model}")
+
+    def weights(self) -> Mapping[str, Any]:
+        """Give the checksum of a folder or file, or the tag with its commit; and the precision.
 
         Raises:
             UserError: no such folder or file, or a tag without a commit.
         """
-        weights: Mapping[str, str | None]
+        return {**self._weights, "precision": self.precision}
+
+    @cached_property
+    def _weights(self) -> Mapping[str, Any]:
         if Path(self.model).is_dir():
-            weights = weights_id(self.model, None)
-        elif self._file is not None:
-            weights = {"model": self.model, "pretrained": sha256(self._file)}
-        else:
-            if self.pretrained is None:
-                raise UserError(
-                    f"CLIP {self.model}: no such folder, and pretrained names no weights; give a tag or a file"
-                )
-            require_commit(f"CLIP {self.model} ({self.pretrained}):", self.revision)
-            weights = {"model": self.model, "pretrained": self.pretrained, "revision": self.revision}
-        return {"weights": weights, "dtype": self.dtype, "open_clip": version("open_clip_torch")}
+            return weights_id(self.model, None)
+        if self._file is not None:
+            return {"model": self.model, "pretrained": sha256(self._file)}
+        if self.pretrained is None:
+            raise UserError(
+                f"CLIP {self.model}: no such folder, and pretrained names no weights; give a tag or a file"
+            )
+        require_commit(f"CLIP {self.model} ({self.pretrained}):", self.revision)
+        return {"model": self.model, "pretrained": self.pretrained, "revision": self.revision}
 
     @property
     def _file(self) -> Path | None:
-        """The weights, where these are a file of the user's own."""
+        """Return the weights, where these are a file of the user's own."""
         if self.pretrained is None or not Path(self.pretrained).is_file():
             return None
         if Path(self.pretrained).suffix != ".safetensors":
@@ -83,16 +90,16 @@ class OpenClip:
 
     @cached_property
     def _parts(self) -> tuple[Any, Any, Any]:
-        """The network, the picture's way to its input, and the tokenizer."""
+        """Return the network, what turns an image into its input, and the tokenizer."""
         import open_clip
 
-        _ = self.fingerprint_parts  # refuses weights that are unsafe, or that may change under their name
+        _ = self._weights  # refuses weights that are unsafe, or that may change under their name
         folder = Path(self.model).is_dir()
         name = f"local-dir:{self.model}" if folder else self.model
         try:
             network, _, preprocess = open_clip.create_model_and_transforms(
                 name,
-                precision={"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[self.dtype],
+                precision={"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[self.precision],
                 device=self.device,
                 weights_only=True,
                 **(
@@ -111,7 +118,7 @@ class OpenClip:
         return network.eval(), preprocess, tokenizer
 
     def _tagged(self) -> dict[str, Any]:
-        """What a tag stands for: its weights, fetched, and how they were trained.
+        """Return what a tag means: its weights, fetched, and how they were trained.
 
         open_clip would fall back on a pickle where the safe file bears another name than it looks for, would
         take whatever the branch holds, and would run OpenAI's weights with another activation than theirs.
@@ -153,17 +160,17 @@ class OpenClip:
             "open_clip_config.json and open_clip_model.safetensors",
         )
 
-    def encode_images(self, pictures: Sequence["Image"]) -> np.ndarray:
-        """One batch: n pictures → float32 [n, d], not normalised."""
+    def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
+        """Encode a batch of images; see `ImageEncoder.encode_images`."""
         import torch
 
         network, preprocess, _ = self._parts
-        pixels = torch.stack([preprocess(picture.convert("RGB")) for picture in pictures]).to(self.device)
+        pixels = torch.stack([preprocess(image.convert("RGB")) for image in images]).to(self.device)
         with torch.inference_mode():
-            return network.encode_image(pixels.to(getattr(torch, self.dtype))).float().cpu().numpy()
+            return network.encode_image(pixels.to(getattr(torch, self.precision))).float().cpu().numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """One batch: n prompts → float32 [n, d], not normalised; what is too long is cut off."""
+        """Encode a batch of prompts; see `ImageEncoder.encode_texts`."""
         import torch
 
         network, _, tokenizer = self._parts

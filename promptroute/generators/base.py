@@ -1,46 +1,120 @@
 """What a text-to-image model can do."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
+from pydantic import Field
+
+from promptroute.runtime.batching import Failure
+from promptroute.runtime.component import Component, build, locate
+from promptroute.runtime.device import arithmetic
+
+Generated = np.ndarray | bytes | Failure
+"""One image: float32 [height, width, 3], RGB in 0..1; or an image file's bytes; or why there is none."""
 
 
-@runtime_checkable
-class Generator(Protocol):
-    """A text-to-image model.
+class Generator(Component):
+    """A text-to-image model. Subclass `LocalGenerator` or `RemoteGenerator`; nothing is loaded before `load`.
 
-    Attributes:
-        device: torch device that it draws on.
-        batch_size: images per batch.
-        streams: batches that are drawn side by side, on a GPU.
+    Args:
+        batch_size: images per call of `generate`, 1 or more.
     """
 
-    device: str
-    batch_size: int
-    streams: int
+    batch_size: int = Field(1, ge=1)
 
     @property
-    def fingerprint_parts(self) -> Mapping[str, Any]:
-        """All that decides an image but its prompt and seed, as JSON-able values. Loads no weights."""
-        ...
+    def concurrent(self) -> int:
+        """Return how many threads may call `generate` at once."""
+        return 1
 
     def load(self) -> None:
-        """Load the weights, which the first `draw` does otherwise.
+        """Load what generating needs; does nothing when called again.
 
         Raises:
-            UserError: they can't be loaded.
+            UserError: it can't be loaded.
         """
-        ...
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """One batch: n prompts and n seeds → float32 [n, height, width, 3], RGB in 0..1.
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        """Generate one batch, after `load`; called by `concurrent` threads at once.
 
-        Called by several threads at once. Each image's noise comes from its own
-        `torch.Generator("cpu").manual_seed(seed)`. A picture may hold values that are not finite, where the
-        model failed.
+        Args:
+            prompts: n texts.
+            seeds: n numbers. A local model's noise is that of `torch.Generator("cpu").manual_seed(seed)`, for each
+                image its own.
 
-        Raises:
-            UserError: the model can't be loaded.
+        Returns:
+            n images, or why one could not be generated; never an array with values that are not finite.
         """
-        ...
+        raise NotImplementedError
+
+
+class LocalGenerator(Generator):
+    """A model that computes on a device of this machine.
+
+    Args:
+        device: torch device.
+        streams: batches that a GPU computes at once, so that decoding overlaps with denoising; 1 takes less of its
+            memory. On the CPU as many run at once as torch has threads, each on one.
+    """
+
+    device: str = "cpu"
+    streams: int = Field(2, ge=1)
+
+    incidental = Generator.incidental | {"streams"}
+
+    @property
+    def concurrent(self) -> int:
+        """Return the streams of a GPU."""
+        return self.streams
+
+    @property
+    def on_cpu(self) -> bool:
+        """Tell whether it computes on the CPU, where batches must have one size (see `UniformBatches`)."""
+        return self.device.startswith("cpu")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give all that decides an image but its prompt and seed: also the device, and on the CPU the batch's size."""
+        batch = {"batch_size": self.batch_size} if self.on_cpu else {}
+        return {**super().fingerprint(), "arithmetic": {**arithmetic(self.device), **batch}}
+
+
+class RemoteGenerator(Generator):
+    """A model behind a service: an image is paid for, requests are counted, and some fail for no lasting reason.
+
+    Args:
+        rate: requests a second at most; None: as many as there are.
+        retries: how often a request that failed is tried again, after a second, then two, then four …
+        requests: requests at once.
+    """
+
+    rate: float | None = Field(None, gt=0)
+    retries: int = Field(3, ge=0)
+    requests: int = Field(4, ge=1)
+
+    incidental = Generator.incidental | {"rate", "retries", "requests"}
+
+    @property
+    def concurrent(self) -> int:
+        """Return the requests at once."""
+        return self.requests
+
+
+def build_generator(section: Mapping[str, Any], where: str, device: str) -> Generator:
+    """Make the generator that a section describes, on a device where it is local.
+
+    Raises:
+        UserError: as `build`.
+    """
+    target = section.get("_target_") if isinstance(section, Mapping) else None
+    local = target is not None and issubclass(locate(target, Generator, where), LocalGenerator)
+    return build(section, where, Generator, **({"device": device} if local else {}))
+
+
+def finite_or_failure(image: np.ndarray) -> Generated:
+    """Return the image, or a failure where a value of it is not finite."""
+    return image if np.isfinite(image).all() else Failure(NOT_FINITE)
+
+
+NOT_FINITE = "the model gave values that are not finite"
+WITHHELD = "the model's safety checker withheld the image"

@@ -1,4 +1,4 @@
-"""What a model costs: seconds, memory and operations per image."""
+"""Measure what a model costs: seconds, memory and operations per image."""
 
 import platform
 import resource
@@ -8,20 +8,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from promptroute.generators.base import Generator
+from promptroute.generators.base import LocalGenerator
 from promptroute.runtime.batching import free_memory, is_out_of_memory
 
 WARM_UP = 2
 
 
 def profile(
-    generator: Generator, prompts: Sequence[str], images: int = 20, max_batch: int = 64
+    generator: LocalGenerator, prompts: Sequence[str], images: int = 20, max_batch: int = 64
 ) -> dict[str, Any]:
     """Measure a model as CEMS's Table 2 does: warm, one image at a time; then at its best batch size.
 
     Args:
         generator: the model.
-        prompts: texts to draw; taken in turn.
+        prompts: texts to generate; taken in turn.
         images: how many single images are timed.
         max_batch: largest batch that is tried.
 
@@ -84,22 +84,22 @@ def profile(
     }
 
 
-def count_gflops(generator: Generator) -> float:
-    """10⁹ floating-point operations of matrix products, convolutions and attention behind one image."""
+def count_gflops(generator: LocalGenerator) -> float:
+    """Count the 10⁹ floating-point operations of matrix products, convolutions and attention behind one image."""
     with flop_counter() as counter:
         generator.generate(["a text that no prompt set has, so that its encoding counts"], [0])
     return counter.get_total_flops() / 1e9
 
 
 def flop_counter() -> Any:
-    """torch's counter of operations, which knows the CPU's fused attention too."""
+    """Return torch's counter of operations, which knows the CPU's fused attention too."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
     rule: Any = sdpa_flop_count  # untyped
 
     def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        """Of the shapes alone: a mask, causal or not, spares nothing."""
+        """Count by the shapes alone: a mask, causal or not, spares nothing."""
         return int(rule(query, key, value))
 
     fused: Any = (
@@ -110,7 +110,7 @@ def flop_counter() -> Any:
 
 
 def processor(threads: int) -> str:
-    """The name of this machine's processor and how many threads torch uses of it, for people."""
+    """Name this machine's processor and how many threads torch uses of it, for people."""
     name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

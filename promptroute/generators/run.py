@@ -1,167 +1,276 @@
-"""A study's images from one model: what is at hand is taken, what is missing is drawn."""
+"""A study's images from one model: what the cache has is taken, what is missing is generated."""
 
 import io
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image
-from promptroute.generators.base import Generator
+from promptroute.generators.base import (
+    Generated,
+    Generator,
+    LocalGenerator,
+    RemoteGenerator,
+    finite_or_failure,
+)
+from promptroute.generators.remote import Paced
 from promptroute.generators.uniform import UniformBatches, one_thread
 from promptroute.io.images import ImageCache, ImageRequest, write_shard
 from promptroute.runtime.batching import Failure, in_batches
+from promptroute.runtime.executors import Executor, InProcess
+from promptroute.runtime.shards import Work, run
 
 SAVE_SECONDS = 5.0
 """How much work a kill may cost."""
 
+Shard = Sequence[ImageRequest]
+Key = tuple[str, int]
+
+
+@dataclass
+class Tally:
+    """What was generated now.
+
+    Attributes:
+        new: images.
+        seconds: how long it took, without loading the model.
+        failed: reason → how many images could not be generated for it.
+    """
+
+    new: int = 0
+    seconds: float = 0.0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Tally") -> None:
+        """Add what another shard did."""
+        self.new += other.new
+        self.seconds += other.seconds
+        self.failed += other.failed
+
 
 @dataclass(frozen=True)
-class Drawn:
-    """What `generate_images` did.
+class StudyImages:
+    """A study's images from one model.
 
     Attributes:
         shards: files in order, one for each shard that was asked for.
         images: how many images were asked for.
-        new: how many of them were drawn now.
-        seconds: how long that took, without loading the model.
-        failed: reason → how many images failed for it.
+        now: what was generated now.
     """
 
     shards: list[Path]
     images: int
-    new: int
-    seconds: float
-    failed: Counter[str]
+    now: Tally
 
 
 def generate_images(
     generator: Generator,
     model: str,
-    shards: Sequence[Sequence[ImageRequest]],
-    area: ImageCache,
+    shards: Sequence[Shard],
+    cache: ImageCache,
     max_failed: float = 0.01,
+    executor: Executor | None = None,
     save_seconds: float = SAVE_SECONDS,
-) -> Drawn:
-    """Fill the area with the shards of a study.
+) -> StudyImages:
+    """Fill the cache with the shards of a study.
 
-    Several batches are drawn side by side: on the CPU as many as torch may use threads, of which each takes one;
-    on a GPU as many as the generator asks for streams. Finished images are kept every `save_seconds`, so that a
-    killed run goes on where it was. An image that can't be drawn is a row with its reason; the next run tries it
-    again.
+    Several batches are generated at once: on the CPU as many as torch may use threads, of which each takes one;
+    elsewhere as many as the generator allows. Finished images are kept every `save_seconds`, so that a killed run
+    goes on where it was. An image that can't be generated is a row with its reason; the next run tries it again.
 
     Args:
-        generator: what draws; loaded only where something is missing.
+        generator: what generates; loaded only where something is missing.
         model: its name, for the rows.
         shards: the images of each shard, in the order of its rows.
-        area: where images of this very generator are kept, and looked for.
+        cache: where images of this very generator are kept, and looked for.
         max_failed: share of the study's images that may fail, 0 to 1.
+        executor: where shards are done; in this process where None.
         save_seconds: how often unfinished shards are saved.
 
     Raises:
         UserError: more than `max_failed` of the images failed, or the model can't be loaded.
     """
-    from tqdm import tqdm
-
     total = sum(len(shard) for shard in shards)
-    places = area.keys()
-    failed: Counter[str] = Counter()
-    paths, new, seconds = [], 0, 0.0
-    on_cpu = generator.device.startswith("cpu")
-    draw = UniformBatches(generator, generator.batch_size).generate if on_cpu else generator.generate
+    work = GenerateWork(generator, model, cache, _FailureLimit(model, total, max_failed), save_seconds)
+    now = Tally()
 
-    def process(batch: Sequence[ImageRequest]) -> list[np.ndarray | Failure]:
-        pictures = draw([wanted.prompt for wanted in batch], [wanted.seed for wanted in batch])
-        return [picture if np.isfinite(picture).all() else Failure(_NO_PICTURE) for picture in pictures]
+    def note(tally: Tally) -> None:
+        now.add(tally)
+        work.limit.check(now.failed)
 
-    at_hand = sum(wanted.key in places for shard in shards for wanted in shard)
-    with (
-        tqdm(total=total, initial=at_hand, unit="image", desc=model) as bar,
-        ThreadPoolExecutor() as pool,
-        one_thread() if on_cpu else nullcontext(generator.streams) as lanes,
-    ):
-        for shard in shards:
-            images = area.load([wanted.key for wanted in shard], places)
-            lacking = list({wanted.key: wanted for wanted in shard if wanted.key not in images}.values())
-            reasons: dict[tuple[str, int], str] = {}
-            unsaved: list[Future[Image]] = []
-            if lacking:
-                generator.load()
-            saved = started = time.monotonic()
-            for wanted, result in in_batches(lacking, process, generator.batch_size, lanes):
-                bar.update()
-                if isinstance(result, Failure):
-                    reasons[wanted.key] = result.reason
-                    failed[result.reason] += 1
-                    _check_failures(failed, total, max_failed, model)
-                    continue
-                new += 1
-                unsaved.append(pool.submit(_image, wanted, model, result))
-                if time.monotonic() - saved >= save_seconds:
-                    images |= _save(unsaved, area)
-                    unsaved, saved = [], time.monotonic()
-            images |= {(image.prompt, image.seed): image for image in (future.result() for future in unsaved)}
-            seconds += time.monotonic() - started
-            path = area.shard_path(shard, model)
-            if lacking or not path.exists():
-                write_shard(path, [_row(wanted, model, images, reasons) for wanted in shard])
-            paths.append(path)
-    area.tidy(paths)
-    return Drawn(paths, total, new, seconds, failed)
+    paths = run(work, shards, executor or InProcess(), model, "image", note)
+    return StudyImages(paths, total, now)
 
 
-_NO_PICTURE = "the model gave no picture: values that are not finite, or its safety checker withheld it"
+@dataclass(frozen=True)
+class _FailureLimit:
+    model: str
+    total: int
+    share: float
+
+    def check(self, failed: Counter[str]) -> None:
+        """Raise `UserError` where more images failed than may."""
+        if failed.total() > self.share * self.total:
+            reasons = "; ".join(f"{count} × {reason}" for reason, count in failed.most_common(3))
+            raise UserError(
+                f"models.{self.model}: {failed.total()} of {self.total} images failed, more than "
+                f"generation.max_failed={self.share} allows ({reasons}); what was saved is kept, so fix the cause and "
+                f"run it again"
+            )
 
 
-def _save(unsaved: Sequence[Future[Image]], area: ImageCache) -> dict[tuple[str, int], Image]:
-    rows = [future.result() for future in unsaved]
-    area.add(rows)
-    return {(row.prompt, row.seed): row for row in rows}
+class GenerateWork(Work[Shard]):
+    """Makes shards of images; arguments as `generate_images`."""
 
+    ticks = True
 
-def _check_failures(failed: Counter[str], total: int, max_failed: float, model: str) -> None:
-    if failed.total() > max_failed * total:
-        reasons = "; ".join(f"{count} × {reason}" for reason, count in failed.most_common(3))
-        raise UserError(
-            f"models.{model}: {failed.total()} of {total} images failed, more than generation.max_failed={max_failed} "
-            f"allows ({reasons}); what was saved is kept, so mend the cause and run `dvc repro` again"
+    def __init__(
+        self, generator: Generator, model: str, cache: ImageCache, limit: _FailureLimit, save_seconds: float
+    ) -> None:
+        self.generator, self.model, self.cache = generator, model, cache
+        self.limit, self.save_seconds = limit, save_seconds
+
+    def path(self, shard: Shard) -> Path:
+        """Return where the cache keeps the shard."""
+        return self.cache.shard_path(shard, self.model)
+
+    def size(self, shard: Shard) -> int:
+        """Return the number of images."""
+        return len(shard)
+
+    def is_done(self, shard: Shard) -> bool:
+        """Tell whether every image is there, and none of them failed."""
+        rows = self.cache.read(self.path(shard))
+        return [(*row.key, row.status) for row in rows] == [(*request.key, "ok") for request in shard]
+
+    def __call__(self, shard: Shard) -> Tally:
+        """Generate what the cache lacks of a shard, and write the shard."""
+        images = self.cache.load([request.key for request in shard], self._places)
+        missing = list({request.key: request for request in shard if request.key not in images}.values())
+        self.tick(len(shard) - len(missing))
+        tally, reasons = Tally(), dict[Key, str]()
+        if missing:
+            self.generator.load()
+            started = time.monotonic()
+            for row in self._generate(missing, tally.failed):
+                if row.reason is None:
+                    images[row.key] = row
+                else:
+                    reasons[row.key] = row.reason
+            tally.new, tally.seconds = len(missing) - len(reasons), time.monotonic() - started
+        write_shard(
+            self.path(shard),
+            [_row(request, self.model, images, reasons) for request in shard],
+            self.cache.component,
         )
+        return tally
+
+    @cached_property
+    def _places(self) -> dict[Key, Path]:
+        """Index what the cache had when the work began."""
+        return self.cache.keys()
+
+    @cached_property
+    def _batches(self) -> UniformBatches | Paced | Generator:
+        """Return what generates a batch."""
+        if isinstance(self.generator, LocalGenerator) and self.generator.on_cpu:
+            return UniformBatches(self.generator, self.generator.batch_size)
+        return Paced(self.generator) if isinstance(self.generator, RemoteGenerator) else self.generator
+
+    @contextmanager
+    def _concurrent(self) -> Iterator[int]:
+        """Yield how many batches go at once."""
+        if isinstance(self.generator, LocalGenerator) and self.generator.on_cpu:
+            with one_thread() as threads:
+                yield threads
+        else:
+            yield self.generator.concurrent
+
+    def _process(self, requests: Shard) -> list[Generated]:
+        prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
+        return [checked(image) for image in self._batches.generate(prompts, seeds)]
+
+    def _generate(self, missing: Shard, failed: Counter[str]) -> list[Image]:
+        """Return a row for each image; those that are finished are saved meanwhile."""
+        rows: list[Image] = []
+        unsaved: list[Future[Image]] = []
+        saved = time.monotonic()
+        with ThreadPoolExecutor() as pool, self._concurrent() as concurrent:
+            results: Iterator[tuple[ImageRequest, Generated]] = in_batches(
+                missing, self._process, self.generator.batch_size, concurrent
+            )
+            for request, result in results:
+                self.tick(1)
+                if isinstance(result, Failure):
+                    rows.append(_failed(request, self.model, result.reason))
+                    failed[result.reason] += 1
+                    self.limit.check(failed)
+                    continue
+                unsaved.append(pool.submit(_image, request, self.model, result))
+                if time.monotonic() - saved >= self.save_seconds:
+                    finished = [future.result() for future in unsaved]
+                    self.cache.add(finished)
+                    rows += finished
+                    unsaved, saved = [], time.monotonic()
+            return rows + [future.result() for future in unsaved]
 
 
-def to_png(picture: np.ndarray) -> bytes:
-    """A picture as a PNG file's bytes, rounded to 8 bits as diffusers rounds.
+def checked(image: Generated) -> Generated:
+    """Return a generated image, or a failure where it is none."""
+    if isinstance(image, np.ndarray):
+        return finite_or_failure(image)
+    if isinstance(image, bytes):
+        from PIL import Image as Pillow
+
+        try:
+            with Pillow.open(io.BytesIO(image)) as opened:
+                opened.verify()
+        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+            return Failure(f"the model gave bytes that are no image ({type(error).__name__})")
+    return image
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """Encode an image as a PNG file's bytes, rounded to 8 bits as diffusers rounds.
 
     Args:
-        picture: float32 [height, width, 3], RGB in 0..1.
+        image: float32 [height, width, 3], RGB in 0..1.
     """
     from PIL import Image as Pillow
 
     file = io.BytesIO()
-    Pillow.fromarray((picture * 255).round().astype(np.uint8)).save(file, format="PNG")
+    Pillow.fromarray((image * 255).round().astype(np.uint8)).save(file, format="PNG")
     return file.getvalue()
 
 
-def _image(wanted: ImageRequest, model: str, picture: np.ndarray) -> Image:
-    height, width = picture.shape[:2]
-    return Image(
-        wanted.prompt_id, wanted.prompt, model, wanted.seed, "ok", None, width, height, to_png(picture)
-    )
+def _image(request: ImageRequest, model: str, image: np.ndarray | bytes) -> Image:
+    if isinstance(image, bytes):
+        from PIL import Image as Pillow
+
+        with Pillow.open(io.BytesIO(image)) as opened:
+            width, height = opened.size
+        encoded = image
+    else:
+        height, width = image.shape[:2]
+        encoded = to_png(image)
+    return Image(request.prompt_id, request.prompt, model, request.seed, "ok", None, width, height, encoded)
 
 
-def _row(
-    wanted: ImageRequest,
-    model: str,
-    images: dict[tuple[str, int], Image],
-    reasons: dict[tuple[str, int], str],
-) -> Image:
-    image = images.get(wanted.key)
-    if image is not None:  # perhaps drawn under another study's id, or another name of the model
-        return replace(image, prompt_id=wanted.prompt_id, model=model)
-    reason = reasons[wanted.key]
-    return Image(wanted.prompt_id, wanted.prompt, model, wanted.seed, "failed", reason, None, None, None)
+def _failed(request: ImageRequest, model: str, reason: str) -> Image:
+    return Image(request.prompt_id, request.prompt, model, request.seed, "failed", reason, None, None, None)
+
+
+def _row(request: ImageRequest, model: str, images: dict[Key, Image], reasons: dict[Key, str]) -> Image:
+    image = images.get(request.key)
+    if image is None:
+        return _failed(request, model, reasons[request.key])
+    # Perhaps made under another study's id, or another name of the model.
+    return replace(image, prompt_id=request.prompt_id, model=model)

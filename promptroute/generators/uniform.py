@@ -1,6 +1,6 @@
-"""Batches on the CPU in which an image doesn't depend on what else is drawn, or when."""
+"""Batches on the CPU in which an image doesn't depend on what else is generated, or when."""
 
-import sys
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,25 +8,42 @@ from threading import Lock
 
 import numpy as np
 
-from promptroute.generators.base import Generator
-from promptroute.runtime.batching import free_memory, is_out_of_memory
+from promptroute.generators.base import Generated, Generator
+from promptroute.runtime.batching import Failure, free_memory, is_out_of_memory
+
+_log = logging.getLogger(__name__)
+
+
+class _OneThread:
+    """How many want one thread a batch at present, and how many threads torch had before the first of them."""
+
+    lock = Lock()
+    users = 0
+    before = 1
 
 
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """Let torch compute with one thread in each thread that begins meanwhile; gives how many it had.
+    """Let torch compute with one thread in each thread that begins meanwhile; yields how many it had.
 
-    To be entered before threads draw and left after: torch's threads may not change while it computes, for
-    kernels would then share work out by one number and do it by another.
+    To be entered before threads generate and left after: torch's threads may not change while it computes, for
+    kernels would then share work out by one number and do it by another. Several may be within it at once.
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _OneThread.lock:
+        if _OneThread.users == 0:
+            _OneThread.before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _OneThread.users += 1
+        before = _OneThread.before
     try:
         yield before
     finally:
-        torch.set_num_threads(before)
+        with _OneThread.lock:
+            _OneThread.users -= 1
+            if _OneThread.users == 0:
+                torch.set_num_threads(before)
 
 
 def take_over_threads() -> None:
@@ -37,7 +54,7 @@ def take_over_threads() -> None:
 
 
 class UniformBatches:
-    """Draws in batches of one fixed size, the last one filled up with copies.
+    """Batches of one fixed size, the last one filled up with copies.
 
     On a CPU the kernel that torch takes, and so the order of a sum and the last bits of an image, depends on
     how many images go together and on how many threads share the work, but not on which images. With both
@@ -45,15 +62,15 @@ class UniformBatches:
     change no bit. Plain diffusers makes the same image, bit for bit, from a batch of the same size
     (`num_images_per_prompt`) on one thread; with a size of 1, from an ordinary call.
 
-    Use it within `one_thread`. Cores are used by drawing several batches at once: `draw` may be called by several
+    Use it within `one_thread`. Cores are used by several batches at once: `generate` may be called by several
     threads, where the generator's may.
 
     Whether an image's place in the batch matters after all (it can where a layer's numbers per image are no
-    multiple of the processor's vectors) is seen on the first batch, drawn once more with every image moved up
-    by one place; if it does, images are drawn one at a time.
+    multiple of the processor's vectors) is seen on the first batch, generated once more with every image moved up
+    by one place; if it does, images are generated one at a time.
 
     Args:
-        generator: what draws.
+        generator: what generates.
         size: images per batch.
     """
 
@@ -62,19 +79,16 @@ class UniformBatches:
         self._checked = size == 1
         self._checking = Lock()
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """As `Generator.generate`, for any number of images."""
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        """Generate any number of images; see `Generator.generate`."""
         take_over_threads()
-        parts: list[np.ndarray] = []
-        start = 0
-        while start < len(prompts):
-            batch = slice(start, start + self.size)
-            drawn = self._fitting(list(prompts[batch]), list(seeds[batch]))
-            parts.append(drawn)
-            start += len(drawn)
-        return np.concatenate(parts)
+        images: list[Generated] = []
+        while len(images) < len(prompts):
+            batch = slice(len(images), len(images) + self.size)
+            images += self._fitting(list(prompts[batch]), list(seeds[batch]))
+        return images
 
-    def _fitting(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def _fitting(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
         try:
             return self._batch(prompts, seeds)
         except Exception as error:
@@ -84,32 +98,33 @@ class UniformBatches:
         free_memory()
         return self._batch(prompts, seeds)
 
-    def _batch(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def _batch(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
         if not self._checked:
             with self._checking:  # the other threads wait for what the first batch shows
                 if not self._checked:
                     return self._first(prompts, seeds)
-        return self._drawn(prompts, seeds)
+        return self._next(prompts, seeds)
 
-    def _first(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def _first(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
         full, their_seeds = self._filled(prompts, seeds)
         with ThreadPoolExecutor(1, initializer=take_over_threads) as pool:  # at once: the other threads wait
             other = pool.submit(
                 self.generator.generate, full[-1:] + full[:-1], their_seeds[-1:] + their_seeds[:-1]
             )
-            pictures = self.generator.generate(full, their_seeds)
+            images = self.generator.generate(full, their_seeds)
             moved = other.result()
-        if np.roll(pictures, 1, axis=0).tobytes() == moved.tobytes():
+        if all(map(_equal, images, moved[1:] + moved[:1])):
             self._checked = True
-            return pictures[: len(prompts)]
+            return images[: len(prompts)]
         self._go_single("an image's place in a batch changes its last bits")
-        return self._drawn(prompts, seeds)
+        return self._next(prompts, seeds)
 
-    def _drawn(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
+    def _next(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
         if self.size == 1:
-            return np.concatenate(
-                [self.generator.generate([p], [s]) for p, s in zip(prompts, seeds, strict=True)]
-            )
+            return [
+                self.generator.generate([prompt], [seed])[0]
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ]
         return self.generator.generate(*self._filled(prompts, seeds))[: len(prompts)]
 
     def _filled(self, prompts: list[str], seeds: list[int]) -> tuple[list[str], list[int]]:
@@ -117,5 +132,14 @@ class UniformBatches:
         return prompts + prompts[-1:] * lacking, seeds + seeds[-1:] * lacking
 
     def _go_single(self, why: str) -> None:
-        print(f"drawing one image at a time instead of {self.size}: {why}", file=sys.stderr)
+        _log.warning("generating one image at a time instead of %d: %s", self.size, why)
         self.size, self._checked = 1, True
+
+
+def _equal(left: Generated, right: Generated) -> bool:
+    """Tell whether two images are equal bit for bit."""
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return left.tobytes() == right.tobytes()
+    if isinstance(left, Failure) or isinstance(right, Failure):
+        return isinstance(left, Failure) and isinstance(right, Failure)
+    return left is right or (isinstance(left, bytes) and left == right)

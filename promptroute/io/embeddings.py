@@ -1,98 +1,95 @@
 """Embeddings of prompts and of images as parquet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from promptroute.core.errors import UserError
-from promptroute.io.files import atomic_path
+from promptroute.io.parquet import read_facts, read_parquet, write_parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WHAT = "a table of embeddings"
 
 
-def write_image_embeddings(
-    path: Path | str, prompt_ids: Sequence[str], seeds: Sequence[int], rows: np.ndarray
-) -> None:
-    """Write embeddings of images: prompt_id, seed and embedding (fixed-size list of float32).
+def embeddings_table(
+    prompt_ids: Sequence[str], rows: np.ndarray, seeds: Sequence[int] | None = None
+) -> pa.Table:
+    """Lay out embeddings: prompt_id, seed where they are of images, and embedding (fixed-size list of float32).
 
     Args:
-        path: where to.
-        prompt_ids, seeds: [n] which image each row is of.
+        prompt_ids, seeds: [n] which prompt or image each row is of.
         rows: float32 [n, d].
     """
     flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
-    table = pa.table(
-        {
-            "prompt_id": pa.array(list(prompt_ids), pa.string()),
-            "seed": pa.array(list(seeds), pa.int64()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1]),
-        }
-    )
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    columns = {"prompt_id": pa.array(list(prompt_ids), pa.string())}
+    if seeds is not None:
+        columns["seed"] = pa.array(list(seeds), pa.int64())
+    return pa.table({**columns, "embedding": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])})
+
+
+def write_embeddings(
+    path: Path | str, prompt_ids: Sequence[str], rows: np.ndarray, about: Mapping[str, str] | None = None
+) -> None:
+    """Write embeddings of prompts, as data/text/ENCODER.parquet; arguments as `embeddings_table`."""
+    write_parquet(path, embeddings_table(prompt_ids, rows), about or {})
+
+
+def read_embeddings(path: Path | str) -> "pd.DataFrame":
+    """Read embeddings of prompts: columns prompt_id and embedding. `attrs` holds what the file states of itself.
+
+    Raises:
+        UserError: the file is absent or corrupt.
+    """
+    table = read_parquet(path, _WHAT, ["prompt_id", "embedding"])
+    frame = table.replace_schema_metadata(None).to_pandas()
+    frame.attrs = read_facts(path, _WHAT)
+    return frame
 
 
 def read_image_embeddings(folder: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read every part of a folder of image embeddings.
 
+    Args:
+        folder: data/embeddings/ENCODER/MODEL. Each part must state that it is of this model, and by the encoder of
+            data/embeddings/ENCODER/prompts.parquet.
+
     Returns:
         prompt_ids [n] str, seeds int64 [n], embeddings float32 [n, d].
 
     Raises:
-        UserError: the folder is absent, or a part is torn.
+        UserError: the folder is absent, or a part is corrupt, of another model's images, or by another encoder.
     """
-    parts = sorted(Path(folder).glob("part-*.parquet"))
+    folder = Path(folder)
+    parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise UserError(
-            f"{folder}: no embeddings of images; is the encoder listed under encoders? `dvc repro` makes them"
+            f"{folder}: no embeddings of images; is the encoder listed under image_encoder? embed the images first"
         )
+    prompts = folder.parent / "prompts.parquet"
+    encoder = read_facts(prompts if prompts.is_file() else parts[0], _WHAT).get("component")
     tables = []
     for part in parts:
-        try:
-            tables.append(pq.read_table(part, page_checksum_verification=True))
-        except (OSError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
+        facts = read_facts(part, _WHAT)
+        if facts.get("model") != folder.name:
             raise UserError(
-                f"{part}: not a readable table of embeddings ({line}); delete it and run `dvc repro`"
-            ) from error
+                f"{part}: its embeddings are of {facts.get('model', 'images of a model that is not stated')}, expected "
+                f"{folder.name}; delete {folder.parent} and embed again"
+            )
+        if facts.get("component") != encoder:
+            raise UserError(
+                f"{part}: its embeddings are by another encoder than {prompts.name}; delete {folder.parent} and "
+                f"embed again"
+            )
+        tables.append(
+            read_parquet(part, _WHAT, ["prompt_id", "seed", "embedding"]).replace_schema_metadata(None)
+        )
     table = pa.concat_tables(tables).combine_chunks()
     column = table.column("embedding")
     width = column.type.list_size
     vectors = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     return np.array(table.column("prompt_id").to_pylist()), table.column("seed").to_numpy(), vectors
-
-
-def write_embeddings(path: Path | str, prompt_ids: Sequence[str], rows: np.ndarray) -> None:
-    """Write data/text/ENCODER.parquet: prompt_id and embedding (fixed-size list of float32)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from promptroute.io.files import atomic_path
-
-    flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
-    table = pa.table(
-        {
-            "prompt_id": pa.array(list(prompt_ids), pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1]),
-        }
-    )
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
-
-
-def read_embeddings(path: Path | str) -> pd.DataFrame:
-    """Read what `write_embeddings` wrote: columns prompt_id and embedding.
-
-    Raises:
-        UserError: the file is absent or torn.
-    """
-    try:
-        return pd.read_parquet(path, columns=["prompt_id", "embedding"])
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: not a readable table of embeddings ({error}); delete it and run `dvc repro`"
-        ) from error

@@ -1,24 +1,28 @@
 """Images in parquet shards, and the cache from which a killed or grown study takes them up again.
 
-A shard holds every seed of a run of prompts. While a shard is being drawn, what is finished is kept in
-small files beside it; each file is written whole or not at all, and read with its checksums verified, so a
-torn file is never believed: its images are drawn again.
+A shard holds every seed of a run of prompts. While a shard is being generated, what is finished is kept in
+small files beside it; each file is written whole or not at all, says which generator it is of, and is read with its
+checksums verified, so that a corrupt file, or another generator's, is never believed: its images are generated again.
 """
 
+import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image, image_schema
-from promptroute.io.cache import digest
-from promptroute.io.files import atomic_path
+from promptroute.io.cache import cache_path, digest
+from promptroute.io.parquet import read_facts, read_parquet, write_parquet
+
+_WHAT = "a shard of images"
 
 
 class ImageRequest(NamedTuple):
@@ -30,61 +34,79 @@ class ImageRequest(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What decides the image, under one model: never the id, which another study may give to other words."""
+        """Return what decides the image, under one model: never the id, which another study may give to other words."""
         return self.prompt, self.seed
 
 
-def write_shard(path: Path | str, rows: Sequence[Image]) -> None:
-    """Write images as one parquet file; equal rows give equal bytes."""
+def write_shard(path: Path | str, rows: Sequence[Image], component: str = "") -> None:
+    """Write images as one parquet file; equal rows give equal bytes.
+
+    Args:
+        path: where to.
+        rows: the images, all of one model.
+        component: digest of the generator's fingerprint.
+    """
     columns = {name: [getattr(row, name) for row in rows] for name in image_schema().names}
     columns["image"] = [None if png is None else {"bytes": png, "path": None} for png in columns["image"]]
-    table = pa.table(columns, image_schema())
-    with atomic_path(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            row_group_size=100,
-            use_dictionary=["prompt_id", "prompt", "model", "status"],
-            write_statistics=["prompt_id", "seed"],
-            compression="none",  # PNG is compressed already
-            write_page_checksum=True,
-        )
+    models = {row.model for row in rows}
+    write_parquet(
+        path,
+        pa.table(columns, image_schema()),
+        {"model": ", ".join(sorted(models)), "component": component},
+        row_group_size=100,
+        use_dictionary=["prompt_id", "prompt", "model", "status"],
+        write_statistics=["prompt_id", "seed"],
+        compression="none",  # PNG is compressed already
+    )
 
 
-def read_shard(path: Path | str) -> list[Image]:
+def read_shard(path: Path | str, component: str | None = None) -> list[Image]:
     """Read what `write_shard` wrote, its checksums verified.
 
+    Args:
+        path: the file.
+        component: digest of the generator's fingerprint that the file must state; None: any.
+
     Raises:
-        UserError: the file is absent, torn, or not a shard of images.
+        UserError: the file is absent, corrupt, not a shard of images, or another generator's.
     """
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        columns = {name: table.column(name).to_pylist() for name in image_schema().names}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except (OSError, ValueError, KeyError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: not a readable shard of images ({line}); delete it and run `dvc repro`"
-        ) from error
+    expected = None if component is None else {"component": component}
+    table = read_parquet(path, _WHAT, image_schema().names, expected)
+    columns = {name: table.column(name).to_pylist() for name in image_schema().names}
     columns["image"] = [None if value is None else value["bytes"] for value in columns["image"]]
     return [Image(*values) for values in zip(*columns.values(), strict=True)]
 
 
 def shard_paths(folder: Path | str) -> list[Path]:
-    """A model's shards in order.
+    """List a model's shards in order, once it is certain that they are its own.
+
+    Args:
+        folder: data/images/MODEL.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a file is no shard, another model's, or of other settings than the rest.
     """
-    paths = sorted(Path(folder).glob("part-*.parquet"))
+    folder = Path(folder)
+    paths = sorted(folder.glob("part-*.parquet"))
     if not paths:
-        raise UserError(f"{folder}: no shard of images; `dvc repro` makes them")
+        raise UserError(f"{folder}: no shard of images; generate them first")
+    stated = [read_facts(path, _WHAT) for path in paths]
+    for path, facts in zip(paths, stated, strict=True):
+        if facts.get("model") != folder.name:
+            raise UserError(
+                f"{path}: its images are by {facts.get('model', 'a model that is not stated')}, expected "
+                f"{folder.name}; delete it and generate them again"
+            )
+        if facts.get("component") != stated[0].get("component"):
+            raise UserError(
+                f"{path}: its images are by {folder.name} with other settings than those of {paths[0].name}; delete "
+                f"{folder} and generate them again"
+            )
     return paths
 
 
 def read_images(folder: Path | str) -> Iterator[list[Image]]:
-    """A model's images, one shard at a time, in order.
+    """Yield a model's images, one shard at a time, in order.
 
     Raises:
         UserError: as `shard_paths` and `read_shard`.
@@ -94,17 +116,14 @@ def read_images(folder: Path | str) -> Iterator[list[Image]]:
 
 
 def images_of(folder: Path | str, prompt_ids: Collection[str]) -> dict[str, list[Image]]:
-    """One model's images of some prompts, each prompt's in order of seeds. Opens no shard that has none of them.
+    """Return a model's images of some prompts, each prompt's in order of seeds; reads no shard that has none of them.
 
     Raises:
         UserError: as `shard_paths` and `read_shard`.
     """
     found: dict[str, list[Image]] = {}
     for path in shard_paths(folder):
-        try:
-            ids = pq.read_table(path, columns=["prompt_id"]).column("prompt_id").to_pylist()
-        except (OSError, ValueError, KeyError):
-            ids = list(prompt_ids)  # torn: reading it whole says so
+        ids = read_parquet(path, _WHAT, ["prompt_id"]).column("prompt_id").to_pylist()
         if not set(prompt_ids).isdisjoint(ids):
             for row in read_shard(path):
                 if row.prompt_id in prompt_ids:
@@ -113,42 +132,51 @@ def images_of(folder: Path | str, prompt_ids: Collection[str]) -> dict[str, list
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a finished file; a copy where the file system has no hard links."""
+    """Give a finished file a second name; copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
+@dataclass(frozen=True)
 class ImageCache:
-    """Images of one model under one fingerprint: finished shards, and pieces of unfinished ones.
+    """Images of one generator: finished shards, and pieces of unfinished ones.
 
-    Args:
-        folder: where; made on the first write. Several processes may work in it at once: what one of them
-            removes is held by a shard that it has finished, and a file that has gone is no error.
+    Several processes may work in it at once: none removes a file while another works.
+
+    Attributes:
+        folder: where; made on the first write.
+        component: digest of the generator's fingerprint, which every file of it states.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
+    component: str = ""
 
-    def shard_path(self, wanted: Sequence[ImageRequest], model: str) -> Path:
-        """Where the shard of just these images stands, or will."""
-        return self.folder / f"shard-{digest(model, wanted)[:32]}.parquet"
+    @classmethod
+    def of(cls, fingerprint: Any) -> "ImageCache":
+        """Return the cache of the generator with this fingerprint."""
+        return cls(cache_path("images", fingerprint), digest(fingerprint))
+
+    def shard_path(self, requests: Sequence[ImageRequest], model: str) -> Path:
+        """Return where the shard of just these images is, or will be."""
+        return self.folder / f"shard-{digest(model, requests)[:32]}.parquet"
+
+    def read(self, path: Path) -> list[Image]:
+        """Return the rows of a file of it; none where the file is absent, corrupt or another's."""
+        try:
+            return read_shard(path, self.component)
+        except UserError:
+            return []
 
     def keys(self) -> dict[tuple[str, int], Path]:
-        """(prompt, seed) of each image at hand, and the file that holds it. Reads no pictures."""
-        found = {}
-        for path in sorted(self.folder.glob("*.parquet")):
-            for key in self._keys_of(path):
-                found[key] = path
-        return found
+        """Return (prompt, seed) of each image that it has, and the file that holds it. Reads no images."""
+        return {key: path for path in sorted(self.folder.glob("*.parquet")) for key in self._keys_of(path)}
 
     def _keys_of(self, path: Path) -> list[tuple[str, int]]:
         try:
-            table = pq.read_table(path, columns=["prompt", "seed", "status"], page_checksum_verification=True)
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError):
+            table = read_parquet(path, _WHAT, ["prompt", "seed", "status"], {"component": self.component})
+        except UserError:
             path.unlink(missing_ok=True)
             return []
         columns = (table.column(name).to_pylist() for name in ("prompt", "seed", "status"))
@@ -157,28 +185,48 @@ class ImageCache:
     def load(
         self, keys: Collection[tuple[str, int]], places: dict[tuple[str, int], Path]
     ) -> dict[tuple[str, int], Image]:
-        """The images of `keys` that can be read, out of `places` (what `keys()` gave).
+        """Return the images of `keys` that can be read, out of `places` (what `keys()` gave).
 
-        A file that turns out to be torn is removed; its images are then absent from the answer.
+        A file that turns out to be corrupt is removed; its images are then absent from the answer.
         """
         images = {}
         for path in sorted({places[key] for key in keys if key in places}):
-            try:
-                rows = read_shard(path)
-            except UserError:
+            rows = self.read(path)
+            if not rows:
                 path.unlink(missing_ok=True)
-                continue
-            images.update({(row.prompt, row.seed): row for row in rows if row.status == "ok"})
+            images.update({row.key: row for row in rows if row.status == "ok"})
         return {key: images[key] for key in keys if key in images}
 
     def add(self, rows: Sequence[Image]) -> Path:
         """Keep finished images of a shard that isn't finished yet; from then on a kill doesn't lose them."""
         path = self.folder / f"piece-{uuid.uuid4().hex}.parquet"
-        write_shard(path, rows)
+        write_shard(path, rows, self.component)
         return path
 
-    def tidy(self, finished: Collection[Path]) -> None:
-        """Remove every file whose images all stand in the `finished` shards."""
+    @contextmanager
+    def in_use(self) -> Iterator[list[Path]]:
+        """Keep every file in place meanwhile; afterwards remove what finished shards have made superfluous.
+
+        Yields:
+            A list to put finished shards into. Where another process still uses the cache, nothing is removed; the
+            next run does it.
+        """
+        finished: list[Path] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(
+            self.folder / "lock", "w"
+        ) as lock:  # the kernel releases it whatever happens to the process
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield finished
+        with open(self.folder / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            self._tidy(finished)
+
+    def _tidy(self, finished: Collection[Path]) -> None:
+        """Remove every file whose images are all in the `finished` shards."""
         held = {key for path in finished for key in self._keys_of(path)}
         for path in self.folder.glob("*.parquet"):
             if path not in finished and held.issuperset(self._keys_of(path)):

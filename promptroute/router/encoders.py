@@ -6,7 +6,7 @@ from typing import Any
 
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder
-from promptroute.io.cache import fingerprint as digest
+from promptroute.io.cache import digest
 from promptroute.runtime.component import build
 
 OWN = "encoders"

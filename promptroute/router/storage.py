@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder
-from promptroute.io.cache import fingerprint as digest_of
+from promptroute.io.cache import digest as digest_of
 from promptroute.io.files import atomic_path, sha256, write_json
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.card import model_card

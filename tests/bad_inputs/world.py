@@ -158,12 +158,31 @@ def drawing(**generator: Any) -> Break:
         }
         nima = {"_target_": "promptroute.scorers.nima.Nima", "checkpoint": "nima.hdf5"}
         params = {
-            "models": {"m": {"label": "m", "generator": {"_target_": "promptroute.generators.diffusers.DiffusersModel", **given}}},
+            "models": {"m": {"label": "m", "generator": {"_target_": "promptroute.generators.diffusers.model.DiffusersModel", **given}}},
             "generation": {"seeds": [0], "shard_prompts": 2, "max_failed": 0.0},
             "compute": {"device": "cpu", "threads": 1},
             "image_encoder": {"clip": encoder},
             "scorers": {"nima": nima},
         }  # fmt: skip
+        (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+    return spoil
+
+
+def own_clip() -> Break:
+    """Make the study's image encoder a tiny one of its own."""
+
+    def spoil(folder: Path) -> None:
+        import yaml
+
+        from tests.scorers.conftest import make_clip
+
+        make_clip(folder / "clip")
+        params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+        params["image_encoder"]["clip"] = {
+            "_target_": "promptroute.encoders.open_clip.OpenClip",
+            "model": "clip",
+        }
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
     return spoil

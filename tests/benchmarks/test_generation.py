@@ -12,7 +12,7 @@ from benchmarks import consistency, generation, growth, machine, shards
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image as Row
 from promptroute.generators.run import to_png
-from promptroute.io.images import read_images, write_shard
+from promptroute.io.images import read_shard, write_shard
 from promptroute.scorers.consistency import semantic_consistency
 
 PLACE = {"machine": "a processor, 1 thread", "cores": 2, "load": 0.5, "nice": 0}
@@ -119,9 +119,9 @@ def test_generation_table() -> None:
 
 
 def test_new_images() -> None:
-    said = "x\ngenerate: 660 images of mini-unet on cpu, 60 drawn now at 7.50/s, 0 failed\n"
+    said = "x\ngenerate: 660 images of mini-unet on cpu, 60 generated now at 7.50/s, 0 failed\n"
     assert growth.new_images(said) == (60, 8.0)
-    assert growth.new_images("generate: 660 images of a on cpu, 0 drawn now, 0 failed") == (0, 0.0)
+    assert growth.new_images("generate: 660 images of a on cpu, 0 generated now, 0 failed") == (0, 0.0)
     assert growth.new_images("Stage 'generate@a' didn't change, skipping") == (0, 0.0)
 
 
@@ -156,7 +156,7 @@ def test_layouts_hold_same_images(tmp_path: Path) -> None:
         (tmp_path / layout).mkdir()
         write(rows, tmp_path / layout)
     assert len(list((tmp_path / "shards").iterdir())) == 2
-    for row in (row for shard in read_images(tmp_path / "shards") for row in shard):
+    for row in (row for path in (tmp_path / "shards").iterdir() for row in read_shard(path)):
         assert (tmp_path / "PNG files" / f"{row.prompt_id}-{row.seed}.png").read_bytes() == row.image
 
 

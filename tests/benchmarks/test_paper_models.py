@@ -11,7 +11,7 @@ from benchmarks import paper_models
 from benchmarks.architectures import HUB, SD21, Architecture, Part, architecture_of
 from benchmarks.counting import count, network
 from promptroute.core.errors import UserError
-from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.profiling import count_gflops
 from tests.generators.tiny import PIPELINES, SIDE, save
 
@@ -55,7 +55,7 @@ def test_count_equals_real_generation(name: str, tmp_path: Path) -> None:
     whole = sum(
         one.gflops for one in count(as_architecture(maker()), how["steps"], how["guidance"], SIDE, SIDE)
     )
-    generated = count_gflops(DiffusersModel(str(save(name, tmp_path)), **how))
+    generated = count_gflops(DiffusersModel(model=str(save(name, tmp_path)), **how))
     assert whole == pytest.approx(generated, rel=0.01)
 
 

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import PrivateAttr
 
+from promptroute.generators.base import Generated, LocalGenerator
 from tests.generators.tiny import save
 
 
@@ -32,25 +33,26 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class Fake:
-    """Draws 2 × 3 noise that the prompt and seed decide; notes what it was asked for."""
+class Fake(LocalGenerator):
+    """Generates 2 × 3 noise that the prompt and seed decide; notes what it was asked for."""
 
-    def __init__(self, batch_size: int = 4, device: str = "cuda") -> None:
-        self.batch_size, self.device, self.streams = batch_size, device, 1
-        self.fingerprint_parts: dict[str, Any] = {}
-        self.batches: list[list[tuple[str, int]]] = []
+    batch_size: int = 4
+    device: str = "cuda"
+    streams: int = 1
+    _batches: list[list[tuple[str, int]]] = PrivateAttr(default_factory=list)
 
     @property
-    def drawn(self) -> list[tuple[str, int]]:
-        return [item for batch in self.batches for item in batch]
+    def batches(self) -> list[list[tuple[str, int]]]:
+        return self._batches
 
-    def load(self) -> None:
-        """There is nothing to load."""
+    @property
+    def asked(self) -> list[tuple[str, int]]:
+        return [item for batch in self._batches for item in batch]
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        self.batches.append(list(zip(prompts, seeds, strict=True)))
-        return np.stack([self.picture(*item) for item in self.batches[-1]])
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        self._batches.append(list(zip(prompts, seeds, strict=True)))
+        return [self.image(*item) for item in self._batches[-1]]
 
-    def picture(self, prompt: str, seed: int) -> np.ndarray:
+    def image(self, prompt: str, seed: int) -> np.ndarray:
         number = int.from_bytes(hashlib.sha256(f"{prompt} {seed}".encode()).digest()[:8])
         return np.random.default_rng(number).random((2, 3, 3), np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from promptroute.generators.text_cache import TextCache
+from promptroute.generators.diffusers.text_cache import TextCache
 
 
 class Encoder:
@@ -38,7 +38,7 @@ def same(found: Any, expected: Any) -> None:
     torch.testing.assert_close(tuple(found.to_tuple()), tuple(expected.to_tuple()))
 
 
-def test_answers_are_the_encoders_own_and_each_row_is_asked_once() -> None:
+def test_answers_are_the_encoders_own() -> None:
     for alone, sizes in ((True, [1, 1, 1]), (False, [3])):
         encoder = Encoder()
         cache = TextCache(encoder.forward, alone)
@@ -47,7 +47,7 @@ def test_answers_are_the_encoders_own_and_each_row_is_asked_once() -> None:
         assert encoder.sizes == sizes
 
 
-def test_masks_and_options_are_part_of_the_question() -> None:
+def test_masks_and_options_count() -> None:
     encoder = Encoder()
     cache = TextCache(encoder.forward, alone=False)
     mask = torch.tensor([[1, 0]] * 4)
@@ -59,7 +59,7 @@ def test_masks_and_options_are_part_of_the_question() -> None:
     assert encoder.sizes == [3, 3, 3, 4, 4]
 
 
-def test_the_least_recently_used_row_goes_first() -> None:
+def test_least_recently_used_goes_first() -> None:
     encoder = Encoder()
     cache = TextCache(encoder.forward, alone=True, size=2)
     for row in (0, 1, 0, 3, 0, 1):
@@ -67,7 +67,7 @@ def test_the_least_recently_used_row_goes_first() -> None:
     assert len(encoder.sizes) == 4, "[1, 2] stayed, [3, 4] went and was asked again"
 
 
-def test_threads_that_ask_at_once_make_it_run_once() -> None:
+def test_threads_share_an_answer() -> None:
     encoder, meet = Encoder(), threading.Barrier(4, timeout=20)
     cache = TextCache(encoder.forward, alone=False)
 

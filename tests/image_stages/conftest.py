@@ -46,7 +46,7 @@ def study(tmp_path: Path, weights: Path) -> Callable[..., Path]:
 
     def make(texts: tuple[str, ...] = TEXTS, **draw: Any) -> Path:
         write_prompts(tmp_path, texts)
-        target = "promptroute.generators.diffusers.DiffusersModel"
+        target = "promptroute.generators.diffusers.model.DiffusersModel"
         models = {
             name: {"label": name, "generator": {"_target_": target, "model": str(weights / name), "steps": 2, "guidance": 4.0, "batch_size": 2}}
             for name in ("sd", "amused")

@@ -1,16 +1,16 @@
-"""Every class of pipeline through the `generate` stage: three seeds, resumed, and redrawn by plain diffusers."""
+"""Every class of pipeline through the `generate` stage: three seeds, resumed, and compared with plain diffusers."""
 
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.base import Generated
+from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.io.images import read_images
 from tests.generators.tiny import LORA, PIPELINES, SIDE, save, save_lora
 from tests.image_stages.conftest import write_prompts
@@ -84,7 +84,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Sequence[Change]]] = {
 def lay_out(folder: Path, folders: Path, name: str) -> Path:
     model, _, settings, _ = CASES[name]
     generator = {
-        "_target_": "promptroute.generators.diffusers.DiffusersModel",
+        "_target_": "promptroute.generators.diffusers.model.DiffusersModel",
         "model": f"HERE/{model}",
         **PIPELINES[model][1],
         **settings,
@@ -104,18 +104,20 @@ def bytes_of(folder: Path, name: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_generate_draws_resumes_and_is_redrawn(
+def test_generates_resumes_and_equals_plain_diffusers(
     name: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = lay_out(tmp_path / "whole", folders, name)
     ran = run(whole, "generate", name)
     assert ran.status == 0, ran.err
-    assert ran.out.startswith(f"generate: 9 images of {name} on cpu, 9 drawn now") and "0 failed" in ran.out
+    assert (
+        ran.out.startswith(f"generate: 9 images of {name} on cpu, 9 generated now") and "0 failed" in ran.out
+    )
 
     killed = lay_out(tmp_path / "killed", folders, name)
     generate, calls = DiffusersModel.generate, []
 
-    def interrupted(self: DiffusersModel, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def interrupted(self: DiffusersModel, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
         calls.extend(seeds)
         if len(calls) > 4:
             raise KeyboardInterrupt
@@ -128,15 +130,15 @@ def test_generate_draws_resumes_and_is_redrawn(
     assert not (killed / "data" / "images").exists(), "nothing half-written"
     ran = run(killed, "generate", name)
     assert ran.status == 0, ran.err
-    assert "9 images" in ran.out and "6 drawn now" in ran.out, "the first shard was kept"
+    assert "9 images" in ran.out and "6 generated now" in ran.out, "the first shard was kept"
     assert bytes_of(killed, name) == bytes_of(whole, name)
 
     rows = [row for shard in read_images(whole / "data" / "images" / name) for row in shard]
     assert [(row.prompt, row.seed) for row in rows] == [(text, seed) for text in TEXTS for seed in SEEDS]
-    assert len({row.image for row in rows}) == 9, "each prompt and seed has a picture of its own"
+    assert len({row.image for row in rows}) == 9, "each prompt and seed has a image of its own"
     assert all((row.width, row.height) == (SIDE, SIDE) for row in rows)
-    redrawn = plain(name, folders)(rows[4].prompt, rows[4].seed)
-    assert Image.open(io.BytesIO(rows[4].image or b"")).tobytes() == redrawn.tobytes()
+    again = plain(name, folders)(rows[4].prompt, rows[4].seed)
+    assert Image.open(io.BytesIO(rows[4].image or b"")).tobytes() == again.tobytes()
 
 
 def plain(name: str, folders: Path) -> Callable[[str, int], Image.Image]:
@@ -164,6 +166,6 @@ def plain(name: str, folders: Path) -> Callable[[str, int], Image.Image]:
     return generate
 
 
-def test_the_settings_change_the_picture(folders: Path) -> None:
-    pictures = {name: plain(name, folders)("a dog", 0).tobytes() for name in CASES}
-    assert len(set(pictures.values())) == len(CASES)
+def test_settings_change_the_image(folders: Path) -> None:
+    images = {name: plain(name, folders)("a dog", 0).tobytes() for name in CASES}
+    assert len(set(images.values())) == len(CASES)

@@ -9,8 +9,10 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.encoders.open_clip import OpenClip
-from promptroute.generators.diffusers import DiffusersModel
+from promptroute.generators.base import build_generator
+from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.run import generate_images
+from promptroute.generators.study import Generation
 from promptroute.io.images import ImageCache, ImageRequest
 from promptroute.routing.costs import Facts, Flops, Serverless
 from promptroute.runtime.component import build as build_component
@@ -31,40 +33,40 @@ def test_every_model_file_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_builds_and_is_never_drawn_with_unpinned(compose: Compose, name: str, tmp_path: Path) -> None:
+def test_model_is_never_run_unpinned(compose: Compose, name: str, tmp_path: Path) -> None:
     overrides = ["models.m.generator.model=owner/name"] if name == "diffusers" else []
-    model = compose(f"+model@models.m={name}", *overrides, config=None)["models"]["m"]
-    generator = build(model["generator"], "models.m.generator", device="cpu")
-    assert isinstance(generator, DiffusersModel) and generator.batch_size >= 1 and model["label"]
+    section = compose(f"+model@models.m={name}", *overrides, config=None)["models"]["m"]["generator"]
+    generator = build_generator(section, "models.m.generator", "cpu")
+    assert isinstance(generator, DiffusersModel)
     assert (generator.revision is not None) == (name in PINNED or name == "sdxl-lora")
-    unpinned = build({**model["generator"], "revision": None, "lora": None}, "m", device="cpu")
+    unpinned = build_generator({**section, "revision": None, "lora": None}, "m", "cpu")
     with pytest.raises(UserError, match="revision must be a commit"):
-        _ = unpinned.fingerprint_parts
+        unpinned.fingerprint()
     with pytest.raises(UserError, match="revision must be a commit"):
         generate_images(unpinned, "m", [[ImageRequest("P1", "x", 0)]], ImageCache(tmp_path))
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_pinned_models_are_named_by_their_commits(compose: Compose, name: str) -> None:
-    model = compose(f"+model@models.m={name}", config=None)["models"]["m"]["generator"]
-    parts = build(model, "m", device="cpu").fingerprint_parts
-    assert parts["weights"] == {"hub_id": model["model"], "revision": model["revision"]}
-    for part, swapped in model["components"].items():
-        assert parts["components"][part]["hub_id"] == swapped["model"]
+def test_pinned_models_are_named_by_commits(compose: Compose, name: str) -> None:
+    section = compose(f"+model@models.m={name}", config=None)["models"]["m"]["generator"]
+    weights = build_generator(section, "m", "cpu").weights()
+    assert (weights["hub_id"], weights["revision"]) == (section["model"], section["revision"])
+    for part, swapped in section.get("components", {}).items():
+        assert weights["components"][part]["hub_id"] == swapped["model"]
 
 
-def test_a_lora_of_ones_own_is_asked_for_by_its_folder(compose: Compose) -> None:
-    model = compose("+model@models.m=sdxl-lora", config=None)["models"]["m"]["generator"]
-    assert model["template"].format(prompt="a pond") == "a pond in the style of TOK"
+def test_lora_is_asked_for_by_its_folder(compose: Compose) -> None:
+    section = compose("+model@models.m=sdxl-lora", config=None)["models"]["m"]["generator"]
+    assert section["template"].format(prompt="a pond") == "a pond in the style of TOK"
     with pytest.raises(UserError, match=r"cache/weights/lora: no such folder"):
-        _ = build(model, "m", device="cpu").fingerprint_parts
+        build_generator(section, "m", "cpu").fingerprint()
 
 
 def test_sets_of_models(compose: Compose) -> None:
     steps = compose("+models=steps", config=None)["models"]
     assert [model["generator"]["steps"] for model in steps.values()] == [5, 10, 20, 50]
-    generators = [build(model["generator"], name, device="cpu") for name, model in steps.items()]
-    assert len({str(generator.fingerprint_parts) for generator in generators}) == 4
+    generators = [build_generator(model["generator"], name, "cpu") for name, model in steps.items()]
+    assert len({str(generator.fingerprint()) for generator in generators}) == 4
     cost = build(compose("+cost=flops", config=None)["cost"], "cost")
     dollars = cost({name: model["profile"] for name, model in steps.items()})
     assert (np.diff(dollars) > 0).all() and dollars[0] > 0
@@ -85,7 +87,8 @@ def test_the_papers_models_cost_what_it_says(compose: Compose) -> None:
     facts = {name: Facts.of(model["profile"]) for name, model in models.items()}
     # Table 3, dollars for 5,000 prompts.
     assert [round(5000 * cost, 4) for cost in Serverless().cost(facts)] == [0.5133, 0.0733, 0.1630, 0.5293]
-    assert [models[name]["generator"]["steps"] for name in models] == [4, 1, 12, 25]
+    generators = [build_generator(model["generator"], name, "cpu") for name, model in models.items()]
+    assert [generator.steps for generator in generators] == [4, 1, 12, 25]
     assert set(compose("+models=consistency", config=None)["models"]) == {"sdxl", "pixart-alpha"}
     assert isinstance(build(compose("+cost=flops", config=None)["cost"], "cost"), Flops)
 
@@ -105,7 +108,6 @@ def test_the_papers_scorers_build_and_find_their_encoders(compose: Compose) -> N
     }
 
 
-def test_the_draw_group_is_what_the_stage_takes(compose: Compose) -> None:
-    from stages.generate import check_draw
-
-    assert check_draw(**compose("+generation=default", config=None)["generation"]) == [0, 1, 2]
+def test_generation_is_what_the_stage_takes(compose: Compose) -> None:
+    section = compose("+generation=default", config=None)["generation"]
+    assert Generation.read(section, "generation").seeds == [0, 1, 2]

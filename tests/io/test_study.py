@@ -80,9 +80,11 @@ def test_embeddings_come_back_bit_equal(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack(back["embedding"]), rows)
 
 
-def test_torn_embeddings_say_what_to_do(tmp_path: Path) -> None:
+def test_corrupt_embeddings(tmp_path: Path) -> None:
     (tmp_path / "e.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(UserError, match=r"e.parquet: not a readable table .*dvc repro"):
+    with pytest.raises(
+        UserError, match=r"e.parquet: not a table of embeddings that can be read .*make it again"
+    ):
         read_embeddings(tmp_path / "e.parquet")
     with pytest.raises(UserError, match="no such file"):
         read_embeddings(tmp_path / "absent.parquet")

@@ -24,7 +24,7 @@ def test_embeddings_are_open_clips_own(tiny_clip: Path) -> None:
     import open_clip
     import torch
 
-    clip = OpenClip(str(tiny_clip))
+    clip = OpenClip(model=str(tiny_clip))
     images, texts = clip.encode_images(PICTURES), clip.encode_texts(["a red dog", "x " * 500])
     assert images.shape == (3, 16) and texts.shape == (2, 16) and images.dtype == texts.dtype == np.float32
     network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tiny_clip}")
@@ -41,19 +41,24 @@ def test_a_named_architecture_takes_a_local_file(tiny_clip: Path, tmp_path: Path
 
     torch.save(load_file(tiny_clip / "open_clip_model.safetensors"), tmp_path / "weights.pt")
     with pytest.raises(UserError, match=r"weights.pt: give a \.safetensors file"):
-        OpenClip("ViT-B-32", str(tmp_path / "weights.pt")).encode_texts(["a"])
+        OpenClip(model="ViT-B-32", pretrained=str(tmp_path / "weights.pt")).encode_texts(["a"])
 
 
 def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) -> None:
-    here = OpenClip(str(tiny_clip)).fingerprint_parts
+    here = OpenClip(model=str(tiny_clip)).fingerprint()
     copy = shutil.copytree(tiny_clip, tmp_path / "copy")
-    assert OpenClip(str(copy)).fingerprint_parts == here
+    assert OpenClip(model=str(copy)).fingerprint() == here
     content = bytearray((copy / "open_clip_model.safetensors").read_bytes())
     content[-1] ^= 1
     (copy / "open_clip_model.safetensors").write_bytes(content)
-    assert OpenClip(str(copy)).fingerprint_parts != here
-    tagged = OpenClip("ViT-B-32", "openai", COMMIT).fingerprint_parts["weights"]
-    assert tagged == {"model": "ViT-B-32", "pretrained": "openai", "revision": COMMIT}
+    assert OpenClip(model=str(copy)).fingerprint() != here
+    tagged = OpenClip(model="ViT-B-32", pretrained="openai", revision=COMMIT).weights()
+    assert tagged == {
+        "model": "ViT-B-32",
+        "pretrained": "openai",
+        "revision": COMMIT,
+        "precision": "float32",
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def test_a_wrong_name_is_one_clear_error(
     model: str, pretrained: str | None, revision: str | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        OpenClip(model, pretrained, revision).encode_texts(["a"])
+        OpenClip(model=model, pretrained=pretrained, revision=revision).encode_texts(["a"])
 
 
 @pytest.fixture
@@ -93,7 +98,7 @@ def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"])
 def test_a_tag_is_read_as_it_was_trained(hub: Path, tiny_clip: Path, name: str) -> None:
     shutil.copy(tiny_clip / "open_clip_model.safetensors", hub / name)
-    found = OpenClip("Tiny", "tag", COMMIT).encode_images(PICTURES)
+    found = OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(PICTURES)
     np.testing.assert_array_equal(found, from_folder(tiny_clip, force_quick_gelu=True))
     assert np.abs(found - from_folder(tiny_clip)).max() > 1e-3, "its activation and no other"
 
@@ -116,7 +121,7 @@ def test_a_tags_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
     with pytest.raises(
         UserError, match=r"the CLIP model Tiny \(tag\) can't be loaded on cpu .*hub can't be reached"
     ):
-        OpenClip("Tiny", "tag", COMMIT).encode_images(PICTURES)
+        OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(PICTURES)
 
 
 def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> None:
@@ -136,4 +141,4 @@ def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> N
 def test_a_folder_without_safetensors_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / "open_clip_config.json", tmp_path)
     with pytest.raises(UserError, match=r"holds no \.safetensors file"):
-        OpenClip(str(tmp_path)).encode_texts(["a"])
+        OpenClip(model=str(tmp_path)).encode_texts(["a"])

@@ -1,4 +1,4 @@
-"""Schedulers that draw random numbers, made to draw each image's from its own generator."""
+"""Schedulers that use random numbers, made to take each image's from its own generator."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ def step_per_image(scheduler: Any) -> None:
     """Let a scheduler's `step` take one generator per image where it knows only one for the whole batch.
 
     That is aMUSEd's: its `step` samples tokens with torch.multinomial, which takes a single generator. Every
-    other scheduler in diffusers either draws nothing or draws through `randn_tensor`, which takes a list.
+    other scheduler in diffusers either uses none or takes them from `randn_tensor`, which accepts a list.
     """
     import diffusers
     import torch
@@ -25,6 +25,6 @@ def step_per_image(scheduler: Any) -> None:
         ]
         if isinstance(steps[0], tuple):
             return tuple(torch.cat(parts) for parts in zip(*steps, strict=True))
-        return type(steps[0])(*(torch.cat([one[name] for one in steps]) for name in steps[0]))
+        return type(steps[0])(*(torch.cat([output[name] for output in steps]) for name in steps[0]))
 
     scheduler.step = step  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Several pipelines over one model's networks, so that threads can draw with it at once."""
+"""Several pipelines over one model's networks, so that threads can generate with it at once."""
 
 import copy
 import inspect
@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from promptroute.generators.scheduling import step_per_image
-from promptroute.generators.speed import DECODERS
+from promptroute.generators.diffusers.scheduling import step_per_image
+from promptroute.generators.diffusers.speed import DECODERS
 
 
 class PipelinePool:
-    """Lends a pipeline to each of the threads that draw; more are made as more draw at once.
+    """Pipelines, of which each thread acquires one; more are made as more are needed at once.
 
-    They share the networks. What a pipeline changes while it draws, each has of its own: the scheduler; the
+    They share the networks. What a pipeline changes while it runs, each has of its own: the scheduler; the
     tokenizers, which keep how they pad; and the decoder, which some pipelines cast to another precision and back.
     On a GPU each also has a stream of its own, so that one's decoding, copying and waiting for Python overlap with
     another's denoising.
 
     Args:
-        pipeline: a diffusers pipeline on its device, lent first.
+        pipeline: a diffusers pipeline on its device, acquired first.
         device: its torch device.
-        prepare: called with each further pipeline before it is lent.
+        prepare: called with each further pipeline before it is acquired.
     """
 
     def __init__(self, pipeline: Any, device: str, prepare: Callable[[Any], None]) -> None:
@@ -33,8 +33,8 @@ class PipelinePool:
             torch.cuda.synchronize(device)  # the weights are there before any stream reads them
 
     @contextmanager
-    def lend(self) -> Iterator[Any]:
-        """A pipeline that nobody else draws with meanwhile."""
+    def acquire(self) -> Iterator[Any]:
+        """Yield a pipeline that no other thread uses meanwhile."""
         try:
             pipeline, stream = self._free.pop()
         except IndexError:
@@ -67,7 +67,7 @@ class PipelinePool:
         # Not a copy, for its step may have been replaced by one that is bound to it.
         parts["scheduler"] = type(first.scheduler).from_config(first.scheduler.config)
         step_per_image(parts["scheduler"])
-        # Made anew, not copied: some pipelines hold others, which hold the same parts.
+        # Made from its parts, not copied: some pipelines hold others, which hold the same parts.
         settings = {**first.config, **parts}
         asked_for = inspect.signature(type(first).__init__).parameters
         pipeline = type(first)(**{name: settings[name] for name in asked_for if name in settings})

@@ -8,11 +8,11 @@ from typing import Any
 
 
 class TextCache:
-    """Stands in for the `forward` of a transformers text encoder.
+    """Stand-in for the `forward` of a transformers text encoder.
 
     Splits a batch into its rows, runs those that are new, and puts the answer together again. Seeds of a
-    prompt stand side by side and the empty prompt of guidance is in every batch, so few rows are kept. Threads
-    may ask at once: what one of them has asked for, the others needn't.
+    prompt are neighbours and the empty prompt of guidance is in every batch, so few rows are kept. Threads
+    may ask at once: each row runs once.
 
     Args:
         forward: the encoder's own.
@@ -26,7 +26,7 @@ class TextCache:
         self._asking = Lock()
 
     def __call__(self, input_ids: Any, attention_mask: Any = None, **options: Any) -> Any:
-        """As the encoder's forward: input_ids int [n, length] and attention_mask [n, length] or None."""
+        """Answer as the encoder's forward: input_ids int [n, length] and attention_mask [n, length] or None."""
         if any(hasattr(value, "shape") for value in options.values()):  # something else of each row
             return self._forward(input_ids, attention_mask=attention_mask, **options)
         keys = [

@@ -1,12 +1,13 @@
-"""Ways to make a pipeline's networks faster: how their numbers lie, and torch.compile."""
+"""Ways to make a pipeline's networks faster: memory layout, and torch.compile."""
 
-import sys
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from promptroute.runtime.batching import is_out_of_memory
 
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
 """Names that a diffusers pipeline gives them."""
 
@@ -54,9 +55,8 @@ def or_uncompiled(pipeline: Any, call: Callable[[], Result]) -> Result:
         if is_out_of_memory(error) or not compiled:
             raise
         lines = str(error).strip().splitlines() or ["no message"]
-        print(
-            f"drawing without torch.compile, which failed ({type(error).__name__}: {lines[0][:200]})",
-            file=sys.stderr,
+        _log.warning(
+            "going on without torch.compile, which failed (%s: %s)", type(error).__name__, lines[0][:200]
         )
         for module in compiled:
             module._compiled_call_impl = None

@@ -1,0 +1,411 @@
+"""Any text-to-image pipeline of the diffusers library."""
+
+import difflib
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from promptroute.core.errors import UserError
+from promptroute.generators.base import WITHHELD, Generated, LocalGenerator, finite_or_failure
+from promptroute.generators.diffusers.pool import PipelinePool
+from promptroute.generators.diffusers.scheduling import step_per_image
+from promptroute.generators.diffusers.settings import Lora, Part, Scheduler
+from promptroute.generators.diffusers.speed import DECODERS, or_uncompiled, speed_up
+from promptroute.generators.diffusers.text_cache import TextCache
+from promptroute.io.weights import weights_id
+from promptroute.runtime.batching import Failure
+from promptroute.runtime.device import pick_dtype
+from promptroute.runtime.hub import load_error
+
+_LOADING = Lock()
+_OWN = {
+    "prompt": "the study's prompts",
+    "generator": "the study's seeds",
+    "output_type": "the generator",
+    "num_images_per_prompt": "the study's seeds",
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "width": "width",
+    "height": "height",
+}
+"""Arguments of a pipeline's call → what sets them, so that `call` may not."""
+
+
+class DiffusersModel(LocalGenerator):
+    """A folder in the hub's layout, or a hub id, run by diffusers' own pipeline.
+
+    An image is what the pipeline itself gives for its prompt and seed, bit for bit where `batch_size` is 1. Only
+    safetensors are read, and no code that comes with a model is run.
+
+    Args:
+        model: path of a folder that `save_pretrained` wrote, or a hub id.
+        revision: for a hub id, its commit, 40 hexadecimal digits.
+        variant: the hub's file variant, as fp16; read of the parts that have it.
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance; 0 or 1 is none, as the pipeline has it.
+        width, height: pixels, both or neither; None is the model's own size.
+        components: pipeline part → what takes its place, as {vae: {class: AutoencoderTiny, model: …}}.
+        scheduler: `class` and settings of its own, put over the model's; None keeps the model's.
+        lora: `model`, `weight_name`, and optionally `revision` and `scale`.
+        call: further arguments of the pipeline's call, as {negative_prompt: blurry}.
+        batch_size: images per batch. On the CPU it decides the last bits of an image (see `UniformBatches`);
+            1 gives what an ordinary call of the pipeline gives.
+        streams: batches that a GPU computes at once; see `LocalGenerator`.
+        dtype: auto (float16 on a GPU, float32 on the CPU), or float32, float16, bfloat16.
+        float32: parts that stay in float32, whatever the dtype of the rest, as [vqvae].
+        template: the text that is given to the model, with {prompt} in it, as a LoRA's trigger word before it.
+        extra_keys: refuse weights with tensors that the network has no place for, or ignore these.
+        channels_last: lay networks out with the channels last, which a GPU's convolutions prefer.
+        compile: arguments of torch.compile for the denoiser and the decoder, as {mode: max-autotune}; where
+            compiling fails, they run as they are. None compiles nothing.
+    """
+
+    model: str
+    revision: str | None = None
+    variant: str | None = None
+    steps: int = Field(25, ge=1)
+    guidance: float = Field(7.5, ge=0)
+    width: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1)
+    components: dict[str, Part] = Field({})
+    scheduler: Scheduler | None = None
+    lora: Lora | None = None
+    call: dict[str, Any] = Field({})
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    float32: list[str] = Field([])
+    template: str = "{prompt}"
+    extra_keys: Literal["refuse", "ignore"] = "refuse"
+    channels_last: bool = False
+    compile: dict[str, Any] | None = None
+
+    libraries = ("diffusers", "transformers", "torch", "pillow")
+    incidental = LocalGenerator.incidental | {"model", "revision", "components", "lora", "dtype"}
+
+    @field_validator("template")
+    @classmethod
+    def _holds_the_prompt(cls, template: str) -> str:
+        if "{prompt}" not in template:
+            raise ValueError("it lacks {prompt}; write {prompt} where the prompt goes")
+        return template
+
+    @field_validator("call")
+    @classmethod
+    def _sets_nothing_twice(cls, call: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(set(call) & set(_OWN)):
+            raise ValueError(f"{taken[0]} is set by {_OWN[taken[0]]}; leave it out of call")
+        return call
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.width is None) != (self.height is None):
+            raise ValueError(
+                f"width is {self.width} and height is {self.height}; give both, or neither for the model's own size"
+            )
+        try:
+            _ = self.precision
+        except UserError as error:
+            raise ValueError(str(error).removeprefix(f"{self.model}: ")) from error
+        return self
+
+    @cached_property
+    def precision(self) -> str:
+        """Return the torch dtype's name that `dtype` means on the device."""
+        return pick_dtype(self.dtype, self.device, self.model)
+
+    def weights(self) -> Mapping[str, Any]:
+        """Give the checksums of folders, and hub ids with their commits; of the LoRA and of swapped parts, too.
+
+        Raises:
+            UserError: as `weights_id`.
+        """
+        return self._weights
+
+    @cached_property
+    def _weights(self) -> Mapping[str, Any]:
+        def named(part: Part | Lora) -> dict[str, Any]:
+            facts = part.model_dump(exclude={"model", "revision"})
+            return {**facts, **weights_id(part.model, part.revision)}
+
+        lora = {} if self.lora is None else {**named(self.lora), "peft": installed_version("peft")}
+        return {
+            **weights_id(self.model, self.revision),
+            "components": {name: named(part) for name, part in self.components.items()},
+            "lora": lora,
+        }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give all that decides an image but its prompt and seed; the precision is that of the device."""
+        return {**super().fingerprint(), "precision": self.precision}
+
+    @cached_property
+    def pipeline(self) -> Any:
+        """Return the diffusers pipeline, loaded, on its device.
+
+        Raises:
+            UserError: it can't be loaded, or a setting doesn't suit it.
+        """
+        try:
+            pipeline = self._prepare(self._read())
+        except UserError:
+            raise
+        except Exception as error:  # diffusers raises what its parts raise
+            raise self._load_error("", self.model, error) from error
+        self._check_call(pipeline)
+        self._check_size(pipeline)
+        return pipeline
+
+    @cached_property
+    def pool(self) -> PipelinePool:
+        """Return the pipelines that threads generate with, each its own."""
+
+        def prepare(pipeline: Any) -> None:
+            pipeline.set_progress_bar_config(disable=True)
+            speed_up(pipeline, self.channels_last, self.compile, DECODERS)  # copies of these aren't compiled
+
+        return PipelinePool(self.pipeline, self.device, prepare)
+
+    def load(self) -> None:
+        """Load the pipeline.
+
+        Raises:
+            UserError: it can't be loaded, or a setting doesn't suit it.
+        """
+        with _LOADING:
+            _ = self.pool
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
+        """Generate one batch of images float32 [height, width, 3]; see `Generator.generate`.
+
+        The same as `pipeline(prompt, generator=torch.Generator("cpu").manual_seed(seed), …)` for each; the
+        text encoders run once for each different text.
+
+        Raises:
+            UserError: the model can't be loaded.
+        """
+        import torch
+
+        call: dict[str, Any] = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            **self.call,
+        }
+        if self.width is not None:
+            call |= {"width": self.width, "height": self.height}
+        for name, value in call.items():  # a pipeline takes a list of prompts with a list of negative ones
+            if name.startswith("negative_prompt") and isinstance(value, str):
+                call[name] = [value] * len(prompts)
+        texts = [self.template.replace("{prompt}", prompt) for prompt in prompts]
+
+        self.load()
+        with self.pool.acquire() as pipeline:
+
+            def run() -> Any:
+                generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+                return pipeline(prompt=texts, generator=generators, output_type="np", **call)
+
+            output = run() if self.compile is None else or_uncompiled(pipeline, run)
+        images = np.asarray(output.images, np.float32)
+        withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
+        return [
+            Failure(WITHHELD) if flag else finite_or_failure(image)
+            for image, flag in zip(images, withheld, strict=True)
+        ]
+
+    def dtype_of(self, part: str) -> Any:
+        """Return the torch dtype of a part of the pipeline."""
+        import torch
+
+        return torch.float32 if part in self.float32 else getattr(torch, self.precision)
+
+    def _read(self) -> Any:
+        """Return the pipeline with its own scheduler, on the CPU."""
+        import diffusers
+        import transformers
+
+        # Progress bars of loading, and a line for every prompt that is cut off.
+        for library in (diffusers, transformers):
+            library.utils.logging.disable_progress_bar()
+            library.utils.logging.set_verbosity_error()
+        _ = self._weights  # refuses weights that are unsafe, or that may change under their name
+        pipelines: Any = diffusers.DiffusionPipeline  # untyped
+        local = Path(self.model).is_dir()
+        index = pipelines.load_config(self.model, **({} if local else {"revision": self.revision}))
+        _check_known(
+            "components", self.components, [name for name in index if not name.startswith("_")], self.model
+        )
+        networks = {
+            name: self._network(
+                name,
+                _named(part.kind, f"components.{name}"),
+                part.model,
+                part.model_dump(include={"revision", "subfolder"}, exclude_none=True),
+            )
+            for name, part in self.components.items()
+        }
+        folder = self.model
+        if not local:
+            folder = pipelines.download(
+                self.model, revision=self.revision, variant=self.variant, use_safetensors=True, **networks
+            )
+        networks |= {
+            name: self._network(name, kind, str(folder), {"subfolder": name, **self._variant(folder, name)})
+            for name, kind in _kinds(index).items()
+            if name not in networks
+        }
+        _check_known("float32", self.float32, list(networks), self.model)
+        return pipelines.from_pretrained(
+            folder, dtype=self.dtype_of(""), variant=self.variant, use_safetensors=True, **networks
+        )
+
+    def _prepare(self, pipeline: Any) -> Any:
+        """Give a pipeline that was read the scheduler, the LoRA and the device of the settings."""
+        if self.scheduler is not None:
+            pipeline.scheduler = _named(self.scheduler.kind, "scheduler").from_config(
+                pipeline.scheduler.config, **self.scheduler.settings
+            )
+        if self.lora is not None:
+            self._add_lora(pipeline, self.lora)
+        pipeline = pipeline.to(self.device)
+        pipeline.set_progress_bar_config(disable=True)
+        for name in ("text_encoder", "text_encoder_2", "text_encoder_3"):
+            if (encoder := getattr(pipeline, name, None)) is not None:
+                encoder.forward = TextCache(encoder.forward, alone=self.on_cpu)
+        step_per_image(pipeline.scheduler)
+        speed_up(pipeline, self.channels_last, self.compile)
+        return pipeline
+
+    def _check_call(self, pipeline: Any) -> None:
+        """Refuse an argument that the pipeline's call doesn't take."""
+        taken = inspect.signature(type(pipeline).__call__).parameters
+        known = [
+            name
+            for name, parameter in taken.items()
+            if parameter.kind is not parameter.VAR_KEYWORD and name not in _OWN and name != "self"
+        ]
+        _check_known("call", self.call, known, f"{self.model} ({type(pipeline).__name__})")
+
+    def _check_size(self, pipeline: Any) -> None:
+        """Refuse a size that the networks can't give."""
+        factor = _factor(pipeline)
+        for name, side in (("width", self.width), ("height", self.height)):
+            if side is not None and side % factor:
+                near = max(factor, round(side / factor) * factor)
+                raise UserError(
+                    f"{self.model}: {name} is {side}; expected a multiple of {factor} pixels, as {near}"
+                )
+
+    def _network(self, name: str, kind: Any, place: str, where: Mapping[str, str]) -> Any:
+        """Return a network of the pipeline, every tensor of it from the file: else the rest would be random.
+
+        Raises:
+            UserError: it can't be loaded, or tensors are missing, or (unless these are ignored) too many.
+        """
+        try:
+            network, loading = kind.from_pretrained(
+                place, dtype=self.dtype_of(name), use_safetensors=True, output_loading_info=True, **where
+            )
+        except Exception as error:
+            raise self._load_error(name, place if name in self.components else self.model, error) from error
+        missing, extra = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+        if missing or (extra and self.extra_keys == "refuse"):
+            said = [f"lack {missing[0]} ({len(missing)} in all)"] if missing else []
+            said += [f"have {extra[0]} ({len(extra)} in all) too much"] if extra else []
+            raise UserError(
+                f"{name} of the model {self.model}: its weights {' and '.join(said)} for a {kind.__name__}; "
+                + (
+                    "fetch them again, or give the configuration that they were trained with"
+                    if missing
+                    else "give its own weights, or set extra_keys to ignore"
+                )
+            )
+        return network
+
+    def _variant(self, folder: str | Path, name: str) -> dict[str, str]:
+        """Return the variant, where this part has it; a repository need not have it of every part."""
+        found = self.variant and any((Path(folder) / name).glob(f"*.{self.variant}*safetensors*"))
+        return {"variant": str(self.variant)} if found else {}
+
+    def _add_lora(self, pipeline: Any, lora: Lora) -> None:
+        try:
+            pipeline.load_lora_weights(
+                lora.model,
+                weight_name=lora.weight_name,
+                revision=lora.revision,
+                use_safetensors=True,
+                adapter_name="lora",
+            )
+            pipeline.set_adapters(["lora"], [lora.scale])
+        except Exception as error:
+            raise self._load_error("lora", lora.model, error) from error
+
+    def _load_error(self, part: str, place: str, error: Exception) -> UserError:
+        what = f"{part} of the model {self.model}" if part else f"the model {self.model}"
+        return load_error(
+            what if place == self.model else f"{what} ({place})",
+            self.device,
+            place,
+            error,
+            "give the path of a folder in the hub's layout with safetensors, or a hub id",
+        )
+
+
+def _check_known(setting: str, names: Collection[str], known: Sequence[str], what: str) -> None:
+    """Refuse a name that a model lacks.
+
+    Raises:
+        UserError: with the nearest name that it has.
+    """
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise UserError(
+                f"{what}: {setting} names {name}, which it lacks; "
+                + (f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}")
+            )
+
+
+def _factor(pipeline: Any) -> int:
+    """Return what the sides of an image must be a multiple of, in pixels."""
+    scale = getattr(pipeline, "vae_scale_factor", 1)
+    patch = getattr(getattr(getattr(pipeline, "transformer", None), "config", None), "patch_size", None)
+    processor = getattr(getattr(pipeline, "image_processor", None), "config", None)
+    packed = getattr(processor, "vae_scale_factor", 1)  # latents are packed in some: more than the decoder's
+    return max(scale * (patch if isinstance(patch, int) else 1), packed if isinstance(packed, int) else 1)
+
+
+def _named(kind: str, where: str) -> Any:
+    """Return the class of diffusers that a part names."""
+    import diffusers
+
+    found = getattr(diffusers, kind, None)
+    if not isinstance(found, type):
+        raise UserError(
+            f"{where}: class {kind!r} is not one of diffusers {diffusers.__version__}; name one of its classes"
+        )
+    return found
+
+
+def _kinds(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the networks that a pipeline's model_index.json lists: name → class. Other parts load themselves."""
+    import diffusers
+    import torch
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    kinds = {
+        name: getattr(libraries.get(part[0]), str(part[1]), None)
+        for name, part in index.items()
+        if isinstance(part, list | tuple) and len(part) == 2
+    }
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+    }

@@ -1,0 +1,45 @@
+"""Which images a study asks of each model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from promptroute.io.images import ImageRequest
+from promptroute.runtime.component import TARGET, Component, build
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Generation(Component):
+    """How a study's images are generated, whatever the model.
+
+    Args:
+        seeds: an image of each prompt for each; see `Generator.generate`. Order and repeats don't count.
+        shard_prompts: prompts in a parquet file.
+        max_failed: share of a model's images that may fail before the stage does.
+    """
+
+    seeds: list[Seed] = Field(min_length=1)
+    shard_prompts: int = Field(200, ge=1)
+    max_failed: float = Field(0.01, ge=0, le=1)
+
+    @classmethod
+    def read(cls, section: Mapping[str, Any], where: str) -> "Generation":
+        """Read a section of the parameters.
+
+        Raises:
+            UserError: a setting is missing, unknown, of the wrong type or out of range.
+        """
+        return build({TARGET: cls.path(), **section}, where, cls)
+
+    def shards(self, prompt_ids: Sequence[str], prompts: Sequence[str]) -> list[list[ImageRequest]]:
+        """Return the images of each shard: every seed of a run of prompts, in the order of (prompt, seed)."""
+        seeds = sorted(set(self.seeds))
+        requests = [
+            ImageRequest(prompt_id, prompt, seed)
+            for prompt_id, prompt in zip(prompt_ids, prompts, strict=True)
+            for seed in seeds
+        ]
+        size = self.shard_prompts * len(seeds)
+        return [requests[start : start + size] for start in range(0, len(requests), size)]

@@ -120,7 +120,9 @@ class PublishedTable:
         if self.base is not None and self._has_base(base := self.base.format(scorer=scorer, stem=stem)):
             parts.append(self._part(base, scorer, output, ("prompt_id", "prompt")))
         augmented = self.augmented.format(scorer=scorer, stem=stem)
-        parts.append(self._part(augmented, scorer, output, ("dataset_id", "prompt_id", "prompt", "mean_time")))
+        parts.append(
+            self._part(augmented, scorer, output, ("dataset_id", "prompt_id", "prompt", "mean_time"))
+        )
         rows = pd.concat([rows for rows, _ in parts], ignore_index=True)
         _refuse_repeated_ids(rows)
         return TableRead(rows.assign(images=self.images), [file for _, file in parts])

@@ -71,9 +71,9 @@ def load_drawn(
         for scorer in scorers:
             rows = read_scores(scores / scorer / model, scorer, model)
             rows = rows[rows["prompt_id"].isin(prompt_ids) & rows["seed"].notna()]
-            for row in rows.itertuples():
-                known = single.setdefault((row.prompt_id, int(row.seed)), {})
-                known[full_name(scorer, row.output)] = float(row.value)
+            columns = (rows[name] for name in ("prompt_id", "seed", "output", "value"))
+            for prompt_id, seed, output, value in zip(*columns, strict=True):
+                single.setdefault((prompt_id, int(seed)), {})[full_name(scorer, output)] = float(value)
         for prompt_id, found in images_of(images / model, prompt_ids).items():
             drawn[prompt_id, model] = []
             for image in found:

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 from promptroute.core.image import Image
-from promptroute.core.rows import Performance, Prompt, Score
+from promptroute.core.rows import Performance, Prompt
 from promptroute.evaluation.evaluation import evaluate
 from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
+from promptroute.io.scores import write_scores
 from promptroute.io.tables import write_table
 from promptroute.routing import calibrate
 from stages.evaluate import write_plots
@@ -33,7 +34,7 @@ class Toy:
 
     @property
     def quality(self) -> Any:
-        return SimpleNamespace(of=lambda raw: raw["nima"])
+        return SimpleNamespace(of=lambda raw: raw["nima.mean"])
 
 
 def write_result(
@@ -71,7 +72,7 @@ def write_result(
 
     def measured(rows: np.ndarray) -> dict[str, Any]:
         return evaluate(
-            predicted[rows], true[rows], {"nima": true[rows]}, cost, names, chosen[rows], found,
+            predicted[rows], true[rows], {"nima.mean": true[rows]}, cost, names, chosen[rows], found,
             resamples=60, seed=0,
         )  # fmt: skip
 
@@ -80,12 +81,12 @@ def write_result(
         metrics / "evaluate.json",
         {
             "labels": dict(zip(names, labels, strict=True)),
-            "score": "nima",
+            "score": "nima.mean",
             **measured(np.arange(n)),
             "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
         },
     )
-    study = SimpleNamespace(raw={"nima": true}, prompt_ids=ids)
+    study = SimpleNamespace(raw={"nima.mean": true}, prompt_ids=ids)
     write_plots(metrics / "plots", Toy(labels, cost), study, predicted, chosen)  # type: ignore[arg-type]
     prompts = pd.DataFrame(
         {
@@ -100,7 +101,7 @@ def write_result(
         {
             "prompt_id": np.repeat(ids, len(names)),
             "model": names * n,
-            "score": "nima",
+            "score": "nima.mean",
             "mean": true.reshape(-1),
         }
     ).assign(std=0.1, n=3, seconds=np.nan)
@@ -144,14 +145,14 @@ def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"
             {
                 "prompt_id": [row.prompt_id for row in fine_rows],
                 "seed": pd.array([row.seed for row in fine_rows], "Int64"),
-                "score": [5 + number + row.seed / 10 for row in fine_rows],
+                "output": "mean",
+                "value": [5 + number + row.seed / 10 for row in fine_rows],
                 "images": 1,
                 "seconds": pd.array([None] * len(fine_rows), "Float64"),
             }
         )
-        write_table(
-            folder / "data" / "scores" / "nima" / f"{model}.parquet", scores, Score, ("prompt_id", "seed")
-        )
+        about = {"scorer": "nima", "model": model}
+        write_scores(folder / "data" / "scores" / "nima" / model / "scores.parquet", scores, about)
 
 
 @pytest.fixture

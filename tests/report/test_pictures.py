@@ -26,7 +26,7 @@ from promptroute.runtime.stage import run_stage
 from stages import report
 
 NAMES = ("frontier", "choices", "gallery", "scores", "predicted", "confusion")
-ABOUT = {"nima": "NIMA"}
+ABOUT = {"nima.mean": "NIMA"}
 HOSTILE = [
     "<script>alert(1)</script>",
     "</blockquote><img src=x onerror=alert(1)>",
@@ -257,7 +257,7 @@ def test_the_stage_writes_pictures_and_page(
         "models": {}, "scorers": {}, "about": "made up", "text_encoder": {},
         "published": {
             "label": "toy scores", "models": {"m0": {}},
-            "scorers": {"nima": {"label": "NIMA", "higher_is_better": True}},
+            "scorers": {"nima": {"_target_": "promptroute.scorers.nima.Nima"}},
         },
     }  # fmt: skip
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -307,7 +307,7 @@ class TestImages:
         for images in drawn.values():
             assert [image.seed for image in images] == [0, 1, 2]
             assert [image.data is None for image in images] == [seed == FAILED for seed in range(3)]
-            assert images[2].scores == {"nima": pytest.approx(8.2)}
+            assert images[2].scores == {"nima.mean": pytest.approx(8.2)}
 
     def test_a_large_image_becomes_small(self, written: Path) -> None:
         import io

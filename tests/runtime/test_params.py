@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from promptroute.core.errors import UserError
+from promptroute.core.outputs import Output
 from promptroute.runtime.compose import compose
 from promptroute.runtime.device import pick_device
-from promptroute.core.outputs import Output
 from promptroute.runtime.params import build, load_params, published_output, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
@@ -171,7 +172,7 @@ CLIP = {"_target_": "promptroute.scorers.clip_score.ClipScore"}
 class TestStudy:
     """Models and scores of a study: the published, and those of its own."""
 
-    PARAMS = {
+    PARAMS: ClassVar[dict[str, Any]] = {
         "published": {"models": {"a": {"label": "A"}}, "scorers": {"nima": NIMA}},
         "models": {"b": {"label": "B"}},
         "scorers": {"nima": {**NIMA, "checkpoint": "nowhere"}},

@@ -19,7 +19,7 @@ from promptroute.core.rows import Performance, Prompt
 from promptroute.io.embeddings import read_embeddings
 from promptroute.io.files import write_json
 from promptroute.io.scores import read_scores, scores_folder, write_scores
-from promptroute.io.tables import read_table, write_table
+from promptroute.io.tables import read_table
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.router import Router
 from promptroute.runtime.compose import compose

@@ -62,7 +62,7 @@ def flat_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a scorer without its outputs.
     """
-    flat = {}
+    flat: dict[str, Any] = {}
     for scorer, outputs in (weights or {}).items():
         if not isinstance(outputs, Mapping):
             raise UserError(

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from promptroute.core.image import Image
-from promptroute.core.rows import Performance, Prompt, Score
+from promptroute.core.rows import Performance, Prompt
 from promptroute.evaluation.evaluation import Judged, evaluate, to_calibrate
 from promptroute.evaluation.plots import write_plots
 from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
+from promptroute.io.scores import write_scores
 from promptroute.io.tables import write_table
 from tests.report.made import Report, report_of
 
@@ -58,7 +59,7 @@ def write_result(
         metrics / "evaluate.json",
         {
             "labels": dict(zip(names, labels, strict=True)),
-            "score": "nima",
+            "score": "nima.mean",
             **measured(np.arange(n)),
             "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
         },
@@ -77,7 +78,7 @@ def write_result(
         {
             "prompt_id": np.repeat(ids, len(names)),
             "model": names * n,
-            "score": "nima",
+            "score": "nima.mean",
             "mean": true.reshape(-1),
         }
     ).assign(std=0.1, n=3, seconds=np.nan)
@@ -121,14 +122,14 @@ def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"
             {
                 "prompt_id": [row.prompt_id for row in fine_rows],
                 "seed": pd.array([row.seed for row in fine_rows], "Int64"),
-                "score": [5 + number + row.seed / 10 for row in fine_rows],
+                "output": "mean",
+                "value": [5 + number + row.seed / 10 for row in fine_rows],
                 "images": 1,
                 "seconds": pd.array([None] * len(fine_rows), "Float64"),
             }
         )
-        write_table(
-            folder / "data" / "scores" / "nima" / f"{model}.parquet", scores, Score, ("prompt_id", "seed")
-        )
+        about = {"scorer": "nima", "model": model}
+        write_scores(folder / "data" / "scores" / "nima" / model / "scores.parquet", scores, about)
 
 
 @pytest.fixture

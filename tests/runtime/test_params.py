@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -171,7 +172,7 @@ CLIP = {"_target_": "promptroute.scorers.clip_score.ClipScore"}
 class TestStudy:
     """Models and scores of a study: the published, and those of its own."""
 
-    PARAMS = {
+    PARAMS: ClassVar[dict[str, Any]] = {
         "published": {"models": {"a": {"label": "A"}}, "scorers": {"nima": NIMA}},
         "models": {"b": {"label": "B"}},
         "scorers": {"nima": {**NIMA, "checkpoint": "nowhere"}},

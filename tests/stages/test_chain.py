@@ -509,7 +509,7 @@ def test_compose_writes_the_projects_parameters(
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
     monkeypatch.setattr(sys, "argv", ["compose", "score=clip"])
     assert module.main() == "params.yaml: composed from conf/ with score=clip"
-    assert "clip: 1.0" in (tmp_path / "params.yaml").read_text()
+    assert "clip:\n      score: 1.0" in (tmp_path / "params.yaml").read_text()
     before = (tmp_path / "params.yaml").read_bytes()
     monkeypatch.setattr(sys, "argv", ["compose", "predictor=null"])
     with pytest.raises(UserError, match=r"predictor=null: .*; conf/ holds every group and its options"):

@@ -41,7 +41,7 @@ BASE = ("experiment=published", "compute=cpu")
 def settings(*overrides: str) -> Params:
     """Compose the default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` does."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*BASE, *overrides], ROOT)
+        compose(Path(folder) / "params.yaml", [*BASE, *overrides], Path(__file__).resolve().parents[1])
         return load_params(Path(folder) / "params.yaml")
 
 

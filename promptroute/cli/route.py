@@ -60,7 +60,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
         UserError: the file can't be read as UTF-8 text, or there is no prompt at all.
     """
     if prompts and file:
-        raise UserError("prompts are given as arguments and with --file; give only one of them")
+        raise UserError("prompts are given as arguments and with --file; give one of the two")
     if prompts:
         return prompts
     where = file or "standard input"

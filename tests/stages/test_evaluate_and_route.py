@@ -264,7 +264,7 @@ def test_route_keeps_control_characters_off_the_terminal(study: Path) -> None:
             "absent.txt: can't be read (No such file or directory); check the path",
         ),
         (["--file", "data"], b"", "data: can't be read (Is a directory)"),
-        (["a", "--file", "x"], b"", "prompts are given as arguments and with --file; give only one of them"),
+        (["a", "--file", "x"], b"", "prompts are given as arguments and with --file; give one of the two"),
         (["a", " "], b"", "prompt 2 of 2 (' ') is empty; give a text to generate"),
         (["a\udcff"], b"", "prompt 1 of 1 ('a\\udcff') is not valid Unicode text; take out what is invalid"),
         (["--router", "absent", "a"], b"", "absent: no such router folder; train a router"),

@@ -22,14 +22,14 @@ SHELL := bash
 
 repro: setup
 	dvc repro
-	@python -m stages.evaluate --show
+	@python -m promptroute.cli.evaluate --show
 
 test: setup
 	pytest -n 2 --dist loadfile --no-loadscope-reorder  # so that the long files of tests/e2e start early
 
 published: setup
 	dvc exp run -S experiment=published
-	@python -m stages.evaluate --show
+	@python -m promptroute.cli.evaluate --show
 
 params: setup
 	python -m promptroute.runtime.compose

@@ -124,4 +124,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from promptroute.runtime.stage import run_stage
+
+    run_stage(main)

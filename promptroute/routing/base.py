@@ -96,13 +96,13 @@ class Policy(Component):
 
     @property
     def name(self) -> str:
-        """The title, with what tells this policy from others of its class."""
+        """Give the title, with what tells this policy from others of its class."""
         return self.title
 
     @property
     @abstractmethod
     def description(self) -> str:
-        """What it does, in a phrase."""
+        """Say what it does, in a phrase."""
 
     @abstractmethod
     def choose(

@@ -244,7 +244,7 @@ class Tuned(Policy):
 
     @property
     def point(self) -> float:
-        """The operating point.
+        """Give the operating point.
 
         Raises:
             UserError: there is none yet.

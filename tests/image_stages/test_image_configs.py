@@ -66,7 +66,7 @@ def test_sets_of_models(compose: Compose) -> None:
     generators = [build(model["generator"], name, device="cpu") for name, model in steps.items()]
     assert len({str(generator.fingerprint_parts) for generator in generators}) == 4
     cost = build(compose("+cost=flops", config=None)["cost"], "cost")
-    dollars = cost({name: model["profile"] for name, model in steps.items()})
+    dollars = cost.cost({name: Facts.of(model["profile"]) for name, model in steps.items()})
     assert (np.diff(dollars) > 0).all() and dollars[0] > 0
     paper = compose("+models=paper", config=None)["models"]
     assert (cost({name: model["profile"] for name, model in paper.items()}) > 0).all()

@@ -69,7 +69,7 @@ def test_sets_of_models(compose: Compose) -> None:
     dollars = cost.cost({name: Facts.of(model["profile"]) for name, model in steps.items()})
     assert (np.diff(dollars) > 0).all() and dollars[0] > 0
     paper = compose("+models=paper", config=None)["models"]
-    assert (cost({name: model["profile"] for name, model in paper.items()}) > 0).all()
+    assert (cost.cost({name: Facts.of(model["profile"]) for name, model in paper.items()}) > 0).all()
     pair = compose("+models=consistency-lora", config=None)["models"]
     assert [model["generator"]["template"] for model in pair.values()] == [
         "{prompt} in the style of Monet", "{prompt} in the style of TOK"

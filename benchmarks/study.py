@@ -18,6 +18,7 @@ from benchmarks.machine import single_threaded
 from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, spread, write_csv  # noqa: F401
 from benchmarks.reporting import options as options_of
 from promptroute.core.batch import PromptBatch
+from promptroute.core.component import build as build_component
 from promptroute.core.outputs import full_name
 from promptroute.core.performance import performance
 from promptroute.core.study import StudyData
@@ -30,7 +31,6 @@ from promptroute.prompts.sampling import sample
 from promptroute.prompts.split import Split
 from promptroute.routing.costs import Facts
 from promptroute.routing.quality import Quality, fit_quality, flat_weights
-from promptroute.runtime.component import build as build_component
 from promptroute.runtime.compose import compose
 from promptroute.runtime.params import Params, build, load_params, published_output, study_outputs
 

@@ -6,7 +6,6 @@ Hydra imports the modules of this folder before it composes. Importing this one 
 
 import os
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.io.files import read_json
 from promptroute.router.packing import NoValidation, Trained, facts_of, pack, provenance
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact
-from promptroute.runtime.component import build
 from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 

@@ -3,13 +3,13 @@
 The folder holds prompts.parquet, and MODEL/part-*.parquet of each model in `models`.
 """
 
+from promptroute.core.component import build
 from promptroute.core.rows import Prompt
 from promptroute.encoders.base import ImageEncoder
 from promptroute.encoders.embed import EmbedImages, ImageShard, embed_prompts
 from promptroute.io.files import atomic_path
 from promptroute.io.images import link_or_copy, shard_paths
 from promptroute.io.tables import read_table
-from promptroute.runtime.component import build
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import load_params
 from promptroute.runtime.shards import run

@@ -2,13 +2,13 @@
 
 import argparse
 
+from promptroute.core.component import build
 from promptroute.core.rows import Prompt
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.embed import encode_prompts
 from promptroute.io.files import atomic_path
 from promptroute.io.images import link_or_copy
 from promptroute.io.tables import read_table
-from promptroute.runtime.component import build
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
@@ -25,7 +25,9 @@ def main() -> str:
             encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=device)
             path = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
             link_or_copy(path, folder / f"{name}.parquet")
-    return f"encode: {len(prompts)} prompts with {', '.join(params['text_encoder']) or 'no encoder'} on {device}"
+    return (
+        f"encode: {len(prompts)} prompts with {', '.join(params['text_encoder']) or 'no encoder'} on {device}"
+    )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import argparse
 
+from promptroute.core.component import TARGET
 from promptroute.core.rows import Prompt
 from promptroute.io.published import check_same_prompts
 from promptroute.io.scores import scores_folder, write_scores
 from promptroute.io.tables import read_table
-from promptroute.runtime.component import TARGET
 from promptroute.runtime.params import build, load_params, published_output
 from promptroute.runtime.stage import run_stage
 

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
+from promptroute.core.component import build
 from promptroute.core.rows import Prompt
 from promptroute.io.tables import write_table
 from promptroute.prompts.source import PromptSource
-from promptroute.runtime.component import build
 from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from promptroute.core.component import TARGET, build, locate
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import check_ranges
 from promptroute.io.files import atomic_path
 from promptroute.io.images import link_or_copy, shard_paths
 from promptroute.io.scores import FILES, write_scores
-from promptroute.runtime.component import TARGET, build, locate
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.executors import Executor
 from promptroute.runtime.params import load_params

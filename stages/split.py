@@ -1,9 +1,9 @@
 """Split the prompts: `split` → data/split.parquet, train : validation : test."""
 
+from promptroute.core.component import build
 from promptroute.core.rows import SPLITS, Prompt, SplitRow
 from promptroute.io.tables import read_table, write_table
 from promptroute.prompts.split import Split
-from promptroute.runtime.component import build
 from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 

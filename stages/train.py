@@ -5,13 +5,13 @@ import time
 import numpy as np
 import pandas as pd
 
+from promptroute.core.component import build
 from promptroute.core.study import StudyData
 from promptroute.io.files import atomic_path, write_json
 from promptroute.io.study import load_study
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
 from promptroute.routing.quality import fit_quality, flat_weights
-from promptroute.runtime.component import build
 from promptroute.runtime.device import pick_device
 from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage

@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from typing import TypeVar
 
-from promptroute.runtime.component import Component
+from promptroute.core.component import Component
 
 Kind = TypeVar("Kind", bound=Component)
 

@@ -28,7 +28,7 @@ HEAVY = frozenset(
 )  # fmt: skip
 """Imported inside functions, wherever a router or a command line starts."""
 LIGHT = (
-    "core.errors", "core.batch", "runtime.component", "runtime.stage", "runtime.compose", "encoders", "predictors",
+    "core.errors", "core.batch", "core.component", "runtime.stage", "runtime.compose", "encoders", "predictors",
     "routing", "router", "service", "cli",
 )  # fmt: skip
 

@@ -95,11 +95,11 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
     """
     import pandas as pd
 
+    from promptroute.core.component import build
     from promptroute.core.outputs import full_name
     from promptroute.core.performance import performance
     from promptroute.io.published import PublishedTable, check_same_prompts
     from promptroute.io.study import join
-    from promptroute.runtime.component import build
     from promptroute.runtime.params import published_output
 
     if lost := [name for name in router.names if name not in published["models"]]:
@@ -135,4 +135,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from promptroute.runtime.stage import run_stage
+
+    run_stage(main)

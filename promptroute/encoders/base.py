@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import PositiveInt
 
+from promptroute.core.component import Component
 from promptroute.core.errors import UserError
-from promptroute.runtime.component import Component
 from promptroute.runtime.device import arithmetic
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Percentile bootstrap over prompts, for figures that are functions of means.
 
-A resample draws n prompts with replacement, so it is a vector of counts, and all means of all resamples
+A resample takes n prompts with replacement, so it is a vector of counts, and all means of all resamples
 are one product of matrices: counts [resamples, n] times columns [n, k].
 Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """

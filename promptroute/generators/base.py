@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from promptroute.core.component import Component, build, locate
 from promptroute.runtime.batching import Failure
-from promptroute.runtime.component import Component, build, locate
 from promptroute.runtime.device import arithmetic
 
 Generated = np.ndarray | bytes | Failure

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from promptroute.core.component import TARGET, Component, build
 from promptroute.io.images import ImageRequest
-from promptroute.runtime.component import TARGET, Component, build
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

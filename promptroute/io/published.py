@@ -17,12 +17,12 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
+from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import read_delimited
 from promptroute.io.sources import Cems, FileRead, Source
-from promptroute.runtime.component import Component, build
 
 BASE = "Model_Perf/{scorer}_score/{scorer}_score_with_time_{stem}.csv"
 AUGMENTED = "Model_Perf/aug_10k/{scorer}_score_with_time_{stem}.csv"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from promptroute.core.component import Component
 from promptroute.core.errors import UserError
-from promptroute.runtime.component import Component
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from promptroute.core.batch import PromptBatch
+from promptroute.core.component import TARGET, Component, build
 from promptroute.core.errors import UserError, reason
 from promptroute.io.files import atomic_path, read_json, write_json
-from promptroute.runtime.component import TARGET, Component, build
 
 Array = np.ndarray
 State = dict[str, Any]  # values for JSON

@@ -9,11 +9,11 @@ from pydantic import Field, PositiveInt, field_validator
 
 from promptroute.core.axes import leading_axes
 from promptroute.core.batch import PromptBatch
+from promptroute.core.component import Component
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Arrays, State
 from promptroute.predictors.statistics import statistics
 from promptroute.predictors.tfidf import TfIdf, Unit
-from promptroute.runtime.component import Component
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

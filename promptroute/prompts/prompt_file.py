@@ -9,12 +9,12 @@ from typing import Any, Literal, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
 from promptroute.io.sources import FileRead, Source
 from promptroute.prompts.source import PromptSource
-from promptroute.runtime.component import build
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt")
 ID_WIDTH = 7

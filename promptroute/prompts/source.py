@@ -4,8 +4,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from promptroute.core.component import Component
 from promptroute.io.sources import FileRead
-from promptroute.runtime.component import Component
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from promptroute.core.component import Component
 from promptroute.core.errors import UserError
 from promptroute.core.rows import SPLITS
-from promptroute.runtime.component import Component
 
 
 class Split(Component):

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest
-from promptroute.runtime.component import build
 
 OWN = "encoders"
 """Where an encoder that travels with the router lies in its folder."""

@@ -93,7 +93,7 @@ class Router:
 
     @cached_property
     def loaded(self) -> dict[str, TextEncoder]:
-        """The encoders by name, their weights read, and checked against `fingerprints`."""
+        """Give the encoders by name, their weights read, and checked against `fingerprints`."""
         encoders = build_encoders(self.encoders, self.home, self.allow)
         check_fingerprints(encoders, self.encoders, self.fingerprints)
         return encoders

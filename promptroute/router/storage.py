@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from promptroute.core.component import TARGET, locate
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest as digest_of
@@ -27,7 +28,6 @@ from promptroute.router.types import ModelInfo
 from promptroute.routing import checks
 from promptroute.routing.base import restore
 from promptroute.routing.quality import Quality
-from promptroute.runtime.component import TARGET, locate
 
 FORMAT = 2
 FACTS, MANIFEST, ARRAYS, CARD = "router.json", "manifest.json", "arrays.safetensors", "README.md"

@@ -1,7 +1,7 @@
 """What every policy is: predicted quality and costs in, a model for each prompt out."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.routing import checks
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
-from promptroute.runtime.component import Component, build
+
+Rule = Callable[[FloatArray, FloatArray], IntArray]
 
 OWN = "promptroute.routing."
 """Package whose policies any router folder may name."""
@@ -96,15 +98,18 @@ class Policy(Component):
 
     @property
     def name(self) -> str:
-        """The title, with what tells this policy from others of its class."""
+        """Give the title, with what tells this policy from others of its class."""
         return self.title
 
     @property
     @abstractmethod
     def description(self) -> str:
-        """What it does, in a phrase."""
+        """Say what it does, in a phrase."""
 
-    @abstractmethod
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        """Return the choice [n] among all the models given, for quality [n, m] and cost [m]; `choose` asks for it."""
+        raise NotImplementedError(f"{type(self).__name__} has neither rule nor choose")
+
     def choose(
         self,
         quality: npt.ArrayLike,
@@ -125,6 +130,7 @@ class Policy(Component):
             ValueError: a wrong shape, a value that is not finite, or a price of 0 or less.
             UserError: it has no operating point yet.
         """
+        return among(quality, cost, allowed, self.rule)
 
     def calibrate(
         self,
@@ -167,11 +173,11 @@ class Policy(Component):
         """
         return None
 
-    @abstractmethod
     def explain(
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
     ) -> str:
         """Say in one sentence why a prompt with predicted quality [m] went to column `chosen`."""
+        return explain_gain(predicted, chosen, candidates)
 
     def summary(self, labels: Sequence[str]) -> str:
         """Say what decides and with which operating point, on a line; `labels` [m] are the models'."""
@@ -244,6 +250,14 @@ class Policy(Component):
         if allowed is None or single in allowed:
             return single
         return int(max(allowed, key=lambda column: self.calibration.mean_quality[column]))  # type: ignore[union-attr]
+
+
+def among(quality: npt.ArrayLike, cost: npt.ArrayLike, allowed: IntArray | None, rule: Rule) -> IntArray:
+    """Apply a rule to the allowed columns; return columns of the whole."""
+    matrix, price = np.asarray(quality), np.asarray(cost)
+    if allowed is None:
+        return rule(matrix, price)
+    return allowed[rule(matrix[:, allowed], price[allowed])]
 
 
 def restore(

@@ -60,7 +60,7 @@ def some_prompts(true: npt.ArrayLike) -> FloatArray:
     """Return the observed quality as float64 [n, m], n >= 1."""
     matrix = quality_matrix(true, "true")
     if len(matrix) == 0:
-        raise ValueError("true quality holds no prompt, expected at least one to evaluate on")
+        raise ValueError("observed quality holds no prompt, expected at least one to evaluate on")
     return matrix
 
 

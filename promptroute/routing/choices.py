@@ -184,7 +184,7 @@ class BudgetState:
 class BudgetedStream:
     """Spend a budget on prompts that come one by one.
 
-    At every prompt the price lambda is solved anew: the lowest at which prompts like the reference ones
+    At every prompt the price lambda is solved again: the lowest at which prompts like the reference ones
     would cost no more on average than what remains per prompt. Overspending raises lambda, thrift lowers
     it. Models that wouldn't leave enough for the cheapest model on all later prompts are left out, so the
     budget holds whatever comes. Built by `fit`; `step` is pure, the state goes in and comes out.

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from promptroute.core.component import Component
 from promptroute.core.errors import UserError
 from promptroute.routing.checks import FloatArray
-from promptroute.runtime.component import Component
 
 PRICE_PER_GB_SECOND = 0.0000166667
 """Dollars; Lee & Lee, CIKM '24."""

@@ -72,7 +72,7 @@ def calibrate(
     The choice at threshold t is the cheapest of `single` and the cheaper models whose predicted quality
     exceeds that of `single` by more than t. Its loss on prompt i,
 
-        l_i(t) = 1[true quality of the choice < true quality of single - epsilon],
+        l_i(t) = 1[observed quality of the choice < observed quality of single - epsilon],
 
     is 0 at t = infinity but not monotone: a lower t may swap a bad model for a better and cheaper one. So
     it is replaced by its running maximum L_i(t) = max over t' >= t of l_i(t'), which is at least l_i,
@@ -109,11 +109,7 @@ def calibrate(
     if allowed < 0:
         need = int(np.ceil(1 / alpha - 1e-9)) - 1
         return refused(f"{n} calibration prompts are too few, at least {need} are needed")
-    # L_i(t) = 1[t < critical_i], so the infimum is the critical margin that `allowed` others exceed.
-    threshold = float(-np.sort(-critical)[allowed]) if allowed < n else -np.inf
-    if np.isneginf(threshold):
-        # Any threshold holds; below the margins seen there is nothing to go by, so stop there.
-        threshold = float(np.nextafter(margin.min(), -np.inf))
+    threshold = _threshold(critical, margin, allowed)
     cheaper = float((margin > threshold).any(axis=1).mean())
     if cheaper == 0:
         return refused("the predictions don't tell well enough where a cheaper model will do")
@@ -123,6 +119,14 @@ def calibrate(
     return guarantee(
         threshold=threshold, given=True, risk=risk, bound=bound, cheaper_share=cheaper, statement=statement
     )
+
+
+def _threshold(critical: FloatArray, margin: FloatArray, allowed: int) -> float:
+    """Return the least threshold at which at most `allowed` prompts fall short, from the critical margins [n]."""
+    # L_i(t) = 1[t < critical_i], so the infimum is the critical margin that `allowed` others exceed.
+    threshold = float(-np.sort(-critical)[allowed]) if allowed < len(critical) else -np.inf
+    # Where any threshold holds: below the margins seen there is nothing to go by, so stop there.
+    return float(np.nextafter(margin.min(), -np.inf)) if np.isneginf(threshold) else threshold
 
 
 def monotone_risk(
@@ -205,7 +209,7 @@ def novelty_threshold(scores: npt.ArrayLike, share: float) -> float:
 
 
 def _short(true: FloatArray, single: int, epsilon: float) -> BoolArray:
-    """Return bool [n, m]: whether a model's true quality is below the single model's less epsilon."""
+    """Return bool [n, m]: whether a model's observed quality is below the single model's less epsilon."""
     return np.asarray(true < true[:, [single]] - epsilon)
 
 

@@ -1,7 +1,7 @@
 """The policies that can decide, or be compared with."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,22 +15,13 @@ from promptroute.routing.base import (
     OperatingPoint,
     Policy,
     Training,
+    among,
     explain_gain,
 )
 from promptroute.routing.calibrate import set_point
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
 from promptroute.routing.guarantees import Guarantee, calibrate, coverage
 from promptroute.routing.steps import Steps, slack_steps, tradeoff_steps
-
-Rule = Callable[[FloatArray, FloatArray], IntArray]
-
-
-def _among(quality: npt.ArrayLike, cost: npt.ArrayLike, allowed: IntArray | None, rule: Rule) -> IntArray:
-    """Apply a rule to the allowed columns; return columns of the whole."""
-    matrix, price = np.asarray(quality), np.asarray(cost)
-    if allowed is None:
-        return rule(matrix, price)
-    return allowed[rule(matrix[:, allowed], price[allowed])]
 
 
 class BestPredicted(Policy):
@@ -42,15 +33,8 @@ class BestPredicted(Policy):
     def description(self) -> str:
         return "the model of the highest predicted quality, whatever it costs"
 
-    def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
-    ) -> IntArray:
-        return _among(quality, cost, allowed, choices.best_predicted)
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        return choices.best_predicted(quality, cost)
 
     def explain(
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
@@ -144,15 +128,8 @@ class Random(Policy):
     def description(self) -> str:
         return "a model at random"
 
-    def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
-    ) -> IntArray:
-        return _among(quality, cost, allowed, lambda q, c: choices.random_choice(q, c, seed=self.seed))
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        return choices.random_choice(quality, cost, seed=self.seed)
 
     def explain(
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
@@ -179,20 +156,10 @@ class UnderBudget(Policy):
     def description(self) -> str:
         return "most predicted quality at no more than the best single model's total cost"
 
-    def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
-    ) -> IntArray:
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         if self.budget is None:
             raise UserError(f"{self.name} has no budget yet; calibrate it, or give one")
-        budget = self.budget
-        return _among(
-            quality, cost, allowed, lambda q, c: choices.under_budget(q, c, budget=float(budget * len(q)))
-        )
+        return choices.under_budget(quality, cost, budget=float(self.budget * len(quality)))
 
     def calibrate(
         self,
@@ -244,7 +211,7 @@ class Tuned(Policy):
 
     @property
     def point(self) -> float:
-        """The operating point.
+        """Give the operating point.
 
         Raises:
             UserError: there is none yet.
@@ -255,20 +222,6 @@ class Tuned(Policy):
         if value is None:
             raise UserError(f"{self.title} has no {setting} yet; calibrate it, or give one")
         return value
-
-    @abstractmethod
-    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
-        """Return the choice [n] at the operating point, for quality [n, m] and cost [m]."""
-
-    def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
-    ) -> IntArray:
-        return _among(quality, cost, allowed, self.rule)
 
     def calibrate(
         self,
@@ -290,11 +243,6 @@ class Tuned(Policy):
             because = f"no operating point met the target ({self.target}) on validation, so every prompt goes to one model"
             return Single(model=facts.single, because=because, calibration=facts)
         return self.model_copy(update={setting: point, "calibration": facts})
-
-    def explain(
-        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
-    ) -> str:
-        return explain_gain(predicted, chosen, candidates)
 
     def check(self, cost: FloatArray, encoders: Any) -> None:
         if self.point < 0:  # whoever copied a policy may have skipped its checks
@@ -396,7 +344,7 @@ class Guaranteed(Policy):
         if not own.given or (allowed is not None and own.single not in allowed):
             return choices.single(quality, cost, model=self.safest(allowed))
         place = own.single if allowed is None else int(np.searchsorted(allowed, own.single))
-        return _among(
+        return among(
             quality,
             cost,
             allowed,

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
-from promptroute.runtime.component import build
 from promptroute.runtime.executors import Executor, InProcess
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from promptroute.runtime.component import Component
+from promptroute.core.component import Component
 
 Shard = TypeVar("Shard")
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from promptroute.core.component import TARGET, Component, locate
+from promptroute.core.component import build as build_component
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, full_name
 from promptroute.core.rows import MODEL_NAME, SCORER_NAME, check_names
-from promptroute.runtime.component import TARGET, Component, locate
-from promptroute.runtime.component import build as build_component
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
 OWN_ORDER = ("prompts.seed", "prompt_sets.seed")
@@ -179,7 +179,7 @@ def plain(value: Any) -> Any:
 def build(config: Mapping[str, Any], where: str, **given: Any) -> Any:
     """Make the object that a section describes: `_target_` is its dotted path, the rest its arguments.
 
-    For classes that are no components yet; others are made by `promptroute.runtime.component.build`.
+    For classes that are no components yet; others are made by `promptroute.core.component.build`.
 
     Args:
         config: the section, from our own conf/.

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from promptroute.core.component import TARGET, Component, locate
 from promptroute.core.errors import UserError
-from promptroute.runtime.component import TARGET, Component, locate
 
 NOTHING = "data/none"
 """Holds files that stand where a component names no file on this machine: DVC wants a path for every dependency."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from promptroute.core.component import Component
 from promptroute.core.outputs import Output
-from promptroute.runtime.component import Component
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -237,7 +237,7 @@ CASES: dict[str, list[Case]] = {
              "name one of these, or give it with -S +published.scorers.beauty=VALUE"),
         Case("a published scorer without its class", "published nima amused",
              "params.yaml: published.scorers.nima: _target_ is None",
-             "expected the dotted path of a class, as promptroute.runtime.component.Component", overrides=("~published.scorers.nima._target_",)),
+             "expected the dotted path of a class, as promptroute.core.component.Component", overrides=("~published.scorers.nima._target_",)),
         Case("a published scorer of another kind", "published nima amused",
              "params.yaml: published.scorers.nima: promptroute.runtime.executors.InProcess is no scorer, as it declares no outputs",
              "name a scorer's class", overrides=("published.scorers.nima._target_=promptroute.runtime.executors.InProcess",)),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from promptroute.core.component import Component, build
 from promptroute.routing.quality import flat_weights
-from promptroute.runtime.component import Component, build
 from promptroute.runtime.params import load_params, scorer_outputs, study_outputs
 
 CONF = Path(__file__).parents[2] / "conf"

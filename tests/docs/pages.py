@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from promptroute.runtime.component import Component
+from promptroute.core.component import Component
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptroute.runtime.component import TARGET, Component, build
+from promptroute.core.component import TARGET, Component, build
 from tests.docs.pages import ROOT, base_class, bases_of_readme, blocks, experiments
 
 PAGE = ROOT / "docs" / "adding.md"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from promptroute.runtime.component import Component
+from promptroute.core.component import Component
 from tests.docs.pages import PAGES, ROOT, anchors, base_class, bases_of_readme, blocks, experiments, prose
 
 TOP = "conf|docs|stages|promptroute|mini|benchmarks|tests|metrics"

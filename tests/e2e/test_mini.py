@@ -161,7 +161,9 @@ def test_growth_draws_what_is_new_alone(mini: Path, go: Run, override: str, new:
     said = go("dvc", "repro", "generate@mini-student").stdout
     assert f" {new} generated now" in said, said
     go("git", "checkout", "--quiet", "--force", "main")
-    assert " 0 generated now" in go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout
+    assert (
+        " 0 generated now" in go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout
+    )
 
 
 def test_the_gallery_shows_the_images(mini: Path, go: Run) -> None:

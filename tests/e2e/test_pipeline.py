@@ -33,7 +33,9 @@ def changed(run: Run) -> set[str]:
 
 def test_results_page_shows_the_study(clone: Path, run: Run) -> None:
     page = (clone / "docs" / "results.md").read_text()
-    rows = [line.split() for line in run("python", "-m", "stages.evaluate", "--show").stdout.splitlines()]
+    rows = [
+        line.split() for line in run("python", "-m", "promptroute", "evaluate", "--show").stdout.splitlines()
+    ]
     rows = [row for row in rows if len(row) == 5 and row[-1].endswith("%")]
     assert len(rows) == 13
     for name, *values, _ in rows:
@@ -139,7 +141,14 @@ def test_evaluating_the_table_itself_from_a_folder_agrees_with_the_study(
         rows[rows["prompt_id"].map(split) == "test"].to_csv(tmp_path / path.name, index=False)
     before = run("git", "status", "--porcelain").stdout
     run(
-        "python", "-m", "stages.evaluate", "--performance", str(tmp_path), "--out", str(tmp_path / "out.json")
+        "python",
+        "-m",
+        "promptroute",
+        "evaluate",
+        "--performance",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out.json"),
     )
     found, expected = json.loads((tmp_path / "out.json").read_text()), evaluated(clone)
     assert found["prompts"] == expected["prompts"]

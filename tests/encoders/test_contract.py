@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.encoders.base import TextEncoder, encode_all
 from promptroute.encoders.sentence import PACKAGES
-from promptroute.runtime.component import build
 from tests.components import concrete, undocumented
 from tests.encoders.test_static import table
 
@@ -139,7 +139,7 @@ def test_every_class_has_an_option(compose: Callable[..., dict[str, Any]]) -> No
 def test_building_loads_no_torch() -> None:
     code = (
         "import sys\n"
-        "from promptroute.runtime.component import build\n"
+        "from promptroute.core.component import build\n"
         "from promptroute.encoders.base import TextEncoder\n"
         "from promptroute.predictors.base import Predictor\n"
         f"for path in {[found.class_path() for found in CLASSES]}:\n"

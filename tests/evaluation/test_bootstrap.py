@@ -25,7 +25,7 @@ def naive(figure, n, count, seed):
 
 
 @pytest.mark.parametrize("single", [None, 0])
-def test_headline_equals_a_plain_loop(single):
+def test_headline_plain_loop(single):
     predicted, true, cost = simulated(120, seed=1)
     # More resamples than one chunk holds.
     got = bootstrap.headline(predicted, true, cost, seed=7, single=single, most=25, resamples=230)
@@ -73,7 +73,7 @@ def test_estimates_are_the_metrics(steps_of):
         assert np.isnan(got["frontier_area"].low)
 
 
-def test_choice_intervals_equal_a_plain_loop():
+def test_choice_intervals_plain_loop():
     predicted, true, cost = simulated(90, seed=3)
     choice = choices.cost_aware(predicted, cost, tradeoff=4000.0)
     got = bootstrap.choice_intervals(true, cost, choice, seed=5, resamples=150)
@@ -98,14 +98,14 @@ def test_choice_intervals_equal_a_plain_loop():
         assert got[name].estimate == pytest.approx(figure(np.arange(90)))
 
 
-def test_a_seed_repeats_and_another_differs():
+def test_seed():
     predicted, true, cost = simulated(60, seed=4)
     first = bootstrap.headline(predicted, true, cost, seed=1, resamples=120)
     assert first == bootstrap.headline(predicted, true, cost, seed=1, resamples=120)
     assert first != bootstrap.headline(predicted, true, cost, seed=2, resamples=120)
 
 
-def test_interval_of_a_mean_is_near_the_normal_one():
+def test_mean_near_normal():
     values = np.random.default_rng(0).exponential(size=(2000, 1))
     got = bootstrap.intervals(values, lambda means: {"mean": means[:, 0]}, seed=0, resamples=4000)["mean"]
     half = norm.ppf(0.975) * values.std(ddof=1) / np.sqrt(2000)
@@ -113,7 +113,7 @@ def test_interval_of_a_mean_is_near_the_normal_one():
     assert (got.low, got.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
 
-def test_undefined_figures_count_as_above_all_others():
+def test_undefined_rank_above():
     columns = np.array([[0.0]] * 6 + [[1.0]] * 2)
 
     def statistic(means):
@@ -127,7 +127,7 @@ def test_undefined_figures_count_as_above_all_others():
     assert got["all"].undefined == 1
 
 
-def test_a_router_that_reaches_the_quality_now_and_then_has_no_upper_end():
+def test_quality_reached_now_and_then():
     rng = np.random.default_rng(0)
     true = rng.normal(size=(80, 2))
     true[:, 0] += 0.02 - (true[:, 0] - true[:, 1]).mean()
@@ -141,14 +141,14 @@ def test_a_router_that_reaches_the_quality_now_and_then_has_no_upper_end():
 @pytest.mark.parametrize(
     "bad", [{"resamples": -1}, {"resamples": 2.5}, {"resamples": True}, {"level": 1.0}, {"level": 0.0}]
 )
-def test_bad_settings_are_named(bad):
+def test_bad_settings(bad):
     with pytest.raises(
         ValueError, match=r"give a whole number, 0 for no intervals|a level above 0 and below 1"
     ):
         bootstrap.intervals(np.ones((3, 1)), lambda means: {"mean": means[:, 0]}, seed=0, **bad)
 
 
-def test_no_prompts_are_refused():
+def test_no_prompts():
     with pytest.raises(ValueError, match="0 prompts"):
         bootstrap.intervals(np.ones((0, 1)), lambda means: {"mean": means[:, 0]}, seed=0)
 

@@ -27,7 +27,7 @@ def test_classification_by_hand():
 
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 5))
-def test_classification_agrees_with_scikit_learn_where_nothing_ties(seed, m):
+def test_classification_against_scikit_learn(seed, m):
     rng = np.random.default_rng(seed)
     true, scores = rng.normal(size=(40, m)), rng.normal(size=(40, m))
     label = true.argmax(axis=1)
@@ -43,7 +43,7 @@ def test_classification_agrees_with_scikit_learn_where_nothing_ties(seed, m):
     np.testing.assert_array_equal(metrics.confusion(true, choice), confusion_matrix(label, choice))
 
 
-def test_macro_means_are_over_models_that_occur():
+def test_macro_means():
     # Model 2 is never best nor chosen; model 1 is chosen but never best.
     true = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     got = metrics.choice_metrics(true, true, [0, 1])
@@ -51,7 +51,7 @@ def test_macro_means_are_over_models_that_occur():
     assert np.isnan(got.auc)
 
 
-def test_any_of_several_best_models_is_right():
+def test_ties_are_right():
     true = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
     assert metrics.labels(true, [0, 1, 2]).tolist() == [0, 1, 0]
     assert metrics.choice_metrics(true, true, [0, 1, 2]).accuracy == pytest.approx(2 / 3)
@@ -59,7 +59,7 @@ def test_any_of_several_best_models_is_right():
 
 
 @given(problems(least=2), st.integers(0, 99))
-def test_auc_does_not_see_how_hard_a_prompt_is(problem, seed):
+def test_auc_ignores_difficulty(problem, seed):
     true, _ = problem
     rng = np.random.default_rng(seed)
     predicted = rng.integers(-8, 8, size=true.shape) / 8
@@ -107,7 +107,7 @@ def test_gap_closed_by_hand():
     np.testing.assert_allclose(got, [0.5, 1.0, -5.0, np.nan, np.nan])
 
 
-def test_a_quality_never_reached_is_nan():
+def test_never_reached_is_nan():
     true = np.array([[1.0, 0.0], [1.0, 0.0]])
     upside_down = -true
     # The better model costs more and is never predicted to be worth it.
@@ -116,7 +116,7 @@ def test_a_quality_never_reached_is_nan():
 
 
 @given(problems())
-def test_a_perfect_predictor_never_costs_more_at_equal_quality(problem):
+def test_perfect_predictor(problem):
     true, cost = problem
     assert metrics.iso_quality_cost(true, true, cost) <= 1e-9
     model = metrics.best_single(true)
@@ -151,7 +151,7 @@ def test_nothing_beats_the_oracle(problem, seed):
         assert metrics.frontier_area(predicted, true, cost) <= best + 1e-9
 
 
-def test_a_better_predictor_is_cheaper_and_closer_to_the_oracle():
+def test_better_predictor():
     figures = []
     for skill in (0.1, 0.4, 0.8):
         predicted, true, cost = simulated(3000, seed=3, skill=skill)
@@ -166,7 +166,7 @@ def test_a_better_predictor_is_cheaper_and_closer_to_the_oracle():
     assert (np.diff(np.array(figures), axis=0) > 0).all()
 
 
-def test_one_price_for_all_leaves_only_quality():
+def test_single_price():
     predicted, true, _ = simulated(50, seed=1)
     cost = np.full(4, TABLE_2[0])
     best = metrics.strategy(true, cost, choices.best_predicted(predicted, cost)).quality
@@ -184,6 +184,6 @@ def test_one_price_for_all_leaves_only_quality():
         (lambda: metrics.iso_quality_cost([[1.0]], [[1.0]], [1.0], single=1), "single is 1"),
     ],
 )
-def test_bad_arguments_are_named(call, says):
+def test_bad_arguments(call, says):
     with pytest.raises(ValueError, match=says):
         call()

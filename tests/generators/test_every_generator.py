@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 import promptroute.generators
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.generators.base import Generator, LocalGenerator, RemoteGenerator, build_generator
 from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.io.images import read_images
 from promptroute.runtime.batching import Failure
-from promptroute.runtime.component import build
 from tests.generators.tiny import PIPELINES
 from tests.image_stages.conftest import write_prompts
 from tests.stages.small import run

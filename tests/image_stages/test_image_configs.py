@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from promptroute.core.component import build as build_component
 from promptroute.core.errors import UserError
 from promptroute.encoders.open_clip import OpenClip
 from promptroute.generators.base import build_generator
@@ -15,7 +16,6 @@ from promptroute.generators.run import generate_images
 from promptroute.generators.study import Generation
 from promptroute.io.images import ImageCache, ImageRequest
 from promptroute.routing.costs import Facts, Flops, Serverless
-from promptroute.runtime.component import build as build_component
 from promptroute.runtime.params import build
 from promptroute.scorers.base import EmbeddingScorer, Scorer
 from promptroute.scorers.nima import Nima
@@ -68,10 +68,10 @@ def test_sets_of_models(compose: Compose) -> None:
     generators = [build_generator(model["generator"], name, "cpu") for name, model in steps.items()]
     assert len({str(generator.fingerprint()) for generator in generators}) == 4
     cost = build(compose("+cost=flops", config=None)["cost"], "cost")
-    dollars = cost({name: model["profile"] for name, model in steps.items()})
+    dollars = cost.cost({name: Facts.of(model["profile"]) for name, model in steps.items()})
     assert (np.diff(dollars) > 0).all() and dollars[0] > 0
     paper = compose("+models=paper", config=None)["models"]
-    assert (cost({name: model["profile"] for name, model in paper.items()}) > 0).all()
+    assert (cost.cost({name: Facts.of(model["profile"]) for name, model in paper.items()}) > 0).all()
     pair = compose("+models=consistency-lora", config=None)["models"]
     assert [model["generator"]["template"] for model in pair.values()] == [
         "{prompt} in the style of Monet", "{prompt} in the style of TOK"

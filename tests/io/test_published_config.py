@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from promptroute.core.component import build
 from promptroute.core.rows import MODEL_NAME, SCORER_NAME
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import Source
-from promptroute.runtime.component import build
 from promptroute.runtime.params import published_output
 
 CONF = Path(__file__).parents[2] / "conf"

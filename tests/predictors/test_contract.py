@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from promptroute.core.batch import PromptBatch
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.classifier import Classifier
@@ -17,7 +18,6 @@ from promptroute.predictors.ensemble import Ensemble
 from promptroute.predictors.folder import load_predictor, save_predictor
 from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
-from promptroute.runtime.component import build
 from tests.components import concrete, undocumented
 
 CLASSES = concrete("promptroute.predictors", Predictor)

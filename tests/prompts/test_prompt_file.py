@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt, check
 from promptroute.io.sources import Source
@@ -15,7 +16,6 @@ from promptroute.prompts.prompt_file import PromptFile, PromptFolder
 from promptroute.prompts.sampling import sample
 from promptroute.prompts.source import PromptSource
 from promptroute.prompts.statistics import statistics
-from promptroute.runtime.component import build
 
 TRICKY = ["None", "null", 'say "hi", twice', "two\nlines", "naïve 猫 \u2028 🐱", " spaces "]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from promptroute.core.component import build
 from promptroute.prompts.sampling import sample
 from promptroute.prompts.source import PromptSource
-from promptroute.runtime.component import build
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]

@@ -357,7 +357,7 @@ class TestFallback:
         assert without.assess(["odd"]).ood.tolist() == [False]
 
     @pytest.mark.parametrize("policy", sorted(policies()))
-    def test_around_every_policy_but_not_a_point_of_ones_own(self, policy: str) -> None:
+    def test_around_every_policy(self, policy: str) -> None:
         own = router(with_fallback(policies()[policy]), encoders=AXES)
         (decision,) = own.route(["odd"])
         assert decision.model == "dear"

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import promptroute.routing
+from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.routing.base import Candidates, Policy, Training, restore
 from promptroute.routing.costs import CostRule, Facts
 from promptroute.routing.policies import CostAware
-from promptroute.runtime.component import Component, build
 
 from .instances import simulated
 

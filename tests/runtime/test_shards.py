@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.io.cache import CacheFile
-from promptroute.runtime.component import build
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.executors import Executor, InProcess, Threads
 from promptroute.runtime.shards import TableWork, run

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field
 
+from promptroute.core.component import Component, build, locate
 from promptroute.core.errors import UserError
-from promptroute.runtime.component import Component, build, locate
 
 
 class Blur(Component):
@@ -82,8 +82,8 @@ class TestBuild:
             ({"_target_": 7}, "x: _target_ is 7; expected the dotted path of a class"),
             ({"_target_": "no.such.Thing"}, r"x: no.such.Thing can't be imported \(No module named 'no'\)"),
             (
-                {"_target_": "promptroute.runtime.component.Nothing"},
-                "x: promptroute.runtime.component has no class Nothing",
+                {"_target_": "promptroute.core.component.Nothing"},
+                "x: promptroute.core.component has no class Nothing",
             ),
             ({"_target_": "pathlib.Path"}, "x: pathlib.Path is no Blur; only components can be named here"),
             ({"_target_": "os.system"}, "x: os has no class system"),

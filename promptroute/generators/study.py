@@ -31,7 +31,7 @@ class Generation(Component):
         Raises:
             UserError: a setting is missing, unknown, of the wrong type or out of range.
         """
-        return build({TARGET: cls.path(), **section}, where, cls)
+        return build({TARGET: cls.class_path(), **section}, where, cls)
 
     def shards(self, prompt_ids: Sequence[str], prompts: Sequence[str]) -> list[list[ImageRequest]]:
         """Return the images of each shard: every seed of a run of prompts, in the order of (prompt, seed)."""

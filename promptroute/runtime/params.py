@@ -63,7 +63,12 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     leaves = list(_leaves(params))
     if blanks := [name for name, value in leaves if value == "???"]:  # Hydra's mark of what must be given
         raise UserError(f"{path}: no value for {', '.join(blanks)}; give each with -S NAME=VALUE")
-    published = params.get("published") or {}
+    params["published"] = published = {
+        "table": None,
+        "models": {},
+        "scorers": {},
+        **(params.get("published") or {}),
+    }
     for names, pattern, what in (
         (params.get("models"), MODEL_NAME, "model"),
         (published.get("models"), MODEL_NAME, "model"),

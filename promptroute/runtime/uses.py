@@ -7,7 +7,7 @@ dvc.yaml take them from the section `uses` of the parameters:
     uses:
       models:    {NAME: {code, weights, parts}}    # a module, and at most two places of weights
       scorers:   {NAME: {code, weights, images}}   # images: what it looks at, pixels or embeddings
-      image_encoder, text_encoder: {NAME: {code, weights}}
+      image_encoder, text_encoder: {NAME: weights}
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
 """

@@ -16,8 +16,8 @@ DATA = Path("data")
 
 def main() -> str:
     params = load_params()
-    policy: Policy = build(params["policy"], "params.yaml: policy", Policy)  # type: ignore[type-abstract]
-    rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)  # type: ignore[type-abstract]
+    policy: Policy = build(params["policy"], "params.yaml: policy", Policy)
+    rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
     try:
         trained = Trained.read(DATA, list(study_outputs(params)), params["text_encoder"])
     except NoValidation as error:
@@ -38,7 +38,7 @@ def main() -> str:
         raise UserError(f"params.yaml: {error}; run `dvc repro` once it is right") from error
     about = {
         "predictor": params["predictor"]["_target_"],
-        "cost": {"rule": rule.path(), **rule.fingerprint()["settings"]},
+        "cost": {"rule": rule.class_path(), **rule.fingerprint()["settings"]},
         "split": params["split"],
         "note": params["about"],
         **provenance(*(DATA / f"{name}.parquet" for name in ("prompts", "performance", "split"))),

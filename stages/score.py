@@ -55,7 +55,7 @@ def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folde
     scores = pd.concat([work.scores(shard) for shard in shards], ignore_index=True)
     check_ranges(scores, {output.name: output for output in scorer.outputs}, f"data/scores/{name}/{model}")
     folder.mkdir(parents=True)
-    about = {"scorer": name, "model": model, "class": scorer.path()}
+    about = {"scorer": name, "model": model, "class": scorer.class_path()}
     write_scores(folder / "scores.parquet", scores, about)
     for number, shard in enumerate(shards):
         for kind, file in work.files(shard).items():

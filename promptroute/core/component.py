@@ -147,7 +147,7 @@ def locate(path: object, kind: type[Kind], where: str, allow: Collection[str] | 
         raise UserError(f"{where}: {module} has no class {name}; check the name")
     if not issubclass(found, Component) or not issubclass(found, kind):
         raise UserError(f"{where}: {path} is no {kind.__name__}; only components can be named here")
-    return cast(type[Kind], found)
+    return found
 
 
 def build(

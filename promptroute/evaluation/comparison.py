@@ -31,7 +31,7 @@ def compare_models(scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
         UserError: fewer than two prompts, or models with other numbers of them.
     """
     from scipy import stats
-    from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
+    from statsmodels.stats.multitest import multipletests
 
     values = {model: np.asarray(column, np.float64) for model, column in scores.items()}
     lengths = {model: len(column) for model, column in values.items()}

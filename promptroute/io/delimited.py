@@ -110,7 +110,8 @@ def _records(text: str, where: str, delimiter: str) -> Iterator[tuple[int, list[
         rf'"(?P<doubled>(?:[^"]|"")*+)"{ends}|"(?P<escaped>(?:[^"\\]|\\.)*+)"{ends}|(?P<plain>[^{between}\r\n]*+)',
         re.S,
     )
-    place, line, row, start = 0, 1, [], 1
+    row: list[str] = []
+    place, line, start = 0, 1, 1
     while place < len(text) or row:
         found = cell.match(text, place)
         assert found is not None  # a plain cell may be empty

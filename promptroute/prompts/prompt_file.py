@@ -43,8 +43,8 @@ class PromptFile(PromptSource):
     id: str | None = None
     source: Source | None = None
     format: Literal["csv", "tsv", "jsonl", "parquet", "txt"] | None = None
-    min_words: int | None = Field(None, ge=0)
-    max_words: int | None = Field(None, ge=0)
+    min_words: int | None = Field(default=None, ge=0)
+    max_words: int | None = Field(default=None, ge=0)
     below: Mapping[str, float] = {}
     duplicates: Literal["merge", "keep"] = "merge"
 

@@ -275,7 +275,7 @@ def restore(
         UserError: the class is not allowed, or refuses its settings.
         ValueError: an array is missing, or doesn't fit.
     """
-    policy: Policy = build(section, where, Policy, allow=(OWN, *allow))  # type: ignore[type-abstract]
+    policy: Policy = build(section, where, Policy, allow=(OWN, *allow))
     return policy.with_arrays(arrays)
 
 

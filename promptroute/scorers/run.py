@@ -81,7 +81,7 @@ def score_batch(scorer: Scorer, batch: Batch, n: int) -> list[Values]:
     sizes = {name: len(values) for name, values in given.items()}
     if sizes != dict.fromkeys(names, n):
         raise UserError(
-            f"{type(scorer).path()} gave {sizes} for {n} items; expected {n} of each of its outputs {names}"
+            f"{type(scorer).class_path()} gave {sizes} for {n} items; expected {n} of each of its outputs {names}"
         )
     return list(zip(*(given[name] for name in names), strict=True))
 
@@ -154,7 +154,7 @@ class ShardScoring(Work[Path]):
     def files(self, shard: Path) -> dict[str, CacheFile]:
         """Name the cache's files of a shard: kind of output → file; scores last, so that they stand for the whole."""
         if shard not in self._files:
-            inputs, about = self.inputs(shard), {"model": self.model, "class": self.scorer.path()}
+            inputs, about = self.inputs(shard), {"model": self.model, "class": self.scorer.class_path()}
             self._files[shard] = {
                 kind: CacheFile.of("scores", self.key, *inputs, kind, about=about)
                 for kind in (*_detailed(self.scorer), "score")

@@ -81,9 +81,7 @@ def test_files_belong_to_groups() -> None:
 @pytest.fixture(scope="module")
 def default() -> dict[str, Any]:
     """The default study, as committed."""
-    values = yaml.safe_load((CONF.parent / "params.yaml").read_text())
-    assert isinstance(values, dict)
-    return values
+    return load_params(CONF.parent / "params.yaml")
 
 
 @pytest.mark.parametrize("option", [path for path in OPTIONS if path.parent != Path("experiment")], ids=str)

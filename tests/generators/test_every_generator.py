@@ -41,7 +41,7 @@ def classes() -> list[type[Generator]]:
         for kind in vars(importlib.import_module(name)).values()
         if inspect.isclass(kind) and issubclass(kind, Generator) and kind not in ABSTRACT
     }
-    return sorted(found, key=lambda kind: kind.path())
+    return sorted(found, key=lambda kind: kind.class_path())
 
 
 SMALL: dict[type[Generator], Callable[[Tiny], dict[str, Any]]] = {
@@ -76,7 +76,7 @@ class TestEveryClass:
 
     def test_states_what_decides(self, kind: type[Generator], tiny: Tiny) -> None:
         here, again = (kind(**SMALL[kind](tiny)).fingerprint() for _ in range(2))
-        assert here == again and here["class"] == kind.path()
+        assert here == again and here["class"] == kind.class_path()
 
     def test_documents_every_setting(self, kind: type[Generator], tiny: Tiny) -> None:
         documented = "".join(cls.__doc__ or "" for cls in kind.__mro__ if issubclass(cls, Generator))

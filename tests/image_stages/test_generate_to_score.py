@@ -33,7 +33,9 @@ def picture(row: Row) -> Image.Image:
 def test_generate_lays_out_every_image_in_order(study: Study) -> None:
     folder = study()
     printed = ok(folder, "generate", "sd")
-    assert printed.startswith("generate: 15 images of sd on cpu, 15 drawn now at ") and "0 failed" in printed
+    assert (
+        printed.startswith("generate: 15 images of sd on cpu, 15 generated now at ") and "0 failed" in printed
+    )
     shards = sorted((folder / "data/images/sd").iterdir())
     assert [shard.name for shard in shards] == [f"part-0000{i}.parquet" for i in range(3)]
     found = rows(folder)
@@ -65,16 +67,16 @@ def test_growing_draws_only_what_is_new_and_ends_the_same(
     folder = study(TEXTS[:4], seeds=[0, 1])
     ok(folder, "generate", "sd")
     study(TEXTS, seeds=[0, 1, 2])
-    assert "15 images of sd on cpu, 7 drawn now" in ok(folder, "generate", "sd")
+    assert "15 images of sd on cpu, 7 generated now" in ok(folder, "generate", "sd")
     grown = rows(folder)
-    assert "0 drawn now" in ok(folder, "generate", "sd")
+    assert "0 generated now" in ok(folder, "generate", "sd")
     import shutil
 
     shutil.rmtree(folder / "cache")
-    assert "15 drawn now" in ok(folder, "generate", "sd")
+    assert "15 generated now" in ok(folder, "generate", "sd")
     assert rows(folder) == grown
     study(TEXTS[:2], seeds=[0])
-    assert "2 images of sd on cpu, 0 drawn now" in ok(folder, "generate", "sd")
+    assert "2 images of sd on cpu, 0 generated now" in ok(folder, "generate", "sd")
     assert rows(folder) == [row for row in grown if row.prompt in TEXTS[:2] and row.seed == 0]
 
 
@@ -85,7 +87,7 @@ def test_a_changed_setting_never_meets_an_old_image(study: Study) -> None:
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["models"]["sd"]["generator"]["steps"] = 3
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    assert "2 drawn now" in ok(folder, "generate", "sd")
+    assert "2 generated now" in ok(folder, "generate", "sd")
     assert all(a.image != b.image for a, b in zip(before, rows(folder), strict=True))
 
 

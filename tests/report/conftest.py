@@ -46,7 +46,7 @@ def write_result(
     }
     own = found["cost_aware_quality"]
     judged = Judged(
-        predicted, true, {"nima": true}, cost, names, own.choose(predicted, cost), own, found
+        predicted, true, {"nima.mean": true}, cost, names, own.choose(predicted, cost), own, found
     )  # fmt: skip
     side = np.array([sets[i % len(sets)] for i in range(n)])
     ids = np.array([f"{name}{i}" for i, name in enumerate(side)])

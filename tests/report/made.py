@@ -13,7 +13,7 @@ from promptroute.report.images import load_images
 from promptroute.report.page import page
 from promptroute.report.result import Result, read_result
 
-SCORES = {"nima": "NIMA"}
+SCORES = {"nima.mean": "NIMA"}
 
 
 class Report(NamedTuple):

@@ -83,7 +83,7 @@ def test_sets(compose: Callable[..., dict[str, Any]]) -> None:
         for scorer, section in compose(f"+scorers={name}").get("scorers", {}).items():
             assert SCORER_NAME.fullmatch(scorer)
             built: Component = build(section, scorer, Scorer)
-            assert (scorer == "nima") == (built.path() == "promptroute.scorers.nima.Nima"), (
+            assert (scorer == "nima") == (built.class_path() == "promptroute.scorers.nima.Nima"), (
                 "pyiqa's is never called nima"
             )
             assert getattr(built, "encoder", next(iter(encoders))) in encoders

@@ -59,15 +59,15 @@ def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> li
             before, after = np.flatnonzero(mask), np.flatnonzero(~mask)
             for epsilon, alpha, few in cases:
                 index = before if few is None else before[:: max(len(before) // few, 1)][:few]
-                promise = calibrate(
+                guarantee = calibrate(
                     predicted[index], true[index], cost, epsilon=epsilon, alpha=alpha, single=single
                 )
-                choice = promise.decide(predicted[after], cost)
+                choice = guarantee.decide(predicted[after], cost)
                 reached = coverage(true[after], choice, single=single, epsilon=epsilon).share
                 own = true[after][np.arange(len(after)), choice]
                 found[epsilon, alpha, few].append(
                     (
-                        promise.given,
+                        guarantee.given,
                         reached,
                         (choice != single).mean(),
                         (cost[choice] / cost[single] - 1).mean(),

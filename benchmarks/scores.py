@@ -58,8 +58,8 @@ def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
             best = metrics.best_single(true)
             row[score] = true[np.arange(len(choice)), choice].mean()
             row[f"{score}_gain"] = row[score] - true[:, best].mean()
-        dear = cost[metrics.best_single(test.raw[SCORES["nima"]])]
-        rows.append(row | {"cost": cost[choice].mean(), "cost_change": cost[choice].mean() / dear - 1})
+        single_cost = cost[metrics.best_single(test.raw[SCORES["nima"]])]
+        rows.append(row | {"cost": cost[choice].mean(), "cost_change": cost[choice].mean() / single_cost - 1})
     return rows
 
 

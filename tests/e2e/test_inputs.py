@@ -18,7 +18,7 @@ CODE = {
     "promptroute/prompts/split.py": {"read@mini", "split"},
     "promptroute/io/delimited.py": {"read@mini"},
     "promptroute/encoders/sentence.py": {"encode@minilm_layers", "calibrate"},
-    "promptroute/encoders/open_clip.py": {"embed@clip_mini", "calibrate"},
+    "promptroute/encoders/open_clip.py": {"embed@clip", "calibrate"},
     "promptroute/encoders/static.py": {"calibrate"},
     "promptroute/scorers/nima.py": {"score@nima"},
     "promptroute/scorers/clip_score.py": {"score@clip"},
@@ -43,7 +43,7 @@ INPUTS = {
     "mini/weights/student/config.json": {"generate@mini-student"},
     "mini/weights/tiny/config.json": {"generate@mini-tiny"},
     "mini/weights/masked/model_index.json": {"generate@mini-masked"},
-    "mini/weights/clip/open_clip_config.json": {"embed@clip_mini"},
+    "mini/weights/clip/open_clip_config.json": {"embed@clip"},
 }
 """A file that the default study's settings name → the stages that read it."""
 

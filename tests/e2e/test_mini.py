@@ -132,7 +132,7 @@ def test_another_scorer_touches_no_other_scorer_s_stages(mini: Path, go: Run) ->
     compose(
         go,
         "+scorer@scorers.again=clip",
-        "+scorers.again.scorer={_target_:promptroute.scorers.clip_score.ClipScore,encoder:clip_mini}",
+        "+scorers.again.scorer={_target_:promptroute.scorers.clip_score.ClipScore,encoder:clip}",
     )
     touched = pending(go)
     assert {f"score@again-{model}" for model in MODELS} <= touched

@@ -141,7 +141,6 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("sample",),
     ("describe",),
     ("split",),
-    ("encode",),
     *(("published", scorer, model) for scorer in SCORERS for model in STEMS),
     ("table",),
     ("train",),

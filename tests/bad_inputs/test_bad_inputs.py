@@ -30,7 +30,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("case", LISTED)
-def test_a_bad_input_gets_its_error(case: Case, finished_study: Path, tmp_path: Path) -> None:
+def test_bad_input(case: Case, finished_study: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished_study, tmp_path / "study"))
     case.breaks(folder)
     kept = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
@@ -42,7 +42,7 @@ def test_a_bad_input_gets_its_error(case: Case, finished_study: Path, tmp_path: 
     assert left <= set(kept), "something half-written was left behind"
 
 
-def test_the_list_is_long_enough_and_names_nothing_twice() -> None:
+def test_list_is_long_and_unique() -> None:
     for cases in CASES.values():
         assert len({case.what for case in cases}) == len(cases)
     assert len(LISTED) >= 100

@@ -98,9 +98,7 @@ class TestBuild:
             locate(PATH, Blur, "router.json", allow=["promptroute.predictors."])
         assert locate(PATH, Blur, "router.json", allow=["promptroute.predictors.", PATH]) is Blur
 
-    def test_what_is_not_allowed_is_not_imported(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_disallowed_not_imported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "stranger.py").write_text("raise SystemExit('imported')")
         monkeypatch.syspath_prepend(str(tmp_path))
         with pytest.raises(UserError, match="may not name"):

@@ -56,13 +56,13 @@ def test_a_bad_row_is_named(frame: pd.DataFrame, message: str) -> None:
         check(frame, Prompt, "f.parquet")
 
 
-def test_a_value_outside_the_allowed_ones_is_named() -> None:
+def test_disallowed_value() -> None:
     with pytest.raises(UserError, match=r"split \('dev'\) is not one of"):
         check(pd.DataFrame({"prompt_id": ["a"], "split": ["dev"]}), SplitRow, "f")
 
 
 @pytest.mark.parametrize("name", ["sd2.1", "../up", "A", "", "a b", "-a", 3])
-def test_names_that_are_no_paths_are_refused(name: str) -> None:
+def test_unsafe_names_refused(name: str) -> None:
     with pytest.raises(UserError, match="can't be used"):
         check_names([name], MODEL_NAME, "model")
 
@@ -77,7 +77,7 @@ def test_units_are_units() -> None:
     assert schema(Prompt).field("count").metadata == {b"unit": b"rows"}
 
 
-def test_a_batch_keeps_texts_and_rows_together() -> None:
+def test_batch_keeps_rows_together() -> None:
     batch = PromptBatch(["a", "b", "c"], {"e": np.arange(6, dtype=np.float32).reshape(3, 2)})
     taken = batch.take(np.array([2, 0, 2]))
     assert list(taken.texts) == ["c", "a", "c"] and len(taken) == 3

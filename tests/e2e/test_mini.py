@@ -58,9 +58,7 @@ def pending(go: Run) -> set[str]:
     return set(json.loads(go("dvc", "status", "--json").stdout))
 
 
-def test_a_model_of_the_default_study_reproduces_its_committed_figures(
-    mini: Path, go: Run, tmp_path: Path
-) -> None:
+def test_model_reproduces_committed_figures(mini: Path, go: Run, tmp_path: Path) -> None:
     # The cheapest model alone: all four take minutes. Another kind of processor may move the last digits.
     git_clone(tmp_path)
     alone = runner(tmp_path, tmp_path / "no-cems")
@@ -90,7 +88,7 @@ def test_a_second_repro_runs_nothing(mini: Path, go: Run) -> None:
     assert changed(go) == set()
 
 
-def test_every_image_is_drawn_and_scored(mini: Path, go: Run) -> None:
+def test_every_image_is_scored(mini: Path, go: Run) -> None:
     ids = set(pd.read_parquet(mini / "data" / "prompts.parquet")["prompt_id"])
     assert len(ids) == PROMPTS
     rows = pd.read_parquet(mini / "data" / "performance.parquet")
@@ -103,7 +101,7 @@ def test_every_image_is_drawn_and_scored(mini: Path, go: Run) -> None:
         assert all(one.status == "ok" and (one.width, one.height) == (64, 64) for one in images)
 
 
-def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
+def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
     import torch
     from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from PIL import Image
@@ -130,7 +128,7 @@ def test_an_image_is_what_plain_diffusers_draws(mini: Path, go: Run) -> None:
     assert all(np.array_equal(np.asarray(one), pixels) for one in drawn)
 
 
-def test_another_model_touches_no_other_model_s_stages(mini: Path, go: Run) -> None:
+def test_add_model(mini: Path, go: Run) -> None:
     compose(go, "+model@models.other=mini-student", "models.other.generator.steps=2")
     touched = pending(go)
     # A new model's images are images to embed and score; those of the other models come from the cache.
@@ -162,7 +160,7 @@ def test_another_price_fits_nothing_again(mini: Path, go: Run) -> None:
     [(f"prompts.n={PROMPTS + 6}", 6 * 2), ("generation.seeds=[0,1,5]", PROMPTS)],
     ids=["more prompts", "another seed"],
 )
-def test_growth_draws_what_is_new_alone(mini: Path, go: Run, override: str, new: int) -> None:
+def test_growth_generates_only_new(mini: Path, go: Run, override: str, new: int) -> None:
     compose(go, override)
     said = go("dvc", "repro", "generate@mini-student").stdout
     assert f" {new} generated now" in said, said
@@ -178,7 +176,7 @@ def test_the_gallery_shows_the_images(mini: Path, go: Run) -> None:
     assert "small models of our own" in page, "labelled for what it is"
 
 
-def test_a_lost_image_area_is_drawn_again_alike(mini: Path, go: Run) -> None:
+def test_lost_images(mini: Path, go: Run) -> None:
     path = mini / "data" / "images" / "mini-student" / "part-00000.parquet"
     before = path.read_bytes()
     go("rm", "-r", "cache/images")

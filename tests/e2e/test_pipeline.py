@@ -62,9 +62,7 @@ def test_the_report_is_there(clone: Path, run: Run) -> None:
         assert (clone / "metrics" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_oracle_and_single_models_equal_pandas_on_the_raw_files(
-    clone: Path, run: Run, cems_root: Path
-) -> None:
+def test_figures_equal_pandas(clone: Path, run: Run, cems_root: Path) -> None:
     files = cems_root / "Model_Perf" / "aug_10k"
     raw = {
         score: pd.DataFrame(
@@ -113,7 +111,7 @@ def test_table_1(clone: Path, run: Run) -> None:
         assert (found[name]["words"]["min"], found[name]["words"]["max"]) == (low, high)
 
 
-def test_a_row_of_one_side_is_never_on_another(clone: Path, run: Run) -> None:
+def test_sides_are_disjoint(clone: Path, run: Run) -> None:
     prompts = pd.read_parquet(clone / "data" / "prompts.parquet").set_index("prompt_id")["prompt"]
     split = pd.read_parquet(clone / "data" / "split.parquet").set_index("prompt_id")["split"]
     sides = pd.DataFrame({"text": prompts.str.strip().str.casefold(), "side": split})
@@ -121,7 +119,7 @@ def test_a_row_of_one_side_is_never_on_another(clone: Path, run: Run) -> None:
     assert sides["side"].value_counts(normalize=True)["train"] == pytest.approx(0.8, abs=0.002)
 
 
-def test_checksums_of_what_was_read_are_recorded(clone: Path, run: Run, cems_root: Path) -> None:
+def test_sources_recorded(clone: Path, run: Run, cems_root: Path) -> None:
     import hashlib
 
     sources = json.loads((clone / "metrics" / "sources.json").read_text())
@@ -133,9 +131,7 @@ def test_checksums_of_what_was_read_are_recorded(clone: Path, run: Run, cems_roo
     assert str(cems_root) not in (clone / "metrics" / "sources.json").read_text()
 
 
-def test_evaluating_the_table_itself_from_a_folder_agrees_with_the_study(
-    clone: Path, run: Run, cems_root: Path, tmp_path: Path
-) -> None:
+def test_evaluate_own_table(clone: Path, run: Run, cems_root: Path, tmp_path: Path) -> None:
     split = pd.read_parquet(clone / "data" / "split.parquet").set_index("prompt_id")["split"]
     for path in (cems_root / "Model_Perf" / "aug_10k").glob("*.csv"):
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -183,7 +179,7 @@ def test_the_command_line_routes_prompts(clone: Path, run: Run, tmp_path: Path) 
     assert refused.stderr.strip().splitlines()[-1].startswith("error: prompt 1 of 1")
 
 
-def test_switching_the_score_runs_what_depends_on_it_alone(small: Path, go: Run) -> None:
+def test_switch_score(small: Path, go: Run) -> None:
     nima = evaluated(small)["strategies"]["single_sdxl-turbo"]["quality"]
     output = go("dvc", "exp", "run", "-S", "score=clip", "-n", "clip").stdout
     assert ran(output) == {"train", "calibrate", "evaluate", "report"}
@@ -196,13 +192,13 @@ def test_switching_the_score_runs_what_depends_on_it_alone(small: Path, go: Run)
     )
 
 
-def test_another_cost_rule_fits_nothing_again(small: Path, go: Run) -> None:
+def test_switch_cost_rule(small: Path, go: Run) -> None:
     output = go("dvc", "exp", "run", "-S", "cost=measured", "-n", "measured").stdout
     assert "train" not in ran(output)
     assert {"calibrate", "evaluate"} <= ran(output)
 
 
-def test_another_predictor_with_the_same_encoder_embeds_nothing_again(small: Path, go: Run) -> None:
+def test_switch_predictor(small: Path, go: Run) -> None:
     first = ran(go("dvc", "exp", "run", "-S", "predictor=ridge", "-n", "ridge").stdout)
     assert {"encode@minilm", "train"} <= first  # the default predictor reads another encoder's vectors
     second = ran(go("dvc", "exp", "run", "-S", "predictor=knn", "-n", "knn").stdout)
@@ -225,7 +221,7 @@ def test_experiments_are_compared(small: Path, go: Run) -> None:
     assert go("git", "status", "--porcelain").stdout == ""
 
 
-def test_a_queued_sweep_over_a_predictor_setting(small: Path, go: Run) -> None:
+def test_queued_sweep(small: Path, go: Run) -> None:
     go("dvc", "exp", "run", "--queue", "-S", "predictor=ridge", "-S", "+predictor.folds=3,4")
     go("dvc", "queue", "start", "--jobs", "1")
     for _ in range(120):

@@ -8,7 +8,6 @@ from promptroute.evaluation import bootstrap, metrics
 from promptroute.routing import choices
 from promptroute.routing.frontier import area, hull, quality_at, trace
 from promptroute.routing.steps import slack_steps, tradeoff_steps
-
 from tests.routing.instances import simulated
 
 
@@ -160,7 +159,7 @@ def test_single_prompt_has_no_interval():
         assert np.isnan([interval.low, interval.high, interval.undefined]).all()
 
 
-def test_gap_that_is_hardly_one_is_undefined():
+def test_tiny_gap_is_undefined():
     # The best single model all but is the oracle: resamples would give shares of -1e14.
     true = np.column_stack([np.ones(50), np.zeros(50)])
     true[0] = [1.0, 1.0 + 1e-12]

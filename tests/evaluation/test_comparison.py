@@ -22,7 +22,7 @@ def test_two_models_by_hand() -> None:
     assert pair["ks"] == pytest.approx(0.4)
 
 
-def test_three_models_are_corrected_for_three_pairs() -> None:
+def test_correction_for_pairs() -> None:
     random = np.random.default_rng(0)
     base = random.normal(50, 5, 40)
     scores = {"a": base, "b": base + random.normal(1, 2, 40), "c": base + random.normal(0, 2, 40)}
@@ -35,7 +35,7 @@ def test_three_models_are_corrected_for_three_pairs() -> None:
     np.testing.assert_allclose([pair["wilcoxon_p"] for pair in found.values()], expected, rtol=1e-12)
 
 
-def test_normal_scores_look_normal_and_skewed_ones_do_not() -> None:
+def test_normality() -> None:
     random = np.random.default_rng(0)
     found = compare_models({"normal": random.normal(size=300), "skewed": random.exponential(size=300)})[
         "models"
@@ -49,7 +49,7 @@ def test_equal_scores_say_nothing() -> None:
     assert found["pairs"]["a / b"]["wilcoxon_p"] == 1
 
 
-def test_a_single_model_has_no_pairs() -> None:
+def test_single_model() -> None:
     assert compare_models({"a": np.arange(4.0)})["pairs"] == {}
 
 

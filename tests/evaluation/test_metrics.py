@@ -8,7 +8,6 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
-
 from tests.routing.instances import TABLE_2, problems, simulated
 
 
@@ -85,7 +84,7 @@ def test_strategy_by_hand():
     assert metrics.best_single(true) == 0
 
 
-def test_iso_quality_cost_and_share_by_hand():
+def test_headline_by_hand():
     predicted = np.array([[1.0, 0.0], [0.5, 0.4]])
     true = np.array([[5.0, 1.0], [2.0, 3.0]])
     cost = np.array([4.0, 1.0])

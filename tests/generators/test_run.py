@@ -47,7 +47,7 @@ def test_rows_keep_the_order(tmp_path: Path) -> None:
             assert (row.model, row.status, row.reason, row.width, row.height) == ("tiny", "ok", None, 3, 2)
 
 
-def test_png_is_rounded_as_in_diffusers() -> None:
+def test_png_rounding() -> None:
     import io
 
     from diffusers.image_processor import VaeImageProcessor
@@ -116,7 +116,7 @@ class Faulty(Fake):
         return images
 
 
-def test_failure_is_a_row_and_tried_again(tmp_path: Path) -> None:
+def test_failure_is_retried(tmp_path: Path) -> None:
     study = generate(Faulty(), requests(5, 2), tmp_path, max_failed=0.4)
     rows = [row for path in study.shards for row in read_shard(path)]
     failed = {row.prompt: row.reason for row in rows if row.status == "failed"}

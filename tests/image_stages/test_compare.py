@@ -25,7 +25,7 @@ def performance() -> pd.DataFrame:
     return frame.assign(std=0.1, n=3, seconds=np.nan).sample(frac=1, random_state=0)
 
 
-def test_models_are_paired_by_prompt_whatever_the_order_of_rows() -> None:
+def test_pairing_by_prompt() -> None:
     rows = performance()
     found = compare(rows)["clip.score"]
     table = rows.set_index(["model", "prompt_id"])["mean"]
@@ -35,7 +35,7 @@ def test_models_are_paired_by_prompt_whatever_the_order_of_rows() -> None:
     assert found["prompts"] == 30
 
 
-def test_the_stage_writes_them_and_counts_the_pairs(tmp_path: Path) -> None:
+def test_stage_output(tmp_path: Path) -> None:
     write_table(
         tmp_path / "data/performance.parquet", performance(), Performance, ("prompt_id", "model", "score")
     )

@@ -104,7 +104,7 @@ def bytes_of(folder: Path, name: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_generates_resumes_and_equals_plain_diffusers(
+def test_equals_plain_diffusers(
     name: str, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = lay_out(tmp_path / "whole", folders, name)

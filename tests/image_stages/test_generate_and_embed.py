@@ -96,7 +96,7 @@ class TestGenerate:
         assert "2 images of sd on cpu, 0 generated now" in ok(folder, "generate", "sd")
         assert rows(folder) == [row for row in grown if row.prompt in TEXTS[:2] and row.seed == 0]
 
-    def test_changed_setting_meets_no_old_image(self, study: Study) -> None:
+    def test_changed_setting_regenerates(self, study: Study) -> None:
         folder = study(TEXTS[:2], seeds=[0])
         ok(folder, "generate", "sd")
         before = rows(folder)

@@ -27,7 +27,7 @@ PINNED = ("amused", "pixart-alpha", "sd-turbo", "sd21", "sdxl", "sdxl-turbo", "t
 MODELS = ("diffusers", "sdxl-lora", *PINNED)
 
 
-def test_every_model_file_is_tested_here() -> None:
+def test_every_model_is_tested() -> None:
     names = {path.stem for path in CONF.glob("model/*.yaml")}
     assert {name for name in names if not name.startswith("mini-")} == set(MODELS), "mini: tests/e2e"
 
@@ -47,7 +47,7 @@ def test_model_is_never_run_unpinned(compose: Compose, name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_pinned_models_are_named_by_commits(compose: Compose, name: str) -> None:
+def test_pinned_by_commit(compose: Compose, name: str) -> None:
     section = compose(f"+model@models.m={name}", config=None)["models"]["m"]["generator"]
     weights = build_generator(section, "m", "cpu").weights()
     assert (weights["hub_id"], weights["revision"]) == (section["model"], section["revision"])
@@ -55,7 +55,7 @@ def test_pinned_models_are_named_by_commits(compose: Compose, name: str) -> None
         assert weights["components"][part]["hub_id"] == swapped["model"]
 
 
-def test_lora_is_asked_for_by_its_folder(compose: Compose) -> None:
+def test_lora_folder(compose: Compose) -> None:
     section = compose("+model@models.m=sdxl-lora", config=None)["models"]["m"]["generator"]
     assert section["template"].format(prompt="a pond") == "a pond in the style of TOK"
     with pytest.raises(UserError, match=r"cache/weights/lora: no such folder"):
@@ -82,7 +82,7 @@ def test_sets_of_models(compose: Compose) -> None:
     assert [model["generator"]["steps"] for model in mixed["models"].values()] == [1, 30]
 
 
-def test_the_papers_models_cost_what_it_says(compose: Compose) -> None:
+def test_costs_of_papers_models(compose: Compose) -> None:
     models = compose("+models=paper", config=None)["models"]
     facts = {name: Facts.of(model["profile"]) for name, model in models.items()}
     # Table 3, dollars for 5,000 prompts.
@@ -93,7 +93,7 @@ def test_the_papers_models_cost_what_it_says(compose: Compose) -> None:
     assert isinstance(build(compose("+cost=flops", config=None)["cost"], "cost"), Flops)
 
 
-def test_the_papers_scorers_build_and_find_their_encoders(compose: Compose) -> None:
+def test_scorers_of_papers(compose: Compose) -> None:
     composed = compose("+scorers=paper", "+image_encoder=paper", config=None)
     encoders = {name: build(part, name, device="cpu") for name, part in composed["image_encoder"].items()}
     assert all(isinstance(encoder, OpenClip) for encoder in encoders.values()) and len(encoders) == 2
@@ -108,6 +108,6 @@ def test_the_papers_scorers_build_and_find_their_encoders(compose: Compose) -> N
     }
 
 
-def test_generation_is_what_the_stage_takes(compose: Compose) -> None:
+def test_generation_section(compose: Compose) -> None:
     section = compose("+generation=default", config=None)["generation"]
     assert Generation.read(section, "generation").seeds == [0, 1, 2]

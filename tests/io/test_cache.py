@@ -75,7 +75,7 @@ class TestCacheFile:
 
 
 class TestTemporaryFiles:
-    def test_kill_leaves_nothing_in_a_dependency(self, project: Path) -> None:
+    def test_kill_leaves_dependencies_clean(self, project: Path) -> None:
         (project / "dvc.yaml").touch()
         script = (
             "import os, signal\nfrom promptroute.io.files import atomic_path\n"

@@ -18,7 +18,7 @@ ROWS = pd.DataFrame(
 )
 
 
-def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_table_roundtrip(tmp_path: Path) -> None:
     write_table(tmp_path / "deep" / "p.parquet", ROWS, Prompt, about={"sources": "x"})
     back = read_table(tmp_path / "deep" / "p.parquet", Prompt)
     pd.testing.assert_frame_equal(back, ROWS, check_dtype=False)
@@ -31,7 +31,7 @@ def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_an_error_leaves_what_stood_there_and_nothing_else(tmp_path: Path) -> None:
+def test_error_leaves_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
     with pytest.raises(RuntimeError), atomic_path(target) as temporary:
@@ -51,7 +51,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "out") == ["fresh"]
 
 
-def test_columns_that_are_no_part_of_the_row_are_refused(tmp_path: Path) -> None:
+def test_unknown_columns_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="extra"):
         write_table(tmp_path / "p", ROWS.assign(extra=1), Prompt)
     assert not list(tmp_path.iterdir())
@@ -60,7 +60,7 @@ def test_columns_that_are_no_part_of_the_row_are_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no such file"), (b"torn", "not a readable parquet file")]
 )
-def test_a_bad_table_says_what_to_do(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_bad_table(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "p.parquet"
     if content is not None:
         path.write_bytes(content)
@@ -85,7 +85,7 @@ def test_seventeen_digits_keep_every_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("{", "not readable as JSON")])
-def test_bad_json_says_what_to_do(tmp_path: Path, content: str | None, message: str) -> None:
+def test_bad_json(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "a.json"
     if content is not None:
         path.write_text(content)

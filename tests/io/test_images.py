@@ -126,7 +126,7 @@ class TestCache:
         ImageCache(tmp_path, "a").add([row("a dog", 0)])
         assert ImageCache(tmp_path, "b").keys() == {} and not list(tmp_path.iterdir())
 
-    def test_tidying_keeps_what_no_finished_shard_has(self, tmp_path: Path) -> None:
+    def test_tidy_keeps_unfinished(self, tmp_path: Path) -> None:
         cache = ImageCache(tmp_path)
         cache.add([row("a dog", 0)])
         other = cache.add([row("a dog", 1), row("another study", 0)])
@@ -136,7 +136,7 @@ class TestCache:
             finished.append(shard)
         assert sorted(tmp_path.glob("*.parquet")) == sorted([other, shard])
 
-    def test_nothing_is_removed_while_another_works(self, tmp_path: Path) -> None:
+    def test_tidy_spares_running_work(self, tmp_path: Path) -> None:
         ours, theirs = ImageCache(tmp_path), ImageCache(tmp_path)
         with ours.in_use() as finished:
             mine = ours.add([row("a dog", 0)])
@@ -148,7 +148,7 @@ class TestCache:
             finished.append(shard)
         assert not mine.exists(), "the last one tidies"
 
-    def test_a_shards_place_depends_on_every_image_and_the_model(self, tmp_path: Path) -> None:
+    def test_shard_path(self, tmp_path: Path) -> None:
         cache = ImageCache(tmp_path)
         base = [ImageRequest("P1", "a dog", 0), ImageRequest("P1", "a dog", 1)]
         others = [

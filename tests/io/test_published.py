@@ -64,9 +64,7 @@ def refusal(table: PublishedTable, text: str | bytes, path: str = augmented("A")
 
 
 @pytest.mark.parametrize("scorer", [NIMA, CLIP], ids=["nima", "clip"])
-def test_the_real_table_is_what_pandas_reads(
-    real: PublishedTable, cems_root: Path, scorer: tuple[str, Output]
-) -> None:
+def test_table_equals_pandas(real: PublishedTable, cems_root: Path, scorer: tuple[str, Output]) -> None:
     prompts, _ = PublishedPrompts(table=real, scorer="nima", stem="SDXL-Turbo").read()
     for stem in STEMS:
         read = real.read(*scorer, stem)
@@ -81,7 +79,7 @@ def test_the_real_table_is_what_pandas_reads(
         assert (read.scores["images"] == 3).all() and read.scores["seed"].isna().all()
 
 
-def test_the_published_prompts_stay_as_they_are(real: PublishedTable, cems_root: Path) -> None:
+def test_prompts_unchanged(real: PublishedTable, cems_root: Path) -> None:
     source = PublishedPrompts(table=real, scorer="nima", stem="SDXL-Turbo")
     prompts, files = source.read()
     check(prompts, Prompt, "prompts")
@@ -94,7 +92,7 @@ def test_the_published_prompts_stay_as_they_are(real: PublishedTable, cems_root:
 
 
 @pytest.mark.parametrize("below", ["", "Model_Perf", "Model_Perf/aug_10k"])
-def test_any_folder_that_holds_the_files_will_do(real: PublishedTable, cems_root: Path, below: str) -> None:
+def test_any_folder(real: PublishedTable, cems_root: Path, below: str) -> None:
     there = PublishedTable(source=Source(address="https://nowhere.invalid"), files=FILES).at(
         cems_root / below
     )
@@ -103,7 +101,7 @@ def test_any_folder_that_holds_the_files_will_do(real: PublishedTable, cems_root
     assert read.files[0].sha256 == expected.files[0].sha256
 
 
-def test_an_address_gives_the_same_frame_and_checksums(
+def test_address_equals_folder(
     real: PublishedTable, cems_root: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = real.model_copy(update={"source": Source(address=serve(cems_root))})
@@ -122,7 +120,7 @@ def with_base(table: PublishedTable, *stems: str) -> None:
         put(Path(table.source.root), base(stem), BASE_HEADER + "".join(BASE_ROWS))
 
 
-def test_rows_of_the_base_part_come_first(table: PublishedTable) -> None:
+def test_base_part_first(table: PublishedTable) -> None:
     with_base(table, "A", "B")
     read = table.read(*NIMA, "B")
     assert read.rows["prompt_id"].to_list() == ["MS1", "LN2", "DRAW7", "PP3"]
@@ -135,7 +133,7 @@ def test_rows_of_the_base_part_come_first(table: PublishedTable) -> None:
     check(read.prompts, Prompt, "B")
 
 
-def test_times_of_the_base_part_are_read_where_there_are_any(table: PublishedTable) -> None:
+def test_times_of_base_part(table: PublishedTable) -> None:
     for stem in ("A", "B"):
         put(
             Path(table.source.root), base(stem), "prompt_id,prompt,mean_time,nima_score\nMS1,A dog,0.75,6.5\n"
@@ -144,7 +142,7 @@ def test_times_of_the_base_part_are_read_where_there_are_any(table: PublishedTab
 
 
 @pytest.mark.parametrize(("has", "lost"), [("A", "B"), ("B", "A")])
-def test_a_base_part_of_some_models_only_is_refused(table: PublishedTable, has: str, lost: str) -> None:
+def test_base_part_of_some_models(table: PublishedTable, has: str, lost: str) -> None:
     with_base(table, has)
     with pytest.raises(UserError) as caught:
         for stem in ("A", "B"):
@@ -155,14 +153,14 @@ def test_a_base_part_of_some_models_only_is_refused(table: PublishedTable, has: 
     )
 
 
-def test_a_base_part_of_one_scorer_only_is_refused(table: PublishedTable) -> None:
+def test_base_part_of_one_scorer(table: PublishedTable) -> None:
     with_base(table, "A", "B")
     both = table.model_copy(update={"files": {"nima": ("A", "B"), "clip": ("A", "B")}})
     with pytest.raises(UserError, match=f"{base('A', 'clip')}: no such file, although {base('A')} is there"):
         both.read(*CLIP, "A")
 
 
-def test_a_folder_may_hold_the_base_part_beside_aug_10k(table: PublishedTable, tmp_path: Path) -> None:
+def test_base_part_beside_aug(table: PublishedTable, tmp_path: Path) -> None:
     with_base(table, "A", "B")
     assert len(table.at(tmp_path / "Model_Perf").read(*NIMA, "A").rows) == 4
     shutil.rmtree(tmp_path / "Model_Perf" / "nima_score")
@@ -269,7 +267,7 @@ def test_a_bad_file_is_refused(table: PublishedTable, text: str | bytes, message
     assert refusal(table, text).startswith(message)
 
 
-def test_a_prompt_id_may_not_stand_in_both_parts(table: PublishedTable) -> None:
+def test_prompt_id_in_both_parts(table: PublishedTable) -> None:
     with_base(table, "B")
     message = refusal(table, BASE_HEADER + "DRAW7,A red car.,6\n", base("A"))
     assert message.startswith(
@@ -286,7 +284,7 @@ def test_a_missing_file_is_refused(table: PublishedTable) -> None:
     )
 
 
-def test_a_folder_without_a_table_is_refused(table: PublishedTable, tmp_path: Path) -> None:
+def test_no_table_refused(table: PublishedTable, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     put(tmp_path, "other/notes.txt", "x")
     with pytest.raises(UserError) as caught:
@@ -301,9 +299,7 @@ def test_a_folder_without_a_table_is_refused(table: PublishedTable, tmp_path: Pa
         table.at(tmp_path / "nowhere")
 
 
-def test_an_address_that_answers_with_a_page_is_refused(
-    table: PublishedTable, serve: Callable[..., str]
-) -> None:
+def test_web_page_refused(table: PublishedTable, serve: Callable[..., str]) -> None:
     put(Path(table.source.root), augmented("A"), "<html><body>Sign in</body></html>")
     far = table.model_copy(update={"source": Source(address=serve(Path(table.source.root)))})
     with pytest.raises(
@@ -320,11 +316,11 @@ def read(table: PublishedTable) -> TableRead:
     return table.read(*NIMA, "A")
 
 
-def test_the_order_of_rows_is_of_no_account(read: TableRead) -> None:
+def test_order_of_rows(read: TableRead) -> None:
     check_same_prompts(read, read.prompts.iloc[::-1], whole=True)
 
 
-def test_a_draw_from_the_table_is_fine_unless_the_whole_is_meant(read: TableRead) -> None:
+def test_sample_of_table(read: TableRead) -> None:
     check_same_prompts(read, read.prompts.head(1))
     with pytest.raises(UserError) as caught:
         check_same_prompts(read, read.prompts.head(1), whole=True)
@@ -334,7 +330,7 @@ def test_a_draw_from_the_table_is_fine_unless_the_whole_is_meant(read: TableRead
     )
 
 
-def test_a_prompt_that_the_table_lacks_is_refused(read: TableRead) -> None:
+def test_missing_prompt_refused(read: TableRead) -> None:
     prompts = pd.concat([read.prompts, pd.DataFrame({"prompt_id": ["PP9"], "prompt": ["A cat"]})])
     with pytest.raises(UserError) as caught:
         check_same_prompts(read, prompts)
@@ -344,7 +340,7 @@ def test_a_prompt_that_the_table_lacks_is_refused(read: TableRead) -> None:
     )
 
 
-def test_a_text_that_differs_between_two_models_is_refused(table: PublishedTable, read: TableRead) -> None:
+def test_differing_texts_refused(table: PublishedTable, read: TableRead) -> None:
     put(Path(table.source.root), augmented("B"), HEADER + ROWS[0] + ROWS[1].replace("two", "2"))
     with pytest.raises(UserError) as caught:
         check_same_prompts(table.read(*NIMA, "B"), read.prompts)

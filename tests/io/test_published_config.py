@@ -28,7 +28,7 @@ def test_every_published_study_composes(compose: Compose) -> None:
             assert published_output(section, name).higher_is_better
 
 
-def test_cems_lists_its_models_in_the_papers_order_with_its_costs(compose: Compose) -> None:
+def test_cems_models_and_costs(compose: Compose) -> None:
     models = compose("+published=cems")["published"]["models"]
     assert list(models) == ["sdxl-turbo", "sd-turbo", "amused", "taesd-sd21"]
     price = 0.0000166667  # dollars per GB and second: CEMS, equation (4)
@@ -40,9 +40,7 @@ def test_cems_lists_its_models_in_the_papers_order_with_its_costs(compose: Compo
     assert [5000 * one for one in dollars] == pytest.approx([0.5133, 0.0733, 0.1630, 0.5293], abs=5e-5)
 
 
-def test_the_table_that_cems_describes_is_the_real_one(
-    compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cems_table_is_real(compose: Compose, cems_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTROUTE_CEMS", str(cems_root))
     published = compose("+published=cems")["published"]
     table = build(published["table"], "published.table", PublishedTable)

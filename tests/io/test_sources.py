@@ -62,7 +62,7 @@ def test_missing_file(folder: Path) -> None:
 
 def test_missing_folder() -> None:
     with pytest.raises(
-        UserError, match="^/no/such/folder: no such folder; name a copy of https://example.org/data, or none"
+        UserError, match=r"^/no/such/folder: no such folder; name a copy of https://example.org/data, or none"
     ):
         Source(address="https://example.org/data", folder="/no/such/folder").read("a.csv")
 

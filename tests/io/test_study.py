@@ -32,7 +32,7 @@ def shuffled(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_order_of_rows_does_not_matter(seed: int) -> None:
+def test_order_of_rows(seed: int) -> None:
     study = join(
         PROMPTS,
         shuffled(PERFORMANCE, seed),
@@ -97,19 +97,19 @@ def write_study(folder: Path, split: pd.DataFrame) -> None:
     write_embeddings(folder / "text" / "e.parquet", IDS, np.eye(3, dtype=np.float32))
 
 
-def test_a_study_is_loaded_with_its_split(tmp_path: Path) -> None:
+def test_load_with_split(tmp_path: Path) -> None:
     write_study(tmp_path, pd.DataFrame({"prompt_id": IDS[::-1], "split": ["test", "validation", "train"]}))
     study, side = load_study(tmp_path, ["x", "y"], ["nima.mean"], ["e"])
     assert list(side) == ["train", "validation", "test"]
     assert len(study) == 3
 
 
-def test_a_prompt_on_no_side_is_named(tmp_path: Path) -> None:
+def test_prompt_on_no_side(tmp_path: Path) -> None:
     write_study(tmp_path, pd.DataFrame({"prompt_id": IDS[:2], "split": ["test", "train"]}))
     with pytest.raises(UserError, match="prompt A3 is on no side"):
         load_study(tmp_path, ["x"], ["nima.mean"], ["e"])
 
 
-def test_a_batch_refuses_embeddings_of_other_prompts() -> None:
+def test_embeddings_of_other_prompts() -> None:
     with pytest.raises(UserError, match=r"embeddings 'e' are \(3, 2\); expected \[2, d\]"):
         PromptBatch(["a", "b"], {"e": np.zeros((3, 2), np.float32)})

@@ -12,9 +12,7 @@ from mini.inputs import TextInputs
 from tests.mini.helpers import TEXTS, call, learns, short
 
 
-def test_diffusion_and_student_learn_and_load(
-    vae: Any, texts: TextInputs, clip_folder: Path, tmp_path: Path
-) -> None:
+def test_learn_and_load(vae: Any, texts: TextInputs, clip_folder: Path, tmp_path: Path) -> None:
     shade = torch.randn(len(TEXTS), 1, 1, 1, generator=torch.Generator().manual_seed(0))
     latents = shade.expand(-1, train_vae.LATENTS, train_vae.SIDE, train_vae.SIDE)  # quickly learned
     unet = learns(

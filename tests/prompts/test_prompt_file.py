@@ -36,7 +36,7 @@ def write(folder: Path, format: str, texts: list[str]) -> PromptFile:
 
 
 @pytest.mark.parametrize("format", ["csv", "tsv", "jsonl", "parquet", "txt"])
-def test_every_format_gives_the_same_prompts(tmp_path: Path, format: str) -> None:
+def test_formats_agree(tmp_path: Path, format: str) -> None:
     texts = [text for text in TRICKY if format != "txt" or "\n" not in text]
     source = write(tmp_path, format, texts)
     rows, (file,) = source.read()
@@ -46,13 +46,13 @@ def test_every_format_gives_the_same_prompts(tmp_path: Path, format: str) -> Non
     assert file.rows == len(texts) and file.path == source.path
 
 
-def test_a_file_is_found_by_a_path_from_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "csv", ["a"])
     monkeypatch.chdir(tmp_path)
     assert len(PromptFile(path="own.csv", set="OWN").read()[0]) == 1
 
 
-def test_duplicates_become_one_row_with_a_count(tmp_path: Path) -> None:
+def test_duplicates_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("key,prompt\nx,a dog\ny,a cat\nz,a dog\nw,A dog\n")
     merged, _ = PromptFile(path=str(path), set="OWN", id="key").read()
@@ -155,7 +155,7 @@ def test_what_is_wrong_is_named(
     assert str(caught.value).removeprefix("PromptFile: ").removeprefix(f"{path}: ").startswith(message)
 
 
-def test_a_gap_in_a_parquet_file_is_named_by_its_row(tmp_path: Path) -> None:
+def test_parquet_gap(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"prompt": ["x", None], "key": [1, 2]}).to_parquet(path)
     with pytest.raises(UserError, match=r"a\.parquet: row 2: prompt None is not text"):
@@ -173,7 +173,7 @@ def test_ids_may_be_numbers(tmp_path: Path) -> None:
     assert PromptFile(path=str(path), set="OWN", id="key").read()[0]["prompt_id"].to_list() == ["7"]
 
 
-def test_a_missing_own_file_is_named(tmp_path: Path) -> None:
+def test_missing_own_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("x")
     with pytest.raises(UserError) as caught:
         PromptFile(path=f"{tmp_path}/prompt.txt", set="OWN").read()
@@ -204,7 +204,7 @@ def paper(
     return {name: build(config, f"prompts.sources.{name}", PromptSource) for name, config in sources.items()}
 
 
-def test_the_five_real_sets_are_those_of_table_1(paper: dict[str, PromptFile]) -> None:
+def test_real_sets_of_table_1(paper: dict[str, PromptFile]) -> None:
     assert list(paper) == list(TABLE_1)
     for name, (prompts, mean, std, low, high) in TABLE_1.items():
         (found,) = statistics(paper[name].read()[0]).values()
@@ -225,7 +225,7 @@ EATEN = {
 """A prompt of PartiPrompts whose quotes pandas takes for the file's: as pandas has it → as it is."""
 
 
-def test_real_sets_are_those_of_pandas(paper: dict[str, PromptFile], cems_root: Path) -> None:
+def test_real_sets_equal_pandas(paper: dict[str, PromptFile], cems_root: Path) -> None:
     for source in paper.values():
         delimiter = "\t" if source.path.endswith("tsv") else ","
         raw = pd.read_csv(cems_root / source.path, sep=delimiter, keep_default_na=False)
@@ -235,7 +235,7 @@ def test_real_sets_are_those_of_pandas(paper: dict[str, PromptFile], cems_root: 
         assert rows["count"].sum() == len(raw)
 
 
-def test_all_five_sets_make_a_study_that_grows_by_adding(paper: dict[str, PromptFile]) -> None:
+def test_five_sets_grow(paper: dict[str, PromptFile]) -> None:
     whole = sample(list(paper.values()))
     assert whole["count"].sum() == 50_000 and len(whole) == 50_000 - 279 - 69 - 1
     small = sample(list(paper.values()), n=1000)
@@ -247,7 +247,7 @@ def test_all_five_sets_make_a_study_that_grows_by_adding(paper: dict[str, Prompt
     ]
 
 
-def test_an_address_gives_the_same_prompts(
+def test_address_equals_file(
     paper: dict[str, PromptFile], cems_root: Path, serve: Callable[..., str]
 ) -> None:
     near, near_files = paper["partiprompts"].read()
@@ -287,11 +287,11 @@ def test_invisible_prompts_are_empty(tmp_path: Path, text: str) -> None:
 def test_digits_are_ascii(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,nsfw\nx,０.１\n", encoding="utf-8")
-    with pytest.raises(UserError, match="line 2: nsfw '０.１' is not a number"):
+    with pytest.raises(UserError, match=r"line 2: nsfw '０.１' is not a number"):
         PromptFile(path=str(path), below={"nsfw": 0.5}).read()
 
 
-def test_two_parquet_columns_of_one_name(tmp_path: Path) -> None:
+def test_duplicate_parquet_columns(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

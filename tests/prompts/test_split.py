@@ -97,7 +97,7 @@ def test_shares_must_be_numbers() -> None:
         ByText(shares=[float("nan"), 0.5, 0.5])
 
 
-def test_by_row_needs_the_published_order() -> None:
+def test_by_row_needs_order() -> None:
     frame = prompts([f"text {i}" for i in range(200)], ["A"] * 200)
     frame.attrs["order"] = "random"
     with pytest.raises(UserError, match=r"sampled in random order; set prompts\.seed to null"):

@@ -72,7 +72,7 @@ class TestFrontier:
         for row in report.result.values.strategies.values():
             assert f"{row.quality:.3f} at {1000 * row.cost:.4f}" in report.figures["frontier"].alt
 
-    def test_title_leads_with_the_operating_point(self, written: Path) -> None:
+    def test_title_names_operating_point(self, written: Path) -> None:
         values = json.loads((written / "evaluate.json").read_text())
         values["router"]["cost_change"] |= {"estimate": -0.35}
         values["router"]["quality_gain"] |= {"estimate": 0.0207}

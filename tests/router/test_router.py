@@ -136,7 +136,7 @@ class TestRequest:
         names = [decision.model for decision in router().route(list(KNOWN), **asked)]
         assert names == [MODELS[column].name for column in expected]
 
-    def test_next_best_without_the_best_single(self) -> None:
+    def test_next_best_single(self) -> None:
         stuck = router(cost_aware(None))
         assert stuck.choose(PREDICTED, models=["cheap", "middle"]).tolist() == [1, 1, 1]
         assert stuck.route(["odd"])[0].reason.startswith("no operating point met the target (quality)")
@@ -345,7 +345,7 @@ def axes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("axes")
 class TestFallback:
-    def test_far_prompts_go_to_the_best_single(self) -> None:
+    def test_far_prompts(self) -> None:
         own = router(with_fallback(BestPredicted(calibration=FACTS)), encoders=AXES)
         assert own.assess(["hard", "odd", "easy"]).ood.tolist() == [False, True, False]
         decisions = own.route(["hard", "odd"])

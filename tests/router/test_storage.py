@@ -306,7 +306,7 @@ class TestRefused:
         with pytest.raises(UserError, match=r"encoder clip.*colour"):
             Router.load(saved[1]).route(["a robot"])
 
-    def test_encoders_load_with_the_first_prompt(self, saved: tuple[Router, Path], tmp_path: Path) -> None:
+    def test_encoders_load_lazily(self, saved: tuple[Router, Path], tmp_path: Path) -> None:
         section = {
             "_target_": "promptroute.encoders.clip_text.ClipTextEncoder",
             "model": str(tmp_path / "no-model"),

@@ -58,14 +58,14 @@ def test_rules_are_frozen():
         Serverless().seconds = "measured"
 
 
-def test_missing_fact_names_model_fact_and_rule():
+def test_missing_fact():
     with pytest.raises(MissingFact) as caught:
         price(Serverless(), {"a": {"seconds": 1.0}})
     error = caught.value
     assert (error.model, error.fact, error.rule) == ("a", "memory_gb", "serverless")
 
 
-def test_facts_from_elsewhere_reach_the_rule():
+def test_foreign_facts():
     facts = {"a": Facts.of({"seconds": 1.0, "watts": 300.0, "measured_on": "a card"})}
     assert facts["a"].stated == {"watts": 300.0, "measured_on": "a card"}
     assert Serverless().fact(facts, "watts").tolist() == [300.0]

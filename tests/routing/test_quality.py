@@ -17,12 +17,12 @@ RAW = {"nima": NIMA, "lpips": LPIPS}
 UP = {"nima": True, "lpips": False}
 
 
-def test_one_score_stays_in_its_own_unit() -> None:
+def test_single_score_keeps_unit() -> None:
     np.testing.assert_array_equal(fit_quality(RAW, {"nima": 1.0}, UP, "none").of(RAW), NIMA)
     np.testing.assert_array_equal(fit_quality(RAW, {"lpips": 2.0}, UP, "none").of(RAW), -2 * LPIPS)
 
 
-def test_a_mix_scales_over_all_models_at_once() -> None:
+def test_mix_scales_over_models() -> None:
     quality = fit_quality(RAW, {"nima": 1.0, "lpips": 3.0}, UP, "minmax")
     # NIMA runs from 4 to 8, -LPIPS from -0.5 to -0.1.
     expected = (NIMA - 4) / 4 + 3 * (0.5 - LPIPS) / 0.4
@@ -66,12 +66,12 @@ def test_bad_settings_are_refused(weights: dict[str, Any], scale: str, message: 
         fit_quality(RAW, weights, UP, scale)
 
 
-def test_a_score_that_never_varies_cannot_be_scaled() -> None:
+def test_constant_score() -> None:
     with pytest.raises(UserError, match=r"'nima' is 5\.0 for every training prompt and model"):
         fit_quality({"nima": np.full((3, 2), 5.0)}, {"nima": 1.0}, UP, "minmax")
 
 
-def test_a_score_that_is_not_there_is_named() -> None:
+def test_missing_score() -> None:
     quality = fit_quality(RAW, {"nima": 1.0, "lpips": 1.0}, UP, "none")
     with pytest.raises(UserError, match="there is no lpips, only nima; add it"):
         quality.of({"nima": NIMA})

@@ -17,12 +17,12 @@ from promptroute.runtime.stage import run_stage
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_params_yaml_is_the_composition_of_conf(tmp_path: Path) -> None:
+def test_params_yaml_is_composed(tmp_path: Path) -> None:
     compose(tmp_path / "params.yaml", project=ROOT)
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text(), "run `make params`"
 
 
-def test_an_unknown_option_lists_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_option(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)score/nope.*clip.*mixed.*nima"):
         compose(tmp_path / "params.yaml", ["score=nope"], ROOT)
     assert not (tmp_path / "params.yaml").exists()
@@ -61,12 +61,12 @@ def test_bad_parameters_are_refused(tmp_path: Path, text: str, message: str) -> 
         load_params(write(tmp_path, text))
 
 
-def test_a_draw_alone_may_have_no_seed(tmp_path: Path) -> None:
+def test_whole_needs_no_seed(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, "prompts: {seed: null}\nsplit: {seed: 4294967295}\nseed: 0"))
     assert params == {"prompts": {"seed": None}, "split": {"seed": 4294967295}, "seed": 0}
 
 
-def test_a_key_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+def test_missing_key(tmp_path: Path) -> None:
     params = load_params(write(tmp_path, "published: {models: {a: {stem: A}, b: {}}}\nlist: [{x: 1}]"))
     assert params["published"]["models"]["a"]["stem"] == "A"
     assert params.get("nope") is None and "nope" not in params  # asking whether is no mistake
@@ -83,7 +83,7 @@ def test_a_key_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) ->
             look()
 
 
-def test_absent_parameters_say_where_to_run(tmp_path: Path) -> None:
+def test_absent_parameters(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run this from the project's top folder"):
         load_params(tmp_path / "params.yaml")
 
@@ -95,7 +95,7 @@ def test_build_makes_the_object() -> None:
     assert output == Output("a", "A", 0, 2)
 
 
-def test_build_takes_sections_of_the_parameters(tmp_path: Path) -> None:
+def test_build_takes_sections(tmp_path: Path) -> None:
     text = "split: {_target_: promptroute.core.outputs.Output, name: a, label: {a: [{b: 1}]}}"
     built = build(load_params(write(tmp_path, text))["split"], "split")
     assert built.label == {"a": [{"b": 1}]} and type(built.label) is dict
@@ -122,7 +122,7 @@ def test_build_says_what_is_wrong(config: dict[str, object], message: str) -> No
         build(config, "predictor")
 
 
-def test_device_auto_is_a_device_that_is_there() -> None:
+def test_device_auto() -> None:
     import torch
 
     assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -131,19 +131,19 @@ def test_device_auto_is_a_device_that_is_there() -> None:
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True])
-def test_threads_that_are_none_are_refused(threads: object) -> None:
+def test_bad_threads_refused(threads: object) -> None:
     with pytest.raises(
         UserError, match=r"compute.threads: .*; expected a whole number of 1 or more, or null"
     ):
         pick_device("cpu", threads)  # type: ignore[arg-type]
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_absent_device_refused() -> None:
     with pytest.raises(UserError, match=r"compute.device=cuda:77: can't be used"):
         pick_device("cuda:77")
 
 
-def test_a_mistake_is_one_line_and_a_defect_is_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistake_and_defect(capsys: pytest.CaptureFixture[str]) -> None:
     def mistaken() -> str:
         raise UserError("prompts.csv: line 3: empty")
 
@@ -186,7 +186,7 @@ class TestStudy:
         with pytest.raises(UserError, match=r"b is both in models and in published.models"):
             study_models({**self.PARAMS, "published": {"models": {"b": {}}, "scorers": {}}})
 
-    def test_a_score_that_some_models_lack(self) -> None:
+    def test_score_lacking_for_models(self) -> None:
         with pytest.raises(UserError, match=r"scorers has no clip, so b would have no such score"):
             study_outputs({**self.PARAMS, "published": {"models": {}, "scorers": {"clip": CLIP}}})
 
@@ -212,7 +212,7 @@ class TestStudy:
             published_output(section, "scorers.x")
 
 
-def test_light_stages_do_not_import_torch() -> None:
+def test_light_stages_without_torch() -> None:
     code = "import sys, stages.sample, stages.table, stages.split, stages.published, stages.describe; print('torch' in sys.modules)"
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -75,7 +75,7 @@ def test_corrupt_is_done_again() -> None:
 
 
 @pytest.mark.parametrize("executor", [InProcess(), Threads(workers=2)])
-def test_error_stops_the_pass_and_keeps_what_is_finished(executor: Executor) -> None:
+def test_error_keeps_finished(executor: Executor) -> None:
     class Fails(Doubles):
         def make(self, shard: int) -> pa.Table:
             if shard == 2:

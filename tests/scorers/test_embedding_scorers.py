@@ -30,7 +30,7 @@ def test_consistency_by_hand() -> None:
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=8), st.integers(0, 1000))
-def test_consistency_is_the_mean_over_pairs(sizes: list[int], seed: int) -> None:
+def test_consistency_equals_pair_mean(sizes: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     groups = random.permutation(np.repeat(np.arange(len(sizes)), sizes))
     images = random.normal(size=(len(groups), 5)).astype(np.float32)

@@ -35,7 +35,7 @@ def test_embeddings_are_open_clips_own(tiny_clip: Path) -> None:
     np.testing.assert_allclose(texts[:1], words, atol=1e-6)
 
 
-def test_a_named_architecture_takes_a_local_file(tiny_clip: Path, tmp_path: Path) -> None:
+def test_local_file(tiny_clip: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -71,9 +71,7 @@ def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) ->
         ("ViT-B-32", "no-such-tag", COMMIT, r"can't be loaded on cpu .*check its name and tag"),
     ],
 )
-def test_a_wrong_name_is_one_clear_error(
-    model: str, pretrained: str | None, revision: str | None, message: str
-) -> None:
+def test_wrong_name(model: str, pretrained: str | None, revision: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         OpenClip(model=model, pretrained=pretrained, revision=revision).encode_texts(["a"])
 
@@ -96,7 +94,7 @@ def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"])
-def test_a_tag_is_read_as_it_was_trained(hub: Path, tiny_clip: Path, name: str) -> None:
+def test_tag_activation(hub: Path, tiny_clip: Path, name: str) -> None:
     shutil.copy(tiny_clip / "open_clip_model.safetensors", hub / name)
     found = OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(PICTURES)
     np.testing.assert_array_equal(found, from_folder(tiny_clip, force_quick_gelu=True))
@@ -113,7 +111,7 @@ def from_folder(folder: Path, **how: Any) -> np.ndarray:
         return network.eval().encode_image(pixels).numpy()
 
 
-def test_a_tags_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
+def test_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
@@ -124,7 +122,7 @@ def test_a_tags_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
         OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(PICTURES)
 
 
-def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> None:
+def test_tags_of_papers() -> None:
     """What is fetched of them is read off open_clip's own list; OpenAI's were trained with QuickGELU."""
     import open_clip
     import yaml
@@ -138,7 +136,7 @@ def test_the_papers_tags_are_open_clips_own_and_say_how_they_were_trained() -> N
     assert known["clip_b32"]["quick_gelu"] and not known["clip_g"].get("quick_gelu")
 
 
-def test_a_folder_without_safetensors_is_refused(tiny_clip: Path, tmp_path: Path) -> None:
+def test_folder_without_safetensors(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / "open_clip_config.json", tmp_path)
     with pytest.raises(UserError, match=r"holds no \.safetensors file"):
         OpenClip(model=str(tmp_path)).encode_texts(["a"])

@@ -318,7 +318,7 @@ class TestErrors:
         assert "heat of the image of prompt P2, seed 0 holds 1.02843" in failed(study, "score", "rich")
         assert not list((study / "data/scores").iterdir()), "nothing half-written is left"
 
-    def test_out_of_range_at_the_table(self, study: Path) -> None:
+    def test_out_of_range_in_table(self, study: Path) -> None:
         write_params(study, red={"_target_": "Redness"})
         ok(study, "score", "red")
         outside = study.parent / "package/outside/__init__.py"

@@ -76,7 +76,7 @@ def test_sample_keeps_the_tables_prompts(finished: tuple[Path, Any]) -> None:
     assert source["path"] == path_of("nima", "sdxl-turbo") and source["rows"] == 150
 
 
-def test_a_smaller_sample_is_a_prefix_of_a_larger_one(study: Path) -> None:
+def test_sample_is_prefix(study: Path) -> None:
     taken = {}
     for n in (20, 60):
         params(study, f"prompts.n={n}", "prompts.seed=3")
@@ -96,7 +96,7 @@ def test_describe_by_hand(finished: tuple[Path, Any]) -> None:
     assert sets["partiprompts"]["words"]["max"] == 1
 
 
-def test_split_stands_on_texts_not_on_rows(study: Path) -> None:
+def test_split_by_text(study: Path) -> None:
     rows = table()
     rows.loc[rows.index[:40], "prompt"] = "the very same robot"
     write_published(study / "cems", rows)
@@ -109,7 +109,7 @@ def test_split_stands_on_texts_not_on_rows(study: Path) -> None:
 
 @pytest.mark.parametrize("scorer", SCORERS)
 @pytest.mark.parametrize("model", MODELS)
-def test_published_scores_are_what_pandas_reads(finished: tuple[Path, Any], scorer: str, model: str) -> None:
+def test_published_equals_pandas(finished: tuple[Path, Any], scorer: str, model: str) -> None:
     scores = read_scores(
         scores_folder(scorer, model, published=True, data=finished[0] / "data"), scorer, model
     )
@@ -120,7 +120,7 @@ def test_published_scores_are_what_pandas_reads(finished: tuple[Path, Any], scor
     assert (scores["images"] == 3).all() and scores["seed"].isna().all()
 
 
-def test_a_drawn_sample_takes_its_own_rows_alone(study: Path) -> None:
+def test_random_sample(study: Path) -> None:
     params(study, "prompts.n=30", "prompts.seed=0")
     rerun(study, "sample")
     published(study)
@@ -150,7 +150,7 @@ def test_table_by_hand() -> None:
     assert means["std"].isna().all() and (means["n"] == 3).all()  # single images are not known
 
 
-def test_a_prompt_without_every_score_is_left_out_and_counted(study: Path) -> None:
+def test_prompt_lacking_a_score(study: Path) -> None:
     path = study / "data/scores/published-tables/clip/amused/scores.parquet"
     rows = read_scores(path.parent, "clip", "amused")
     gone = rows["prompt_id"].iloc[7]
@@ -177,7 +177,7 @@ def test_fresh_seconds_make_the_price(study: Path) -> None:
     assert costs["sdxl-turbo"] == pytest.approx(0.1 * 10 * 1.66667e-5), "the table's own seconds"
 
 
-def test_table_lists_models_from_the_parameters_not_from_the_folder(study: Path) -> None:
+def test_table_models_from_parameters(study: Path) -> None:
     params(study, "~published.models.taesd-sd21", "~published.scorers.clip")
     assert run(study, "table").out == "table: 450 rows of 3 models and 1 scores\n"
     assert list(json.loads((study / "metrics/sources.json").read_text())) == [
@@ -187,7 +187,7 @@ def test_table_lists_models_from_the_parameters_not_from_the_folder(study: Path)
     ]
 
 
-def test_the_sources_are_recorded_by_checksum_wherever_they_lay(study: Path) -> None:
+def test_sources_recorded(study: Path) -> None:
     import hashlib
 
     sources = json.loads((study / "metrics/sources.json").read_text())
@@ -203,7 +203,7 @@ def test_the_sources_are_recorded_by_checksum_wherever_they_lay(study: Path) -> 
             }
 
 
-def test_train_learns_what_there_is_to_learn(finished: tuple[Path, Any]) -> None:
+def test_train_learns(finished: tuple[Path, Any]) -> None:
     folder, rows = finished[0], table()
     predictor = load_predictor(folder / "data/predictor")
     test = rows["prompt_id"].map(sides(folder)) == "test"
@@ -240,7 +240,7 @@ def learnt(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("option", ["predictor=ridge", "score=mixed", "predictor=knn", "predictor=gbm"])
-def test_nothing_of_the_test_split_reaches_predictor_or_router(study: Path, option: str) -> None:
+def test_unseen_test_split(study: Path, option: str) -> None:
     params(study, option)
     rerun(study, "table", "train", "calibrate")
     before = learnt(study)
@@ -249,7 +249,7 @@ def test_nothing_of_the_test_split_reaches_predictor_or_router(study: Path, opti
     assert learnt(study) == before
 
 
-def test_validation_sets_the_operating_point_but_trains_nothing(study: Path) -> None:
+def test_validation_sets_point_only(study: Path) -> None:
     before = learnt(study)
     tear_scores(study, "validation")
     rerun(study, "table", "train", "calibrate")
@@ -300,9 +300,7 @@ def test_calibrate_takes_a_price_list(study: Path) -> None:
         (("with_margin",), "cost-aware, to keep quality: λ = "),
     ],
 )
-def test_calibrate_packs_the_policy_and_those_compared(
-    study: Path, policy: tuple[str, ...], line: str
-) -> None:
+def test_calibrate_packs_policies(study: Path, policy: tuple[str, ...], line: str) -> None:
     params(study, f"policy={policy[0]}", *policy[1:])
     assert run(study, "calibrate").out.startswith(f"calibrate: {line}")
     one = Router.load(study / "data/router")
@@ -314,7 +312,7 @@ def test_calibrate_packs_the_policy_and_those_compared(
     assert one.about["calibrated_on"] == 15
 
 
-def test_every_score_and_predictor_goes_through(study: Path) -> None:
+def test_every_score_and_predictor(study: Path) -> None:
     for override in (
         "score=clip",
         "score=mixed",
@@ -335,7 +333,7 @@ def test_every_score_and_predictor_goes_through(study: Path) -> None:
 # Text encoders
 
 
-def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
+def test_encoder_runs_once(tmp_path: Path) -> None:
     from promptroute.encoders.clip_text import ClipTextEncoder
     from tests.encoders.conftest import make_tiny_clip
 
@@ -358,7 +356,7 @@ def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
     assert (folder / "data/text/clip.parquet").read_bytes() == before  # a failure leaves what was there
 
 
-def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(tmp_path: Path) -> None:
+def test_changed_encoder_weights(tmp_path: Path) -> None:
     import shutil
 
     from safetensors.numpy import load_file, save_file
@@ -381,7 +379,7 @@ def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(t
 # Joins
 
 
-def test_rows_are_joined_by_key_not_by_their_place(study: Path) -> None:
+def test_rows_joined_by_key(study: Path) -> None:
     """Every file but the one that gives the prompts their order is shuffled, each in its own way."""
     before = learnt(study)
     result = json.loads((study / "metrics/evaluate.json").read_text())
@@ -398,7 +396,7 @@ def test_rows_are_joined_by_key_not_by_their_place(study: Path) -> None:
     assert json.loads((study / "metrics/evaluate.json").read_text()) == result
 
 
-def test_stage_files_in_another_order_give_the_same_study(study: Path) -> None:
+def test_order_of_files(study: Path) -> None:
     """Rows of data/*.parquet shuffled behind the stages' backs."""
     result = json.loads((study / "metrics/evaluate.json").read_text())
     for name in ("performance", "split"):
@@ -418,7 +416,7 @@ def on_sides(folder: Path, **to: str) -> None:
     rows.replace({"split": to}).to_parquet(file, index=False)
 
 
-def test_calibrated_on_validation_or_not_at_all(study: Path) -> None:
+def test_calibration_needs_validation(study: Path) -> None:
     on_sides(study, validation="train")
     ran = run(study, "calibrate")
     assert ran.err == (
@@ -426,21 +424,21 @@ def test_calibrated_on_validation_or_not_at_all(study: Path) -> None:
     )
 
 
-def test_without_test_prompts_nothing_is_judged(study: Path) -> None:
+def test_no_test_prompts(study: Path) -> None:
     on_sides(study, test="train")
     before = content(study, "metrics")
     assert "no test prompt; give the test split a share" in run(study, "evaluate").err
     assert content(study, "metrics") == before
 
 
-def test_a_prompt_on_no_side_is_named(study: Path) -> None:
+def test_prompt_on_no_side(study: Path) -> None:
     file = study / "data/split.parquet"
     pd.read_parquet(file).iloc[1:].to_parquet(file, index=False)
     first = table()["prompt_id"][0]
     assert f"prompt {first} is on no side; run `dvc repro split`" in run(study, "train").err
 
 
-def test_a_model_that_left_the_study_after_training_is_named(study: Path) -> None:
+def test_model_removed_after_training(study: Path) -> None:
     params(study, "~published.models.amused")
     assert "was trained for amused too, which the study lacks; run `dvc repro`" in run(study, "calibrate").err
     other = ("--performance", str(study / "cems"), "--out", "x.json")
@@ -453,7 +451,7 @@ def test_a_model_that_left_the_study_after_training_is_named(study: Path) -> Non
 # How a stage starts and fails
 
 
-def test_the_entry_point_and_its_one_line_error(study: Path) -> None:
+def test_entry_point(study: Path) -> None:
     def start(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *command],
@@ -479,7 +477,7 @@ def test_the_entry_point_and_its_one_line_error(study: Path) -> None:
     assert start("stages.published", "nima").returncode == 2
 
 
-def test_a_stage_that_fails_leaves_what_was_there(study: Path) -> None:
+def test_failed_stage_keeps_old(study: Path) -> None:
     before = content(study, "data")
     file = study / "cems" / path_of("clip", "amused")
     file.write_text(file.read_text()[:-20])
@@ -488,7 +486,7 @@ def test_a_stage_that_fails_leaves_what_was_there(study: Path) -> None:
     assert content(study, "data") == before
 
 
-def test_defects_of_ours_keep_their_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defects_keep_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.split.build", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(study, "split")
@@ -516,7 +514,7 @@ def test_compose_writes_the_projects_parameters(
     assert (tmp_path / "params.yaml").read_bytes() == before
 
 
-def test_a_predictor_that_learns_from_validation_has_its_knob_set_on_held_out_predictions(
+def test_point_on_out_of_fold(
     tmp_path: Path,
 ) -> None:
     printed = run_chain(tmp_path, "predictor=kernel", "text_encoder=none")
@@ -534,7 +532,7 @@ def test_a_predictor_that_learns_from_validation_has_its_knob_set_on_held_out_pr
     assert flattered < error
 
 
-def test_held_out_predictions_are_validations_where_it_taught_nothing(study: Path) -> None:
+def test_out_of_fold_is_validation(study: Path) -> None:
     held = pd.read_parquet(study / "data/predictor/out_of_fold.parquet").set_index("prompt_id")
     side = sides(study)
     assert set(held.index) == set(side.index[side == "validation"])

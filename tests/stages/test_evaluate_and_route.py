@@ -40,7 +40,7 @@ def check_strategies(found: dict[str, Any], rows: pd.DataFrame, router: Router |
         assert list(row["share"].values()) == pytest.approx(np.bincount(choice, minlength=4) / n)
 
 
-def test_the_cost_table_is_what_numpy_says(finished: tuple[Path, Any]) -> None:
+def test_cost_table_equals_numpy(finished: tuple[Path, Any]) -> None:
     folder, rows = finished[0], table()
     one, found = Router.load(folder / "data/router"), result(finished[0])
     test = rows[(rows["prompt_id"].map(sides(folder)) == "test").to_numpy()]
@@ -71,13 +71,13 @@ def test_the_plots_tell_the_same(finished: tuple[Path, Any]) -> None:
     assert (frontier["quality"] <= above + 1e-6).all()
 
 
-def test_evaluating_again_gives_the_same_bytes(study: Path) -> None:
+def test_evaluate_is_reproducible(study: Path) -> None:
     before = content(study, "metrics")
     assert run(study, "evaluate").status == 0
     assert content(study, "metrics") == before
 
 
-def test_without_resamples_there_are_no_intervals(study: Path) -> None:
+def test_no_resamples_no_intervals(study: Path) -> None:
     before = result(study)
     params(study, "evaluate.resamples=0")
     assert run(study, "evaluate").status == 0
@@ -96,7 +96,7 @@ def new(n: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("below", ["", "Model_Perf", "Model_Perf/aug_10k"])
-def test_another_table_is_judged_without_refitting(study: Path, tmp_path: Path, below: str) -> None:
+def test_other_table(study: Path, tmp_path: Path, below: str) -> None:
     rows = new(40)
     write_published(tmp_path / "other", rows)
     before = content(study, ".")
@@ -113,7 +113,7 @@ def test_another_table_is_judged_without_refitting(study: Path, tmp_path: Path, 
     assert "40 test prompts" in shown
 
 
-def test_another_tables_rows_are_joined_by_key(study: Path, tmp_path: Path) -> None:
+def test_other_table_by_key(study: Path, tmp_path: Path) -> None:
     rows = new(40)
     for name, shuffled in (("straight", False), ("shuffled", True)):
         write_published(tmp_path / name, rows)
@@ -150,7 +150,7 @@ class TestSeenPrompts:
         check_strategies(found["strategies"], rows[~known], Router.load(study / "data/router"))
         assert "(135 of 150 prompts left out" in judge(study, "--show", "new.json").out
 
-    def test_letter_case_and_ends_do_not_hide(self, study: Path, tmp_path: Path) -> None:
+    def test_seen_despite_case(self, study: Path, tmp_path: Path) -> None:
         rows = table()
         write_published(tmp_path / "other", rows.assign(prompt=rows["prompt"].str.upper()))
         ran = judge(study, "--performance", str(tmp_path / "other"), "--out", "new.json")
@@ -211,7 +211,7 @@ def test_usage_errors(study: Path, arguments: list[str]) -> None:
 # Asking the router
 
 
-def test_route_prints_the_choice_its_cost_and_why(study: Path) -> None:
+def test_route_output(study: Path) -> None:
     ran = run(study, "route", "a portrait at night", "a logo of glass")
     decisions = Router.load(study / "data/router").route(["a portrait at night", "a logo of glass"])
     labels = {"sdxl-turbo": "SDXL-Turbo", "sd-turbo": "SD-Turbo", "amused": "aMUSEd", "taesd-sd21": "TAESD"}
@@ -238,7 +238,7 @@ PROMPTS = "\ufeffa robot\r\n\r\n  \na logo\u2028on two lines\na \x0bportrait, "
 LISTED = ["a robot", "a logo\u2028on two lines", "a \x0bportrait, "]
 
 
-def test_route_reads_a_file_or_standard_input_line_by_line(study: Path) -> None:
+def test_route_reads_lines(study: Path) -> None:
     """Byte order mark, Windows line ends and empty lines are dropped; nothing else ends a prompt."""
     (study / "prompts.txt").write_bytes(PROMPTS.encode())
     from_file = run(study, "route", "--json", "--file", "prompts.txt")
@@ -247,7 +247,7 @@ def test_route_reads_a_file_or_standard_input_line_by_line(study: Path) -> None:
     assert from_stdin.out == from_file.out
 
 
-def test_route_keeps_control_characters_off_the_terminal(study: Path) -> None:
+def test_control_characters(study: Path) -> None:
     out = run(study, "route", "red\x1b[31m \x07 robot", "\u202eback").out
     assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out
 
@@ -279,7 +279,7 @@ def test_route_refuses_in_one_line(study: Path, arguments: list[str], stdin: byt
 # A router that promises
 
 
-def test_a_guarantee_that_can_be_given_is_kept_and_measured(study: Path) -> None:
+def test_attainable_guarantee(study: Path) -> None:
     params(study, "policy=guaranteed", "policy.epsilon=0.2", "policy.alpha=0.25")
     ran = run(study, "calibrate")
     assert ran.status == 0, ran.err
@@ -304,7 +304,7 @@ def test_a_guarantee_that_can_be_given_is_kept_and_measured(study: Path) -> None
     assert all("guarantee" in part for part in found["sets"].values())
 
 
-def test_a_guarantee_that_can_not_be_given_says_so_everywhere(study: Path) -> None:
+def test_unattainable_guarantee(study: Path) -> None:
     params(study, "policy=guaranteed", "policy.epsilon=0.2", "policy.alpha=0.01")
     ran = run(study, "calibrate")
     why = "not given by any cheaper model (15 calibration prompts are too few, at least 99 are needed)"
@@ -318,7 +318,7 @@ def test_a_guarantee_that_can_not_be_given_says_so_everywhere(study: Path) -> No
     assert why in run(study, "route", "a robot").out
 
 
-def test_a_margin_as_wide_as_all_predictions_leaves_the_best_single_model(study: Path) -> None:
+def test_widest_margin(study: Path) -> None:
     params(study, "policy=with_margin", "policy.margin=100")
     assert run(study, "calibrate").status == 0 and run(study, "evaluate").status == 0
     found = result(study)

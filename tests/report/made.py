@@ -37,7 +37,7 @@ def report_of(metrics: Path, note: str = "") -> Report:
     examples = pick(result, prompts_of(metrics))
     models = sorted(path.name for path in (data / "images").glob("*"))
     shown = {example.prompt_id for example in examples}
-    images = load_images(data / "images", data / "scores", models, list(SCORES), shown)
+    images = load_images(data / "images", data / "scores", models, ["nima"], shown)
     performance = read_table(data / "performance.parquet", Performance, ("prompt_id", "model", "score"))
     figures = render(result, performance, examples, images)
     return Report(result, figures, page(result, figures, examples, images, note), examples)

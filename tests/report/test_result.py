@@ -100,8 +100,8 @@ class TestTitle:
 
 
 def test_quality_by_labels(written: Path) -> None:
-    values(lambda v: v.update(score="nima + clip"))(written / "evaluate.json")
-    assert read(written).quality == "NIMA + clip"
+    values(lambda v: v.update(score="nima.mean + clip.score"))(written / "evaluate.json")
+    assert read(written).quality == "NIMA + clip.score"
 
 
 def test_tiny_gap_undefined() -> None:

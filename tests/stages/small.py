@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from promptroute.cli.main import main as command_line
 from promptroute.core.errors import UserError
@@ -141,7 +142,6 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("sample",),
     ("describe",),
     ("split",),
-    ("encode",),
     *(("published", scorer, model) for scorer in SCORERS for model in STEMS),
     ("table",),
     ("train",),
@@ -158,7 +158,9 @@ def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -
         patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
         compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
     printed = {}
-    for stage in CHAIN:
+    encoders = yaml.safe_load((folder / "params.yaml").read_text())["text_encoder"]
+    place = CHAIN.index(("split",)) + 1
+    for stage in (*CHAIN[:place], *(("encode", name) for name in encoders), *CHAIN[place:]):
         ran = run(folder, *stage)
         if ran.status:
             pytest.fail(f"{' '.join(stage)}: {ran.err}")

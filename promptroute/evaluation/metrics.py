@@ -116,6 +116,20 @@ def best_single(true: npt.ArrayLike) -> int:
     return checks.best_single(checks.some_prompts(true))
 
 
+def best_per_set(true: npt.ArrayLike, sets: npt.ArrayLike, asked: npt.ArrayLike) -> IntArray:
+    """Return the best single model of each prompt's set [k]: what knowing the set alone is worth.
+
+    Args:
+        true: observed quality [n, m] of the prompts to learn from, n >= 1.
+        sets: their prompt sets [n].
+        asked: sets of the prompts to choose for [k]; for a set that wasn't learnt, the best of all prompts is chosen.
+    """
+    truth, names = checks.some_prompts(true), np.asarray(sets)
+    known = {name: best_single(truth[names == name]) for name in set(names.tolist())}
+    other = best_single(truth)
+    return np.array([known.get(name, other) for name in np.asarray(asked).tolist()], np.int64)
+
+
 def regret(true: npt.ArrayLike, choice: npt.ArrayLike) -> FloatArray:
     """Return per prompt [n] what the choice gives away: max_j true[i, j] - true[i, choice[i]], 0 or more."""
     truth = checks.some_prompts(true)

@@ -1,4 +1,4 @@
-"""The data of the plots, as CSV: what DVC compares across commits, and what the report shows."""
+"""Tables of a result, as CSV: what DVC plots across commits, and what the report shows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from promptroute.evaluation.evaluation import Judged, frontier_points
 from promptroute.io.files import atomic_path
 
 
-def write_plots(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids: np.ndarray) -> None:
+def write_tables(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids: np.ndarray) -> None:
     """Write frontier.csv, hull.csv, confusion.csv and predicted.csv below `folder`.
 
     Args:

@@ -33,7 +33,7 @@ def prompts_of(metrics: Path) -> pd.DataFrame:
 def report_of(metrics: Path, note: str = "") -> Report:
     """Render the figures and the page of a result, with images where `write_images` was called."""
     data = metrics.parent / "data"
-    result = read_result(metrics / "evaluate.json", metrics / "plots", scores=SCORES, data="toy scores")
+    result = read_result(metrics / "evaluate.json", data / "evaluation", scores=SCORES, data="toy scores")
     examples = pick(result, prompts_of(metrics))
     models = sorted(path.name for path in (data / "images").glob("*"))
     shown = {example.prompt_id for example in examples}

@@ -68,7 +68,7 @@ def read_table() -> Table:
     params = settings()
     section, published = params["prompts"], params["published"]
     sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
-    prompts = sample(sources, n=section["n"], seed=section["seed"])
+    prompts = sample(sources, n=section["n"], seed=section.get("seed", 0))
     reader = build(published["table"], "published.table")
     outputs = {name: published_output(section, name) for name, section in published["scorers"].items()}
     rows = [

@@ -77,14 +77,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     }
     kept, known = (study, 0) if every else unseen(loaded, study)
     kept = embedded(loaded, kept)
-    result = measure(
-        loaded,
-        kept,
-        judge(loaded, kept),
-        scores,
-        resamples=resamples,
-        seed=params["seed"],
-    )
+    result = measure(loaded, kept, judge(loaded, kept), scores, resamples=resamples, seed=params["seed"])
     result["table"] = "judged on another table than the study's"
     if known:
         result["seen"] = f"{known} of {len(study)} prompts left out: the router was trained on them"

@@ -9,7 +9,6 @@ import numpy as np
 from promptroute.evaluation import bootstrap, metrics
 from promptroute.routing.base import Policy
 from promptroute.routing.checks import FloatArray, IntArray
-from promptroute.routing.frontier import hull, trace
 from promptroute.routing.policies import (
     BestPredicted,
     CheapestWithin,
@@ -166,26 +165,4 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
             for name in ("router", "best_predicted")
         },
         "strategies": strategy_rows(observed, judged.raw, cost, judged.models, chosen),
-    }
-
-
-def frontier_points(
-    predicted: FloatArray, observed: FloatArray, cost: FloatArray, most: int = 200
-) -> dict[str, list[dict[str, float]]]:
-    """Return points of the cost-quality plane for the plots.
-
-    `frontier`: tradeoff, cost and quality of `CostAware` over λ, thinned to `most`; `hull`: the vertices of
-    its non-decreasing convex hull.
-    """
-    curve = trace(predicted, observed, cost, most=most)
-    outline = hull(curve.cost, curve.quality)
-    return {
-        "frontier": [
-            {"tradeoff": float(point), "cost": float(spent), "quality": float(quality)}
-            for point, spent, quality in zip(curve.points, curve.cost, curve.quality, strict=True)
-        ],
-        "hull": [
-            {"cost": float(spent), "quality": float(quality)}
-            for spent, quality in zip(outline.cost, outline.quality, strict=True)
-        ],
     }

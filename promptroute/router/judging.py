@@ -36,13 +36,7 @@ def judge(router: Router, study: StudyData, train: StudyData | None = None) -> J
 
 
 def measure(
-    router: Router,
-    study: StudyData,
-    judged: Judged,
-    scores: Mapping[str, str],
-    *,
-    resamples: int,
-    seed: int,
+    router: Router, study: StudyData, judged: Judged, scores: Mapping[str, str], *, resamples: int, seed: int
 ) -> dict[str, Any]:
     """Return everything measured of a router, as plain values: all prompts, then each set by itself.
 
@@ -130,14 +124,19 @@ def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
         "oracle_gap_closed": own["oracle_gap_closed"]["estimate"],
         "quality_gain": own["quality_gain"]["estimate"],
         **learnt,
-        "cost_change_percent": 100 * own["cost_change"]["estimate"],
+        "cost_change_percent": _percent(own["cost_change"]),
         "accuracy": result["choice"]["router"]["accuracy"],
         "dollars_per_1000": 1000 * rows["router"]["cost"],
         "best_single_dollars_per_1000": 1000 * rows[f"single_{result['best_single']}"]["cost"],
-        "frontier_iso_quality_cost_percent": 100 * frontier["iso_quality_cost"]["estimate"],
+        "frontier_iso_quality_cost_percent": _percent(frontier["iso_quality_cost"]),
         "frontier_oracle_gap_closed": frontier["oracle_gap_closed"]["estimate"],
         "frontier_area": frontier["frontier_area"]["estimate"],
     }
+
+
+def _percent(change: Mapping[str, float]) -> float:
+    """Return an interval's estimate in percent, without the rounding errors of a change of 0."""
+    return round(100 * change["estimate"], 9) + 0.0
 
 
 def summary(result: Mapping[str, Any]) -> str:

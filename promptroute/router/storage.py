@@ -147,19 +147,19 @@ def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> 
         own = {k.removeprefix(f"{place}."): v for k, v in arrays.items() if k.startswith(f"{place}.")}
         return restore(section, own, f"{where}: {place}", allow)
 
-    return dict(
-        models=stored.models,
-        quality=stored.quality,
-        predictor=load_predictor(folder / PREDICTOR, allow),
-        encoders=stored.encoders,
-        policy=policy(stored.policy, "policy"),
-        compared={name: policy(section, f"compared.{name}") for name, section in stored.compared.items()},
-        about=stored.about,
-        fingerprints={name: stored.fingerprints.get(name, "") for name in stored.encoders},
-        seen=arrays["seen"],
-        home=folder,
-        allow=tuple(allow),
-    )
+    return {
+        "models": stored.models,
+        "quality": stored.quality,
+        "predictor": load_predictor(folder / PREDICTOR, allow),
+        "encoders": stored.encoders,
+        "policy": policy(stored.policy, "policy"),
+        "compared": {name: policy(section, f"compared.{name}") for name, section in stored.compared.items()},
+        "about": stored.about,
+        "fingerprints": {name: stored.fingerprints.get(name, "") for name in stored.encoders},
+        "seen": arrays["seen"],
+        "home": folder,
+        "allow": tuple(allow),
+    }
 
 
 def check(router: Parts) -> None:

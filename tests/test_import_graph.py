@@ -33,8 +33,6 @@ LIGHT = (
 )  # fmt: skip
 
 KNOWN: dict[str, str] = {
-    "promptroute.router.card > promptroute.router.router": "routing",
-    "promptroute.report.gallery > promptroute.report.page": "report",
 }
 """Violations that are left: "importer > imported" → whose they are. Must be empty."""
 

@@ -1,5 +1,7 @@
 """Gradient-boosted trees on reduced features."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 ENOUGH = 20  # prompts; of fewer, a share may be none
+NODES = ("split_feature", "decision_type", "left_child", "right_child")  # whole numbers, one for each node
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -57,7 +60,7 @@ class Gbm(Regressor):
         fold = text_folds(prompts.texts, 5, self.seed)
         self._texts = [self._boost(rows, column, fold) for column in y.T]
         # The saved text is what predicts, so that a loaded predictor can't differ from this one.
-        self._boosters = _boosters(self._texts)
+        self._boosters = _boosters(self._texts, rows.shape[1])
 
     def _boost(self, rows: Array, y: Array, fold: Array) -> str:
         """Fit a booster; return LightGBM's text of it."""
@@ -99,13 +102,72 @@ class Gbm(Regressor):
 
     def _restore(self, folder: Path, state: State, arrays: Arrays) -> None:
         super()._restore(folder, state, arrays)
-        self._boosters = _boosters(self._texts)
+        width = sum(len(block.centre) for block in self._fitted.blocks.values())
+        self._boosters = _boosters(self._texts, width)
 
 
-def _boosters(texts: list[str]) -> "list[Booster]":
+def _boosters(texts: list[str], width: int) -> "list[Booster]":
     import lightgbm as lgb
 
     try:
-        return [lgb.Booster(model_str=text) for text in texts]
+        return [lgb.Booster(model_str=checked(text, width)) for text in texts]
     except lgb.basic.LightGBMError as error:
         raise ValueError(f"a booster's text can't be read: {error}") from error
+
+
+def checked(text: str, width: int) -> str:
+    """Return LightGBM's text of a booster with nothing in it but what was checked; it may come from a stranger.
+
+    LightGBM trusts the text: a feature or a leaf out of range is read out of bounds, and a circle of nodes never ends.
+
+    Args:
+        text: as `model_to_string` gives it.
+        width: number of features.
+
+    Raises:
+        ValueError: it isn't a regression on so many features by plain trees, or a node points anywhere but down.
+    """
+    head, *trees = re.split(r"^Tree=\d+$", text.partition("\nend of trees")[0], flags=re.MULTILINE)
+    facts = _facts(head)
+    facts.pop("tree_sizes", None)  # offsets into the text; without them it is read in order
+    wanted = {"num_class": "1", "num_tree_per_iteration": "1", "max_feature_idx": str(width - 1)}
+    if facts | wanted != facts or facts.get("objective") != "regression":
+        raise ValueError(f"a booster isn't a regression on {width} features")
+    parts = ["tree", *(f"{name}={value}" for name, value in facts.items())]
+    for number, part in enumerate(trees):
+        facts = _facts(part)
+        _check_tree(facts, width)
+        parts += ["", f"Tree={number}", *(f"{name}={value}" for name, value in facts.items()), ""]
+    return "\n".join([*parts, "", "end of trees", ""])
+
+
+def _facts(text: str) -> dict[str, str]:
+    """Read lines NAME=VALUE.
+
+    Raises:
+        ValueError: a name occurs twice, or begins another tree.
+    """
+    pairs = [line.partition("=")[::2] for line in text.splitlines() if "=" in line]
+    facts = dict(pairs)
+    if len(facts) < len(pairs) or "Tree" in facts:
+        raise ValueError("a booster's text repeats a line")
+    return facts
+
+
+def _check_tree(facts: Mapping[str, str], width: int) -> None:
+    """Refuse a tree whose nodes are not LightGBM's: each is made after its parent, and splits one of the features."""
+    leaves = int(facts["num_leaves"])
+    values = {name: np.array(facts.get(name, "").split(), np.int64) for name in NODES}
+    feature, kind, left, right = values.values()
+    children = np.concatenate([left, right])
+    nodes = np.tile(np.arange(leaves - 1), 2)
+    if (
+        {*map(len, values.values()), len(facts.get("threshold", "").split())} != {leaves - 1}
+        or len(facts["leaf_value"].split()) != leaves
+        or (facts["num_cat"], facts.get("is_linear", "0")) != ("0", "0")
+        or (kind % 2).any()  # categorical
+        or not ((feature >= 0) & (feature < width)).all()
+        or not ((children >= -leaves) & (children < leaves - 1)).all()
+        or not ((children < 0) | (children > nodes)).all()
+    ):
+        raise ValueError("a tree's nodes don't fit together")

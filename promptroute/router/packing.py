@@ -119,11 +119,7 @@ def facts_of(
 
 
 def pack(
-    trained: Trained,
-    policy: Policy,
-    cost: np.ndarray,
-    labels: Mapping[str, str],
-    about: Mapping[str, Any],
+    trained: Trained, policy: Policy, cost: np.ndarray, labels: Mapping[str, str], about: Mapping[str, Any]
 ) -> Router:
     """Return the router: its policy, and those that it is compared with, calibrated on out-of-fold predictions.
 

@@ -110,7 +110,7 @@ def _whole(section: Mapping[str, Any], root: Path) -> str:
 def _places(section: Mapping[str, Any], root: Path) -> list[str]:
     """List the files and folders that the settings name, each once."""
     named = (value for value in _strings(section) if _is_place(value, root))
-    return list(dict.fromkeys(_relative(root / place, root) for place in named))
+    return list(dict.fromkeys(_named(place, root) for place in named))
 
 
 def _read_by(section: Mapping[str, Any], root: Path) -> str:
@@ -119,7 +119,7 @@ def _read_by(section: Mapping[str, Any], root: Path) -> str:
     place = kind.reads(section)
     if place is None:
         return f"{NOTHING}/prompts"
-    return place if "://" in place else _relative(root / place, root)
+    return _named(place, root)
 
 
 def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
@@ -135,8 +135,7 @@ def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, st
                 raise UserError(
                     f"published.table: {kind.__name__} doesn't say which file holds {scorer} of {model}"
                 )
-            where = place if "://" in place else _relative(root / place, root)
-            found[f"{scorer}-{model}"] = {"scorer": scorer, "model": model, "table": where}
+            found[f"{scorer}-{model}"] = {"scorer": scorer, "model": model, "table": _named(place, root)}
     return found
 
 
@@ -157,6 +156,11 @@ def _is_place(value: str, root: Path) -> bool:
     return (
         ("/" in value or "." in value) and "\n" not in value and len(value) < 4096 and (root / value).exists()
     )
+
+
+def _named(place: str, root: Path) -> str:
+    """Name a place for DVC: relative to the project, but where it is named by its absolute path or an address."""
+    return place if "://" in place or Path(place).is_absolute() else _relative(root / place, root)
 
 
 def _relative(place: Path, root: Path) -> str:

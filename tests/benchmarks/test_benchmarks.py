@@ -20,9 +20,9 @@ from benchmarks import (
     study,
 )
 from promptroute.core.errors import UserError
-from promptroute.evaluation import metrics
 from promptroute.routing import choices
 from promptroute.routing.policies import CostAware
+from tests.evaluation import plain
 
 KNN = ["--predictors", "mean,knn", "--scores", "nima", "--seeds", "0,1", "--against", "knn"]
 
@@ -45,10 +45,10 @@ def test_router_rows(small: Path) -> None:
     row = rows.loc[("knn", "nima", 1)]
     assert row["accuracy"] == pytest.approx((kept["test"].argmax(1) == true.argmax(1)).mean(), rel=1e-5)
     assert row["iso_quality_cost"] == pytest.approx(
-        metrics.iso_quality_cost(kept["test"], true, cost), rel=1e-5, nan_ok=True
+        plain.iso_quality_cost(kept["test"], true, cost), rel=1e-5, nan_ok=True
     )
     assert row["oracle_gap_closed"] == pytest.approx(
-        metrics.oracle_gap_closed(kept["test"], true, cost), rel=1e-5
+        plain.oracle_gap_closed(kept["test"], true, cost), rel=1e-5
     )
     policy = CostAware().calibrate(kept["validation"], quality[side["validation"]], cost)
     choice = policy.choose(kept["test"], cost)
@@ -92,7 +92,7 @@ def test_paired_areas(small: Path) -> None:
         side, cost = study.sides(seed), study.read_table().cost
         true = study.quality_of("nima", side["train"])[0][side["test"]]
         knn, mean = (
-            metrics.frontier_area(study.predictions(study.Cell(name, "nima", seed))["test"], true, cost)
+            plain.frontier_area(study.predictions(study.Cell(name, "nima", seed))["test"], true, cost)
             for name in ("knn", "mean")
         )
         expected.append(knn - mean)

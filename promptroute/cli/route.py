@@ -11,7 +11,7 @@ from promptroute.core.errors import UserError
 from promptroute.runtime.stage import one_line
 
 if TYPE_CHECKING:
-    from promptroute.router.router import Decision
+    from promptroute.router.types import Decision
 
 PROMPTS = typer.Argument(help="prompts; without any, standard input is read", metavar="PROMPT")
 FILE = typer.Option("--file", "-f", help="a text file, one prompt a line (empty lines are skipped)")

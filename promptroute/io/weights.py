@@ -14,7 +14,7 @@ _PARTS = {".safetensors", ".json", ".txt", ".model"}
 
 
 def weights_id(model: str, revision: str | None) -> Mapping[str, str]:
-    """What names a model's weights for good: a folder's checksum, or a hub id with its commit.
+    """Return what names a model's weights for good: a folder's checksum, or a hub id with its commit.
 
     Args:
         model: path of a folder in the hub's layout, or a hub id.

@@ -197,7 +197,7 @@ class TestTrained:
         ["word " * 20_000, "x" * 100_000, "🦊" * 300, "<script>alert(1)</script>", "../../etc/passwd", "$(reboot)",
          "a\u2028b", "\u202eback", "?", "%s %d {0}", "a\nb"],
     )  # fmt: skip
-    def test_strange_prompts(self, loaded: Router, prompt: str) -> None:
+    def test_unusual_prompts(self, loaded: Router, prompt: str) -> None:
         (decision,) = loaded.route([prompt])
         assert isinstance(decision, Decision) and decision.prompt == prompt
         assert all(math.isfinite(value) for value in decision.quality.values())

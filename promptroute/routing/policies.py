@@ -284,7 +284,7 @@ class CheapestWithin(Tuned):
 class Guaranteed(Policy):
     """Choose the cheapest model within ε of the best single model with probability 1 - α.
 
-    Conformal risk control sets the threshold; see `guarantees.calibrate` for what it does and doesn't promise.
+    Conformal risk control sets the threshold; see `guarantees.calibrate` for what it does and doesn't guarantee.
 
     Settings:
         epsilon: ε, in units of quality, 0 or more.

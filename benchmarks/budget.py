@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study
+from benchmarks import rules, study
 from benchmarks.reporting import RESULTS, markdown, run
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
@@ -32,7 +32,7 @@ def runs(
     """Generate each way of spending `rate` dollars per prompt: (its name, choice [n])."""
     n = len(predicted)
     yield "batch", choices.plan_budget(predicted, cost, budget=rate * n).choice
-    stream = choices.BudgetedStream.fit(before, cost)
+    stream = rules.BudgetedStream.fit(before, cost)
     place = max(int(np.searchsorted(stream.mean_cost, rate, side="right")) - 1, 0)
     yield "fixed λ", choices.cost_aware(predicted, cost, tradeoff=float(stream.tradeoffs[place]))
     random = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study
+from benchmarks import rules, study
 from benchmarks.reporting import RESULTS, markdown, run, spread
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
@@ -33,10 +33,10 @@ SLACKS = (0.0, 0.005, 0.01, 0.02, 0.04)
 def policies_of(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Generate each policy's choice [n] from predicted qualities [n, m] in the same unit."""
     for weight in WEIGHTS:
-        mixed = choices.weighted(scaled, {"nima": 1 - weight, "clip": weight})
+        mixed = rules.weighted(scaled, {"nima": 1 - weight, "clip": weight})
         yield f"weights {1 - weight:g} NIMA, {weight:g} CLIP", choices.best_predicted(mixed, cost)
     for slack in SLACKS:
-        yield f"Pareto, slack {slack:g}", choices.pareto_cheapest(scaled, cost, slack=slack)
+        yield f"Pareto, slack {slack:g}", rules.pareto_cheapest(scaled, cost, slack=slack)
 
 
 def measure(predictor: str, seed: int) -> list[dict[str, Any]]:

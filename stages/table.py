@@ -1,9 +1,5 @@
-"""Gather every score: data/scores/ → data/performance.parquet, one row a prompt, model and score.
+"""Gather every score: data/scores/ → data/performance.parquet, one row a prompt, model and score."""
 
-python -m stages.table
-"""
-
-import argparse
 import json
 from typing import Any
 
@@ -21,17 +17,12 @@ from promptroute.runtime.stage import run_stage
 
 
 def gather(params: Params) -> tuple[list[pd.DataFrame], dict[str, Any]]:
-    """Read the scores of every model by every scorer, their ranges checked.
+    """Read the scores of every model by every scorer of the parameters, their ranges checked.
 
-    Models and scorers are those of the parameters, never what lies in the folder: files of a model that left the
-    study may still be there.
-
-    Returns:
-        `Performance` rows of each; and the files that published scores were read from, by SCORER/MODEL.
+    Returns `Performance` rows of each; and the files that published scores were read from, by SCORER/MODEL.
     """
     tables, sources = [], {}
-    scorers = {**params["published"]["scorers"], **params["scorers"]}
-    for scorer, section in scorers.items():
+    for scorer, section in {**params["published"]["scorers"], **params["scorers"]}.items():
         outputs = scorer_outputs(section, f"params.yaml: scorers.{scorer}")
         for model in study_models(params):
             folder = scores_folder(scorer, model, published=model in params["published"]["models"])
@@ -44,13 +35,11 @@ def gather(params: Params) -> tuple[list[pd.DataFrame], dict[str, Any]]:
 
 
 def main() -> str:
-    argparse.ArgumentParser(prog="python -m stages.table", description=__doc__).parse_args()
     params = load_params()
     models, outputs = study_models(params), study_outputs(params)
     if not models or not outputs:
         raise UserError(
-            f"params.yaml: {len(models)} models and {len(outputs)} scores, so there is nothing to "
-            f"gather; choose published=cems, or models and scorers of your own"
+            f"params.yaml: {len(models)} models and {len(outputs)} scores, so there is nothing to gather; choose published=cems"
         )
     tables, sources = gather(params)
     rows, left_out = complete(pd.concat(tables, ignore_index=True), len(models) * len(outputs))
@@ -59,17 +48,12 @@ def main() -> str:
             f"data/scores: no prompt has a score of every model ({len(left_out)} prompts lack one"
             f"{f', as {left_out[0]}' if left_out else ''}); see the reasons in data/images, as `dvc repro` prints them"
         )
-    write_table(
-        "data/performance.parquet",
-        rows,
-        Performance,
-        key=("prompt_id", "model", "score"),
-        about={"sources": json.dumps(sources)},
-    )
+    key, about = ("prompt_id", "model", "score"), {"sources": json.dumps(sources)}
+    write_table("data/performance.parquet", rows, Performance, key=key, about=about)
     write_json("metrics/sources.json", sources)
     lost = f"; {len(left_out)} prompts left out, as some model has no image of them" if left_out else ""
     return f"table: {len(rows)} rows of {len(models)} models and {len(outputs)} scores{lost}"
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -39,6 +39,20 @@ class Calibration(BaseModel):
     reached: bool = True
     reason: str = ""
 
+    @classmethod
+    def of(cls, observed: FloatArray, cost: FloatArray, choice: IntArray, single: int, **more: Any) -> Self:
+        """Measure a choice [n] on observed quality [n, m] at `cost` [m]; `more` fields as given."""
+        return cls(
+            prompts=len(observed),
+            quality=float(observed[np.arange(len(observed)), choice].mean()),
+            cost=float(cost[choice].mean()),
+            single=single,
+            single_quality=float(observed[:, single].mean()),
+            single_cost=float(cost[single]),
+            mean_quality=observed.mean(axis=0).tolist(),
+            **more,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Training:
@@ -142,17 +156,7 @@ class Policy(Component):
 
     def measured(self, predicted: FloatArray, observed: FloatArray, cost: FloatArray) -> Self:
         """Return the policy with its `calibration` on these prompts, the operating point as it is."""
-        single = checks.best_single(observed)
-        chosen = self.choose(predicted, cost)
-        facts = Calibration(
-            prompts=len(observed),
-            quality=float(observed[np.arange(len(observed)), chosen].mean()),
-            cost=float(cost[chosen].mean()),
-            single=single,
-            single_quality=float(observed[:, single].mean()),
-            single_cost=float(cost[single]),
-            mean_quality=observed.mean(axis=0).tolist(),
-        )
+        facts = Calibration.of(observed, cost, self.choose(predicted, cost), checks.best_single(observed))
         return self.model_copy(update={"calibration": facts})
 
     def out_of_distribution(self, embeddings: Embeddings) -> BoolArray | None:

@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks, choices
-from promptroute.routing.base import Candidates, OperatingPoint, Policy, Training, among, explain_gain
+from promptroute.routing.base import (
+    Calibration,
+    Candidates,
+    OperatingPoint,
+    Policy,
+    Training,
+    among,
+    explain_gain,
+)
 from promptroute.routing.calibrate import set_point
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 from promptroute.routing.guarantees import Guarantee, calibrate, coverage
@@ -326,20 +334,11 @@ class Guaranteed(Policy):
         # The theorem asks for a best single model that was named without a look at the calibration prompts.
         single = None if training is None else training.single
         found = calibrate(guess, truth, price, epsilon=self.epsilon, alpha=self.alpha, single=single)
-        facts = Policy.measured(BestPredicted(), guess, truth, price).calibration
-        assert facts is not None
-        facts = facts.model_copy(update={"single": found.single})
-        fitted = self.model_copy(update={"guarantee": found, "calibration": facts})
-        chosen = fitted.choose(guess, price)
-        facts = facts.model_copy(
-            update={
-                "quality": float(truth[np.arange(len(truth)), chosen].mean()),
-                "cost": float(price[chosen].mean()),
-                "single_quality": float(truth[:, found.single].mean()),
-                "single_cost": float(price[found.single]),
-                "reached": found.given,
-            }
+        facts = Calibration.of(
+            truth, price, np.full(len(truth), found.single), found.single, reached=found.given
         )
+        fitted = self.model_copy(update={"guarantee": found, "calibration": facts})
+        facts = Calibration.of(truth, price, fitted.choose(guess, price), found.single, reached=found.given)
         return fitted.model_copy(update={"calibration": facts})
 
     def explain(

@@ -111,10 +111,8 @@ class WithMargin(Wrapper):
         inner = self.policy.calibrate(guess, truth, price, training)
         assert inner.calibration is not None
         choice = self._with(inner, inner.calibration).choose(guess, price)
-        own = {
-            "quality": float(truth[np.arange(len(truth)), choice].mean()),
-            "cost": float(price[choice].mean()),
-        }
+        facts = Calibration.of(truth, price, choice, inner.calibration.single)
+        own = {"quality": facts.quality, "cost": facts.cost}
         return self._with(inner, inner.calibration.model_copy(update=own))
 
     def explain(

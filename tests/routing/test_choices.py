@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import rules
 from promptroute.core.errors import UserError
 from promptroute.routing import choices
 
@@ -40,7 +41,7 @@ def test_choices_are_int64():
         choices.cheapest_within(QUALITY, COST, slack=0.1),
         choices.under_budget(QUALITY, COST, budget=5.0),
         choices.cheapest_guaranteed(QUALITY, COST, single=0, threshold=0.0),
-        choices.pareto_cheapest({"q": QUALITY}, COST),
+        rules.pareto_cheapest({"q": QUALITY}, COST),
     ]
     assert {choice.dtype for choice in results} == {np.dtype(np.int64)}
 
@@ -183,7 +184,7 @@ def test_stream_keeps_budget(reference, arriving, share):
     quality = np.resize(arriving[0], (len(arriving[0]), len(cost)))
     n = len(quality)
     budget = n * (cost.min() + share * (cost.max() - cost.min()))
-    stream = choices.BudgetedStream.fit(seen, cost)
+    stream = rules.BudgetedStream.fit(seen, cost)
     state, choice = stream.run(stream.start(budget, n), quality)
     assert cost[choice].sum() <= budget * (1 + 1e-9)
     assert state.prompts == 0
@@ -197,7 +198,7 @@ def test_stream_near_optimum():
     for level in (2e-5, 5e-5, 8e-5):
         budget = level * len(quality)
         batch = choices.plan_budget(quality, cost, budget=budget)
-        stream = choices.BudgetedStream.fit(reference, cost)
+        stream = rules.BudgetedStream.fit(reference, cost)
         _, choice = stream.run(stream.start(budget, len(quality)), quality)
         assert cost[choice].sum() <= budget
         cheapest = quality[:, 1].sum()
@@ -206,14 +207,14 @@ def test_stream_near_optimum():
 
 
 def test_stream_step_is_pure():
-    stream = choices.BudgetedStream.fit(QUALITY, COST)
+    stream = rules.BudgetedStream.fit(QUALITY, COST)
     state = stream.start(7.0, 3)
     assert stream.step(state, QUALITY[0]) == stream.step(state, QUALITY[0])
-    assert state == choices.BudgetState(7.0, 3)
+    assert state == rules.BudgetState(7.0, 3)
 
 
 def test_stream_holds_back():
-    stream = choices.BudgetedStream.fit(QUALITY, COST)
+    stream = rules.BudgetedStream.fit(QUALITY, COST)
     state = stream.start(3.5, 3)
     # All three cheapest cost 3: half a dollar to spare pays for no other model.
     for row in QUALITY:
@@ -227,7 +228,7 @@ def test_stream_holds_back():
 @pytest.mark.parametrize(("budget", "prompts"), [(2.9, 3), (float("nan"), 1), (5.0, 0)])
 def test_stream_budget_too_small(budget, prompts):
     with pytest.raises(ValueError, match="expected at least one prompt and"):
-        choices.BudgetedStream.fit(QUALITY, COST).start(budget, prompts)
+        rules.BudgetedStream.fit(QUALITY, COST).start(budget, prompts)
 
 
 # Guaranteed and several scores
@@ -247,7 +248,7 @@ def test_cheapest_guaranteed_by_hand():
 
 def test_weighted_by_hand():
     other = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0], [0.0, 4.0, 0.0]])
-    got = choices.weighted({"a": QUALITY, "b": other}, {"b": 0.5, "a": 2.0})
+    got = rules.weighted({"a": QUALITY, "b": other}, {"b": 0.5, "a": 2.0})
     np.testing.assert_allclose(got, [[2.3, 1.0, 1.6], [0.4, 1.2, 2.2], [0.6, 2.6, 0.6]])
 
 
@@ -261,24 +262,24 @@ def test_pareto_definition(problem, seed, slack):
     n, m = first.shape
     second = np.random.default_rng(seed).integers(-4, 5, size=(n, m)) / 4
     scores = {"first": first, "second": second}
-    kept = choices.pareto_optimal(scores, slack)
+    kept = rules.pareto_optimal(scores, slack)
     for i, j in np.ndindex(n, m):
         beaten = any(dominates((first, second), i, k, j, slack) for k in range(m))
         assert kept[i, j] == (not beaten)
     assert kept.any(axis=1).all()
-    choice = choices.pareto_cheapest(scores, cost, slack=slack)
+    choice = rules.pareto_cheapest(scores, cost, slack=slack)
     expected = [min(np.flatnonzero(kept[i]), key=lambda j: (cost[j], j)) for i in range(n)]
     assert choice.tolist() == expected
     # The best of a sum with weights above 0 is Pareto-optimal.
-    best = choices.weighted(scores, {"first": 1.0, "second": 2.0}).argmax(axis=1)
-    assert choices.pareto_optimal(scores)[np.arange(n), best].all()
+    best = rules.weighted(scores, {"first": 1.0, "second": 2.0}).argmax(axis=1)
+    assert rules.pareto_optimal(scores)[np.arange(n), best].all()
 
 
 def test_slack_by_score():
     scores = {"a": np.array([[1.0, 0.7]]), "b": np.array([[5.0, 4.0]])}
-    assert choices.pareto_cheapest(scores, [2.0, 1.0]).tolist() == [0]
-    assert choices.pareto_cheapest(scores, [2.0, 1.0], slack={"a": 0.5, "b": 0.5}).tolist() == [0]
-    assert choices.pareto_cheapest(scores, [2.0, 1.0], slack={"a": 0.5, "b": 1.0}).tolist() == [1]
+    assert rules.pareto_cheapest(scores, [2.0, 1.0]).tolist() == [0]
+    assert rules.pareto_cheapest(scores, [2.0, 1.0], slack={"a": 0.5, "b": 0.5}).tolist() == [0]
+    assert rules.pareto_cheapest(scores, [2.0, 1.0], slack={"a": 0.5, "b": 1.0}).tolist() == [1]
 
 
 # Errors
@@ -313,13 +314,13 @@ def test_bad_arrays(quality, cost, says):
         (lambda: choices.single(QUALITY, COST, model=True), "model is True"),
         (lambda: choices.single(QUALITY, COST, model=-1), "model is -1"),
         (lambda: choices.cheapest_guaranteed(QUALITY, COST, single=0, threshold=np.nan), "threshold is NaN"),
-        (lambda: choices.weighted({"a": QUALITY}, {"b": 1.0}), r"weights name \['b'\].*\['a'\]"),
-        (lambda: choices.weighted({"a": QUALITY}, {"a": 0.0}), "at least one above 0"),
-        (lambda: choices.weighted({"a": QUALITY}, {"a": -1.0}), "the weight of a is -1.0"),
-        (lambda: choices.weighted({"a": QUALITY}, {"a": np.inf}), "finite"),
-        (lambda: choices.weighted({"a": QUALITY, "b": QUALITY[:2]}, {"a": 1, "b": 1}), "scores have shapes"),
-        (lambda: choices.weighted({}, {}), "one or more scores"),
-        (lambda: choices.pareto_cheapest({"a": QUALITY}, COST, slack={"b": 1.0}), "slack names"),
+        (lambda: rules.weighted({"a": QUALITY}, {"b": 1.0}), r"weights name \['b'\].*\['a'\]"),
+        (lambda: rules.weighted({"a": QUALITY}, {"a": 0.0}), "at least one above 0"),
+        (lambda: rules.weighted({"a": QUALITY}, {"a": -1.0}), "the weight of a is -1.0"),
+        (lambda: rules.weighted({"a": QUALITY}, {"a": np.inf}), "finite"),
+        (lambda: rules.weighted({"a": QUALITY, "b": QUALITY[:2]}, {"a": 1, "b": 1}), "scores have shapes"),
+        (lambda: rules.weighted({}, {}), "one or more scores"),
+        (lambda: rules.pareto_cheapest({"a": QUALITY}, COST, slack={"b": 1.0}), "slack names"),
     ],
 )
 def test_bad_settings(call, says):

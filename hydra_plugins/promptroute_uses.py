@@ -15,7 +15,9 @@ HERE = Path(__file__).resolve().parents[1]
 def _project() -> Path:
     """Find the project of the current folder; another checkout's copy of this module may be the one imported."""
     here = Path.cwd()
-    return next((place for place in (here, *here.parents) if (place / "conf" / "config.yaml").is_file()), HERE)
+    return next(
+        (place for place in (here, *here.parents) if (place / "conf" / "config.yaml").is_file()), HERE
+    )
 
 
 def _uses(*, _root_: DictConfig) -> DictConfig:

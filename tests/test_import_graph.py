@@ -32,8 +32,7 @@ LIGHT = (
     "routing", "router", "service", "cli",
 )  # fmt: skip
 
-KNOWN: dict[str, str] = {
-}
+KNOWN: dict[str, str] = {}
 """Violations that are left: "importer > imported" → whose they are. Must be empty."""
 
 

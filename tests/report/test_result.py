@@ -14,7 +14,9 @@ Change = Callable[[Path], object]
 
 
 def read(metrics: Path) -> Result:
-    return read_result(metrics / "evaluate.json", metrics.parent / "data" / "evaluation", scores=SCORES, data="toy scores")
+    return read_result(
+        metrics / "evaluate.json", metrics.parent / "data" / "evaluation", scores=SCORES, data="toy scores"
+    )
 
 
 def replace(old: str, new: str) -> Change:
@@ -53,7 +55,11 @@ class TestRefused:
             ("evaluate.json", values(lambda v: v.update(prompts=3)), "120 prompts, but .* has 3"),
             ("evaluate.json", values(lambda v: v["labels"].update(m0="Model 1")), "called Model 1"),
             ("../data/evaluation/hull.csv", Path.unlink, r"hull\.csv: no such file; evaluate"),
-            ("../data/evaluation/hull.csv", lambda p: p.write_text("cost,quality\nx,1\n"), r"line 2: cost 'x' is not a"),
+            (
+                "../data/evaluation/hull.csv",
+                lambda p: p.write_text("cost,quality\nx,1\n"),
+                r"line 2: cost 'x' is not a",
+            ),
             ("../data/evaluation/frontier.csv", replace("cost", "price"), r"frontier\.csv.*cost"),
             (
                 "../data/evaluation/confusion.csv",

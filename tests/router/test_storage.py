@@ -301,7 +301,11 @@ class TestRefused:
         refused(saved[1], r"router\.json: encoder own: _target_ is ")
 
     def test_unknown_encoder_setting(self, saved: tuple[Router, Path]) -> None:
-        section = {"_target_": "promptroute.encoders.clip_text.ClipTextEncoder", "model": "x", "colour": "red"}
+        section = {
+            "_target_": "promptroute.encoders.clip_text.ClipTextEncoder",
+            "model": "x",
+            "colour": "red",
+        }
         change(saved[1], lambda facts: facts.update(encoders={"clip": section}))
         with pytest.raises(UserError, match=r"encoder clip.*colour"):
             Router.load(saved[1]).route(["a robot"])

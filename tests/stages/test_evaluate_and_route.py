@@ -208,7 +208,9 @@ def test_best_per_set(finished: tuple[Path, Any]) -> None:
     best = {name: matrix(part, "nima").mean(0).argmax() for name, part in train.groupby("dataset_id")}
     choice = np.array([best[name] for name in test["dataset_id"]])
     row = found["strategies"]["best_per_set"]
-    assert row["quality"] == pytest.approx(matrix(test, "nima")[np.arange(len(test)), choice].mean(), rel=1e-7)
+    assert row["quality"] == pytest.approx(
+        matrix(test, "nima")[np.arange(len(test)), choice].mean(), rel=1e-7
+    )
     assert row["cost"] == pytest.approx(EQUATION_4[choice].mean(), rel=1e-7)
     for name, part in found["sets"].items():
         assert part["strategies"]["best_per_set"]["share"][MODELS[best[name]]] == 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from promptroute.core.component import Component
+from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.outputs import Output
 
 if TYPE_CHECKING:
@@ -108,3 +108,14 @@ class EmbeddingScorer(Scorer):
     inputs: ClassVar[type[Batch]] = EmbeddingBatch
     encoder: str = Field(pattern=r"^[a-z0-9_]+$")
     batch_size: int = Field(4096, ge=1)
+
+
+def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
+    """Make the scorer that a section describes, on a device if it computes on one.
+
+    Raises:
+        UserError: as `build`.
+    """
+    kind = locate(section.get(TARGET), Scorer, where)
+    given = {"device": device} if "device" in kind.model_fields and "device" not in section else {}
+    return build(section, where, Scorer, **given)

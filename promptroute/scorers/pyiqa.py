@@ -52,7 +52,7 @@ class Pyiqa(Scorer):
 
     @cached_property
     def _declared(self) -> Mapping[str, Any]:
-        """What pyiqa declares of the metric: metric_opts, metric_mode, and perhaps lower_better, score_range."""
+        """Return what pyiqa declares of the metric: metric_opts, metric_mode, and perhaps lower_better, score_range."""
         _installed()
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
 

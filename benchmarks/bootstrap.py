@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import here, measured_on, now, single_threaded
-from benchmarks.reporting import RESULTS, markdown, options, run, speedup
+from benchmarks.reporting import RESULTS, markdown, options, run_rounds, speedup
 from promptroute.evaluation import bootstrap
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "bootstrap.csv"
 PROMPTS, MODELS = 800, 4
 TOLERANCE = 1e-9
-HEAD = ("figures of", "plain loop, s", "ours, s", "ratio", "ratio, CPU time")
+HEAD = "figures of | plain loop, s | ours, s | ratio | ratio, CPU time"
 
 
 def simulate(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,13 +113,8 @@ def table(rows: pd.DataFrame) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = options("bootstrap", __doc__, quick="100 resamples, one round")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    return run(
-        parser,
-        arguments,
-        CSV,
-        lambda chosen: measure(100, 1) if chosen.quick else measure(1_000, chosen.rounds),
-        table,
+    return run_rounds(
+        parser, arguments, CSV, lambda quick, rounds: measure(100 if quick else 1_000, rounds), table
     )
 
 

@@ -9,20 +9,19 @@ farthest from validation), and re-prices its λ at every prompt (`BudgetedStream
 spends the budget on validation; it may overspend.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.reporting import run
+from benchmarks import study
+from benchmarks.reporting import RESULTS, markdown, run
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
 from promptroute.runtime.stage import run_stage
 
-CSV = S.RESULTS / "budget.csv"
+CSV = RESULTS / "budget.csv"
 BUDGETS = (0.25, 0.5, 0.75)
 """Dollars per prompt, as a share of what the best single model costs."""
 
@@ -46,15 +45,15 @@ def runs(
 
 def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> list[dict[str, Any]]:
     """Return rows: one for each seed, budget and way, means over its runs. Quality is per prompt."""
-    cost, study = S.read_table().cost, S.read_table().study
+    cost, prompt_sets = study.read_table().cost, study.read_table().study.sets
     rows = []
     for seed in seeds:
-        cell = S.Cell(predictor, score, seed)
-        side, kept = S.positions(cell), S.predictions(cell)
-        quality, _ = S.quality_of(score, side["train"])
+        cell = study.Cell(predictor, score, seed)
+        side, kept = study.positions(cell), study.predictions(cell)
+        quality, _ = study.quality_of(score, side["train"])
         true, predicted = quality[side["test"]], kept["test"]
         n, each = len(true), np.arange(len(true))
-        best, sets = metrics.best_single(true), study.sets[side["test"]]
+        best, sets = metrics.best_single(true), prompt_sets[side["test"]]
         for share in BUDGETS:
             rate = share * float(cost[best])
             bound = choices.plan_budget(predicted, cost, budget=rate * n).upper_bound / n
@@ -87,14 +86,10 @@ def measure(predictor: str, score: str, seeds: Sequence[int], orders: int) -> li
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown: means over seeds and orders; the most that any run spent."""
-    head = [
-        "budget, of the best single model's cost",
-        "spent, % of it",
-        "at most",
-        "gap to the bound, per prompt",
-        "% of what it can buy",
-        "observed quality against best single",
-    ]
+    head = (
+        "budget, of the best single model's cost | spent, % of it | at most | "
+        "gap to the bound, per prompt | % of what it can buy | observed quality against best single"
+    )
     lines = [
         [
             f"{score}, {budget:.0%}: {way}",
@@ -106,20 +101,15 @@ def table(rows: pd.DataFrame) -> str:
         ]
         for (score, budget, way), part in rows.groupby(["score", "budget", "way"], sort=False)
     ]
-    return S.markdown(head, lines)
-
-
-def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of all chosen scores and seeds."""
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
-    return [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.orders)]
+    return markdown(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = S.parser("budget", __doc__)
+    parser = study.parser("budget", __doc__)
     parser.add_argument("--orders", type=int, default=20, help="random orders of the prompts (default: 20)")
-    return run(parser, arguments, CSV, measure_all, table)
+    return run(
+        parser, arguments, CSV, lambda chosen: study.measure_each(measure, chosen, chosen.orders), table
+    )
 
 
 if __name__ == "__main__":

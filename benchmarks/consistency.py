@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import here, measured_on, now, single_threaded
-from benchmarks.reporting import RESULTS, markdown, options, run, speedup
+from benchmarks.reporting import RESULTS, markdown, options, run_rounds, speedup
 from promptroute.runtime.stage import run_stage
 from promptroute.scorers.consistency import semantic_consistency
 
@@ -98,15 +98,10 @@ def measure(prompts: int, images: int, part: int, rounds: int) -> list[dict[str,
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown: medians over rounds; a ratio is the median of the rounds' ratios."""
-    head = [
-        "prompts × images",
-        "pairs",
-        "pair by pair, s",
-        "at once, s",
-        "ratio",
-        "ratio, CPU time",
-        "largest difference",
-    ]
+    head = (
+        "prompts × images | pairs | pair by pair, s | at once, s | ratio | ratio, CPU time | "
+        "largest difference"
+    )
     lines = []
     for (prompts, images), own in rows.groupby(["prompts", "images"], sort=False):
         part = own["looped_prompts"].min()
@@ -125,22 +120,18 @@ def table(rows: pd.DataFrame) -> str:
     return f"{measured_on(rows)}\n\n{markdown(head, lines)}"
 
 
+def measure_all(quick: bool, rounds: int) -> list[dict[str, Any]]:
+    """Return the rows of all cases; a quick try loops over a part of the prompts."""
+    return [
+        row
+        for prompts, images, part in CASES
+        for row in measure(prompts, images, part if quick else prompts, rounds)
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = options("consistency", __doc__, quick="one round, the loop on a part")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    return run(
-        parser,
-        arguments,
-        CSV,
-        lambda chosen: [
-            row
-            for prompts, images, part in CASES
-            for row in measure(
-                prompts, images, part if chosen.quick else prompts, 1 if chosen.quick else chosen.rounds
-            )
-        ],
-        table,
-    )
+    return run_rounds(parser, arguments, CSV, measure_all, table)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import here, measured_on, now, single_threaded
-from benchmarks.reporting import RESULTS, ROOT, markdown, options, run, speedup
+from benchmarks.reporting import RESULTS, ROOT, markdown, options, run_rounds, speedup
 from promptroute.core.batch import PromptBatch
 from promptroute.predictors.features import SIZES, Features
 from promptroute.runtime.stage import run_stage
@@ -102,19 +102,14 @@ def table(rows: pd.DataFrame) -> str:
                 "–" if alone else f"{(own['baseline_cpu_s'] / own['ours_cpu_s']).median():.1f} ×",
             ]
         )
-    head = ["features of a prompt", "scikit-learn, ms", "ours, ms", "ratio", "ratio, CPU time"]
+    head = "features of a prompt | scikit-learn, ms | ours, ms | ratio | ratio, CPU time"
     return f"{measured_on(rows)}\n\n{markdown(head, lines)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = options("features", __doc__, quick="one round of 100 prompts")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    return run(
-        parser,
-        arguments,
-        CSV,
-        lambda chosen: measure(100, 1) if chosen.quick else measure(2_000, chosen.rounds),
-        table,
+    return run_rounds(
+        parser, arguments, CSV, lambda quick, rounds: measure(100 if quick else 2_000, rounds), table
     )
 
 

@@ -27,14 +27,16 @@ import pandas as pd
 
 from benchmarks.machine import here, measured_on, now
 from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, options, run, speedup
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.generators.base import build_generator
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
 from promptroute.prompts.sampling import sample
+from promptroute.prompts.source import PromptSource
 from promptroute.runtime.compose import compose
 from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import Params, build, load_params
+from promptroute.runtime.params import Params, load_params
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "generation.csv"
@@ -47,6 +49,12 @@ def settings(*overrides: str) -> Params:
     with TemporaryDirectory() as folder:
         compose(Path(folder) / "params.yaml", [*MINI, *overrides], ROOT)
         return load_params(Path(folder) / "params.yaml")
+
+
+def seeds_of(params: Params) -> list[int]:
+    """List the seeds of a study; a number of them stands for 0, 1, …"""
+    seeds = params["generation"]["seeds"]
+    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
 
 
 def plain_pipeline(config: Mapping[str, Any]) -> Any:
@@ -145,8 +153,10 @@ def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[ImageReques
         UserError: there are too few prompts.
     """
     section = settings()["prompts"]
-    sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
-    prompts = sample(sources, n=None, seed=section["seed"]).drop_duplicates("prompt")
+    sources = [
+        build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()
+    ]
+    prompts = sample(sources, n=None, seed=section.get("seed", 0)).drop_duplicates("prompt")
     if len(prompts) < n * (count + 1):
         raise UserError(
             f"--prompts {n} --rounds {count}: with the warm-up round that is {n * (count + 1)} prompts, and "
@@ -218,7 +228,7 @@ def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     params = settings()
     threads = chosen.threads or params["compute"]["threads"]
     n, count = (8, 1) if chosen.quick else (chosen.prompts, chosen.rounds)
-    rounds = rounds_of(n, count, params["generation"]["seeds"])
+    rounds = rounds_of(n, count, seeds_of(params))
     rows = []
     for model in chosen.models or params["models"]:
         config = params["models"][model]["generator"]
@@ -228,18 +238,10 @@ def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown: medians over rounds, the fastest model first; a ratio is the median of the rounds'."""
-    head = [
-        "model",
-        "steps",
-        "batch",
-        "plain loop, images/s",
-        "ours, images/s",
-        "ratio",
-        "ratio, CPU time",
-        "pixels that differ",
-        "by at most, of 255",
-        "images without any",
-    ]
+    head = (
+        "model | steps | batch | plain loop, images/s | ours, images/s | ratio | ratio, CPU time | "
+        "pixels that differ | by at most, of 255 | images without any"
+    )
     lines = []
     parts = [
         (own["images"].mean() / own["plain_s"].median(), key, own)

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.generation import MINI, settings
+from benchmarks.generation import MINI, seeds_of, settings
 from benchmarks.machine import command, dvc_environment, here, measured_on
 from benchmarks.reporting import RESULTS, ROOT, markdown, options, run
 from promptroute.core.errors import UserError
@@ -30,12 +30,10 @@ from promptroute.runtime.compose import compose
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "growth.csv"
-COPIED = ("promptroute", "stages", "conf", "mini", "dvc.yaml", ".dvcignore")
+COPIED = ("promptroute", "stages", "conf", "mini", "data/none", "dvc.yaml", ".dvcignore")
 LATER = "nima"
 """The scorer that is added last: it reads pixels, so it is the most expensive."""
-NEW = re.compile(
-    r"generate: \d+ images of \S+ on \S+, (\d+) (?:drawn now|generated now|new)(?: at ([\d.]+)/s)?"
-)
+NEW = re.compile(r"generate: \d+ images of \S+ on \S+, (\d+) generated now(?: at ([\d.]+)/s)?")
 RAN = re.compile(r"Running stage '([^']+)'")
 
 
@@ -73,7 +71,7 @@ class Copy:
             else:
                 shutil.copy2(ROOT / name, self.project / name)
         for name in ("images", "profile"):
-            (self.project / "data" / name).mkdir(parents=True)
+            (self.project / "data" / name).mkdir()
         self.run("dvc", "init", "--no-scm", "--quiet")
 
     def run(self, *arguments: str) -> tuple[Any, str]:
@@ -128,17 +126,10 @@ def measure(model: str, prompts: int, seeds: list[int], threads: int) -> list[di
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown; shares are of the first row."""
-    head = [
-        "what is new",
-        "new images",
-        "`dvc repro generate`, s",
-        "of everything",
-        "generation only, s",
-        "of everything",
-        "embed and score, s",
-        "of everything",
-        "stages that ran",
-    ]
+    head = (
+        "what is new | new images | `dvc repro generate`, s | of everything | generation only, s | "
+        "of everything | embed and score, s | of everything | stages that ran"
+    )
     first = rows.iloc[0]
 
     def cells(row: Any, name: str) -> list[str]:
@@ -172,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
         lambda chosen: measure(
             chosen.model,
             20 if chosen.quick else chosen.prompts,
-            params["generation"]["seeds"],
+            seeds_of(params),
             params["compute"]["threads"],
         ),
         table,

@@ -9,20 +9,19 @@ into calibration and test halves (by text) every time. The theorem is about the 
 The best single model is that of the training prompts.
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.reporting import run
+from benchmarks import study
+from benchmarks.reporting import RESULTS, markdown, run
 from promptroute.evaluation import metrics
 from promptroute.routing.guarantees import calibrate, coverage
 from promptroute.runtime.stage import run_stage
 
-CSV = S.RESULTS / "guarantee.csv"
+CSV = RESULTS / "guarantee.csv"
 EPSILONS = {"nima": (0.0, 0.1, 0.3), "clip": (0.0, 1.0, 3.0)}
 """Score → ε in its own unit."""
 ALPHAS = (0.001, 0.05, 0.1, 0.2)
@@ -43,14 +42,14 @@ def halves(texts: Sequence[str], splits: int, seed: int) -> list[np.ndarray]:
 
 def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> list[dict[str, Any]]:
     """Return rows, one for each ε, α and number of calibration prompts."""
-    cost, texts = S.read_table().cost, S.read_table().study.batch.texts
+    cost, texts = study.read_table().cost, study.read_table().study.batch.texts
     cases = [(e, a, None) for e in EPSILONS[score] for a in ALPHAS]
     cases += [(EPSILONS[score][1], 0.1, few) for few in FEW]
     found: dict[Any, list[tuple[float, ...]]] = {case: [] for case in cases}
     for seed in seeds:
-        cell = S.Cell(predictor, score, seed)
-        side, kept = S.positions(cell), S.predictions(cell)
-        quality, _ = S.quality_of(score, side["train"])
+        cell = study.Cell(predictor, score, seed)
+        side, kept = study.positions(cell), study.predictions(cell)
+        quality, _ = study.quality_of(score, side["train"])
         single = metrics.best_single(quality[side["train"]])
         pool = np.concatenate([side["validation"], side["test"]])
         true, predicted = quality[pool], np.concatenate([kept["validation"], kept["test"]])
@@ -59,15 +58,15 @@ def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> li
             before, after = np.flatnonzero(mask), np.flatnonzero(~mask)
             for epsilon, alpha, few in cases:
                 index = before if few is None else before[:: max(len(before) // few, 1)][:few]
-                promise = calibrate(
+                guarantee = calibrate(
                     predicted[index], true[index], cost, epsilon=epsilon, alpha=alpha, single=single
                 )
-                choice = promise.decide(predicted[after], cost)
+                choice = guarantee.decide(predicted[after], cost)
                 reached = coverage(true[after], choice, single=single, epsilon=epsilon).share
                 own = true[after][np.arange(len(after)), choice]
                 found[epsilon, alpha, few].append(
                     (
-                        promise.given,
+                        guarantee.given,
                         reached,
                         (choice != single).mean(),
                         (cost[choice] / cost[single] - 1).mean(),
@@ -101,17 +100,10 @@ def measure(predictor: str, score: str, seeds: Sequence[int], splits: int) -> li
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown."""
-    head = [
-        "guarantee",
-        "calibration prompts",
-        "attainable, % of splits",
-        "nominal coverage, %",
-        "measured coverage, %",
-        "5 to 95 % of splits",
-        "to a cheaper model, %",
-        "cost, %",
-        "quality",
-    ]
+    head = (
+        "guarantee | calibration prompts | attainable, % of splits | nominal coverage, % | "
+        "measured coverage, % | 5 to 95 % of splits | to a cheaper model, % | cost, % | quality"
+    )
     lines = [
         [
             f"{row.score}: ε = {row.epsilon:g}, α = {row.alpha:g}",
@@ -126,20 +118,15 @@ def table(rows: pd.DataFrame) -> str:
         ]
         for row in rows.itertuples()
     ]
-    return S.markdown(head, lines)
-
-
-def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of all chosen scores and seeds."""
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in chosen.scores for seed in chosen.seeds)
-    return [row for score in chosen.scores for row in measure(predictor, score, chosen.seeds, chosen.splits)]
+    return markdown(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = S.parser("guarantee", __doc__)
+    parser = study.parser("guarantee", __doc__)
     parser.add_argument("--splits", type=int, default=200, help="over all seeds (default: 200)")
-    return run(parser, arguments, CSV, measure_all, table)
+    return run(
+        parser, arguments, CSV, lambda chosen: study.measure_each(measure, chosen, chosen.splits), table
+    )
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def main() -> str:
     )
     texts, figures = COLUMNS[:3], COLUMNS[3:]
     lines = [[*(row[key] for key in texts), *(f"{row[key]:,.2f}" for key in figures)] for row in rows]
-    shown = markdown([key.replace("_", " ") for key in COLUMNS], lines)
+    shown = markdown(" | ".join(COLUMNS).replace("_", " "), lines)
     return f"{about}\n\n{shown}\n\n{json.dumps(rows)}"
 
 

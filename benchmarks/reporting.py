@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from promptroute.io.files import atomic_path
@@ -80,6 +81,30 @@ def finish(
     return table(frame)
 
 
+def run_rounds(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    results: Path,
+    measure: Callable[[bool, int], Iterable[Mapping[str, Any]]],
+    table: Callable[[pd.DataFrame], str],
+) -> str:
+    """Run a benchmark that measures in rounds, as `run`; `measure` takes whether the try is quick, and the rounds."""
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    return run(
+        parser,
+        arguments,
+        results,
+        lambda chosen: measure(chosen.quick, 1 if chosen.quick else chosen.rounds),
+        table,
+    )
+
+
+def resample_counts(n: int, resamples: int) -> np.ndarray:
+    """Return how often each of n prompts is in each bootstrap resample, [1 + resamples, n]; first the prompts themselves."""
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples)
+    return np.vstack([np.ones((1, n)), counts])
+
+
 def write_csv(path: Path, rows: pd.DataFrame) -> None:
     """Write results: six significant digits are more than any figure here means."""
     with atomic_path(path) as temporary:
@@ -104,7 +129,7 @@ def speedup(baseline: pd.Series, ours: pd.Series, digits: int, note: str = "") -
     return f"{middle} × ({low} to {high}{note})"
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a table in Markdown; the first column is text, the others are figures."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(head), rule, *map(list, rows)])
+def markdown(head: str, rows: Sequence[Sequence[str]]) -> str:
+    """Format a table in Markdown: the first column is text, the others are figures; ` | ` parts the columns' names."""
+    rule = ["---", *["---:"] * head.count(" | ")]
+    return "\n".join([f"| {head} |", *(f"| {' | '.join(line)} |" for line in [rule, *rows])])

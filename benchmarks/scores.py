@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.reporting import run
+from benchmarks import study
+from benchmarks.reporting import RESULTS, markdown, run, spread
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
 from promptroute.routing.quality import fit_quality
 from promptroute.runtime.stage import run_stage
 
-CSV = S.RESULTS / "scores.csv"
+CSV = RESULTS / "scores.csv"
 SCORES = {"nima": "nima.mean", "clip": "clip.score"}
 """Option of conf/score/ → the full name of its score."""
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -41,15 +41,15 @@ def policies_of(scaled: Mapping[str, np.ndarray], cost: np.ndarray) -> Iterator[
 
 def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
     """Return rows: one for each policy on the test prompts of a seed."""
-    study, cost = S.read_table().study, S.read_table().cost
-    side = S.positions(S.Cell(predictor, "nima", seed))
-    train = study.take(side["train"]).raw
+    whole, cost = study.read_table().study, study.read_table().cost
+    side = study.positions(study.Cell(predictor, "nima", seed))
+    train = whole.take(side["train"]).raw
     scaled = {}
     for score, full in SCORES.items():
-        scale = fit_quality(train, {full: 1.0}, S.directions(), "minmax")
+        scale = fit_quality(train, {full: 1.0}, study.directions(), "minmax")
         # Predictors of one score predict in its own unit, so its scaling applies to them as it is.
-        scaled[score] = scale.of({full: S.predictions(S.Cell(predictor, score, seed))["test"]})
-    test = study.take(side["test"])
+        scaled[score] = scale.of({full: study.predictions(study.Cell(predictor, score, seed))["test"]})
+    test = whole.take(side["test"])
     rows = []
     for name, choice in policies_of(scaled, cost):
         row: dict[str, Any] = {"predictor": predictor, "seed": seed, "policy": name}
@@ -58,30 +58,30 @@ def measure(predictor: str, seed: int) -> list[dict[str, Any]]:
             best = metrics.best_single(true)
             row[score] = true[np.arange(len(choice)), choice].mean()
             row[f"{score}_gain"] = row[score] - true[:, best].mean()
-        dear = cost[metrics.best_single(test.raw[SCORES["nima"]])]
-        rows.append(row | {"cost": cost[choice].mean(), "cost_change": cost[choice].mean() / dear - 1})
+        single_cost = cost[metrics.best_single(test.raw[SCORES["nima"]])]
+        rows.append(row | {"cost": cost[choice].mean(), "cost_change": cost[choice].mean() / single_cost - 1})
     return rows
 
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown: mean ± standard deviation over seeds."""
-    head = ["policy", "NIMA against best single", "CLIP against best single", "cost, %"]
+    head = "policy | NIMA against best single | CLIP against best single | cost, %"
     lines = []
     for name, part in rows.groupby("policy", sort=False):
         cells = (("nima_gain", 1, "+.4f"), ("clip_gain", 1, "+.4f"), ("cost_change", 100, "+.1f"))
-        lines.append([str(name), *(S.spread(part[column], form, unit) for column, unit, form in cells)])
-    return S.markdown(head, lines)
+        lines.append([str(name), *(spread(part[column], form, unit) for column, unit, form in cells)])
+    return markdown(head, lines)
 
 
 def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of all chosen seeds."""
-    predictor = chosen.predictor or S.default_predictor()
-    S.keep(S.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
+    predictor = chosen.predictor or study.default_predictor()
+    study.keep(study.Cell(predictor, score, seed) for score in SCORES for seed in chosen.seeds)
     return [row for seed in chosen.seeds for row in measure(predictor, seed)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = S.parser("scores", __doc__, scores=False)
+    parser = study.parser("scores", __doc__, scores=False)
     return run(parser, arguments, CSV, measure_all, table)
 
 

@@ -122,7 +122,7 @@ def main() -> str:
         f"{connections} connections for {elapsed:.0f} s, {options.batch} prompt(s) a request, "
         f"client beside the service, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
-    head = ["requests", "requests/s", "prompts/s", "p50 ms", "p95 ms", "p99 ms", "errors"]
+    head = "requests | requests/s | prompts/s | p50 ms | p95 ms | p99 ms | errors"
     figures = [f"{len(took):,}", f"{rate:,.0f}", f"{rate * options.batch:,.0f}"]
     line = [*figures, *(f"{value:.1f}" for value in milliseconds), str(sum(faults.values()))]
     shown = f"{about}\n\n{markdown(head, [line])}"

@@ -123,17 +123,10 @@ def measure(n: int, rounds: int) -> list[dict[str, Any]]:
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown: medians over rounds; then how many times as long a file an image takes."""
-    head = [
-        "way",
-        "files",
-        "MB",
-        "start-up, s",
-        "`dvc add`, s",
-        "`dvc status`, s",
-        "both, s",
-        "both, CPU s",
-        "both without start-up, CPU s",
-    ]
+    head = (
+        "way | files | MB | start-up, s | `dvc add`, s | `dvc status`, s | both, s | both, CPU s | "
+        "both without start-up, CPU s"
+    )
     rows = rows.assign(
         both_s=rows["add_s"] + rows["status_s"],
         both_cpu_s=rows["add_cpu_s"] + rows["status_cpu_s"],

@@ -17,35 +17,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import study as S
-from benchmarks.reporting import run
+from benchmarks import study
+from benchmarks.reporting import RESULTS, markdown, resample_counts, run
 from promptroute.evaluation import metrics
 from promptroute.routing.ood import OodDetector
 from promptroute.routing.policies import CostAware
 from promptroute.runtime.stage import run_stage
 
-CSV = S.RESULTS / "shift.csv"
+CSV = RESULTS / "shift.csv"
 SHARES = (0.05, 0.2, 0.5)
 """Shares of the validation prompts that go to the fallback."""
 RESAMPLES = 2000
 
 
-def strategies(cell: S.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def strategies(cell: study.Cell, left_out: str) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Return each strategy's choice on the test prompts of the set `left_out`: (positions, choice, fallback).
 
     With "" nothing is left out, and all test prompts are evaluated: what the fallback costs without a shift.
     """
-    study, cost = S.read_table().study, S.read_table().cost
-    vectors = S.with_text("minilm").batch.embeddings["minilm"]
+    known = study.read_table()
+    vectors = study.with_text("minilm").batch.embeddings["minilm"]
     found = {}
     for trained in dict.fromkeys([cell, cell._replace(without=left_out)]):
-        side, kept = S.positions(trained), S.predictions(trained)
-        quality, _ = S.quality_of(cell.score, side["train"])
+        side, kept = study.positions(trained), study.predictions(trained)
+        quality, _ = study.quality_of(cell.score, side["train"])
         held = quality[side["validation"]]
-        policy = CostAware().calibrate(kept["validation"], held, cost)
-        here = study.sets[side["test"]] == left_out if left_out else np.ones(len(side["test"]), bool)
+        policy = CostAware().calibrate(kept["validation"], held, known.cost)
+        here = known.study.sets[side["test"]] == left_out if left_out else np.ones(len(side["test"]), bool)
         test = side["test"][here]
-        decided = policy.choose(kept["test"][here], cost)
+        decided = policy.choose(kept["test"][here], known.cost)
         found["without it" if trained.without else "with it"] = (test, decided, np.zeros(len(test), bool))
     # What follows uses the fit that has not seen the set, or the only fit.
     safest = metrics.best_single(held)
@@ -63,12 +63,12 @@ def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> 
     The test prompts of all seeds are pooled; the intervals are 95 % bootstrap over prompts, a prompt that
     several seeds test is resampled with all its occurrences.
     """
-    cost = S.read_table().cost
+    cost = study.read_table().cost
     parts: dict[str, list[np.ndarray]] = {}
     where: list[np.ndarray] = []
     for seed in seeds:
-        cell = S.Cell(predictor, score, seed)
-        quality, _ = S.quality_of(score, S.positions(cell)["train"])
+        cell = study.Cell(predictor, score, seed)
+        quality, _ = study.quality_of(score, study.positions(cell)["train"])
         found = strategies(cell, left_out)
         test, alone, _ = found["best single"]
         rows = np.arange(len(test))
@@ -79,10 +79,7 @@ def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> 
                 np.column_stack([gain, cost[choice], cost[alone], away, np.ones(len(test))])
             )
     prompts, inverse = np.unique(np.concatenate(where), return_inverse=True)
-    counts = np.random.default_rng(0).multinomial(
-        len(prompts), np.full(len(prompts), 1 / len(prompts)), size=RESAMPLES
-    )
-    counts = np.vstack([np.ones((1, len(prompts))), counts])[:, inverse]
+    counts = resample_counts(len(prompts), RESAMPLES)[:, inverse]
     stacked = {name: np.concatenate(some) for name, some in parts.items()}
     means = {name: (counts @ rows) / counts.sum(axis=1, keepdims=True) for name, rows in stacked.items()}
     lines = []
@@ -109,7 +106,7 @@ def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> 
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The table in Markdown."""
+    """Format the table in Markdown."""
     lines = [
         [
             f"{row.score}, {row.left_out} ({row.prompts} prompts): {row.strategy}",
@@ -120,21 +117,21 @@ def table(rows: pd.DataFrame) -> str:
         ]
         for row in rows[rows["strategy"] != "best single"].itertuples()
     ]
-    head = ["left out", "quality against best single", "cost, %", "fallback, %", "as many at random"]
-    return S.markdown(head, lines)
+    head = "left out | quality against best single | cost, % | fallback, % | as many at random"
+    return markdown(head, lines)
 
 
 def measure_all(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of all chosen scores, each with all prompt sets and without each."""
-    predictor = chosen.predictor or S.default_predictor()
-    left_out = ["", *sorted(set(S.read_table().study.sets))]
+    predictor = chosen.predictor or study.default_predictor()
+    left_out = ["", *sorted(set(study.read_table().study.sets))]
     kinds = [(score, name) for score in chosen.scores for name in left_out]
-    S.keep(S.Cell(predictor, score, seed, name) for score, name in kinds for seed in chosen.seeds)
+    study.keep(study.Cell(predictor, score, seed, name) for score, name in kinds for seed in chosen.seeds)
     return [row for score, name in kinds for row in measure(predictor, score, name, chosen.seeds)]
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = S.parser("shift", __doc__)
+    parser = study.parser("shift", __doc__)
     return run(parser, arguments, CSV, measure_all, table)
 
 

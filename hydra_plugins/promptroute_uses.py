@@ -9,17 +9,24 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[1]
+
+
+def _project() -> Path:
+    """Find the project of the current folder; another checkout's copy of this module may be the one imported."""
+    here = Path.cwd()
+    return next((place for place in (here, *here.parents) if (place / "conf" / "config.yaml").is_file()), HERE)
 
 
 def _uses(*, _root_: DictConfig) -> DictConfig:
     """Give the section `uses`; first, files that git doesn't track are named by their absolute paths."""
     import sys
 
-    if str(ROOT) not in sys.path:  # where the project isn't installed
-        sys.path.append(str(ROOT))
+    if str(HERE) not in sys.path:  # where the project isn't installed
+        sys.path.append(str(HERE))
     from promptroute.runtime.uses import make_absolute, uses
 
+    root = _project()
     groups = ("prompts", "models", "scorers", "image_encoder", "text_encoder", "predictor", "published")
     study = {
         group: OmegaConf.to_container(OmegaConf.create(OmegaConf.to_container(_root_[group], resolve=True)))
@@ -28,10 +35,10 @@ def _uses(*, _root_: DictConfig) -> DictConfig:
     }
     for group, section in study.items():
         before = OmegaConf.to_container(OmegaConf.create(section))
-        make_absolute(section, ROOT)
+        make_absolute(section, root)
         if section != before:
             _root_[group] = section
-    return OmegaConf.create(uses(study, ROOT))
+    return OmegaConf.create(uses(study, root))
 
 
 def _folder(variable: str) -> str | None:

@@ -17,7 +17,7 @@ __all__ = ["Decision", "Router"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then, so that `import promptroute` alone loads nothing."""
     if name in __all__:
-        from promptroute.router import router
+        from promptroute.router import router, types
 
-        return getattr(router, name)
+        return getattr(router if name == "Router" else types, name)
     raise AttributeError(f"module 'promptroute' has no attribute {name!r}")

@@ -34,7 +34,9 @@ def main() -> str:
     """Render the figures, then the page."""
     params = load_params()
     labels = {name: output.label for name, output in study_outputs(params).items()}
-    result = read_result(METRICS / "evaluate.json", PLOTS, scores=labels, data=data_label(params))
+    result = read_result(
+        METRICS / "evaluate.json", DATA / "evaluation", scores=labels, data=data_label(params)
+    )
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     shown = {example.prompt_id for example in examples}
     images = load_images(

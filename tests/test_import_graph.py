@@ -32,10 +32,7 @@ LIGHT = (
     "routing", "router", "service", "cli",
 )  # fmt: skip
 
-KNOWN: dict[str, str] = {
-    "promptroute.router.card > promptroute.router.router": "routing",
-    "promptroute.report.gallery > promptroute.report.page": "report",
-}
+KNOWN: dict[str, str] = {}
 """Violations that are left: "importer > imported" → whose they are. Must be empty."""
 
 

@@ -35,11 +35,19 @@ def evaluate(
 
 
 def shown(path: Path) -> str:
-    """Return the cost table of a result file."""
+    """Return the cost table of a result file, and say so where it is not of the study at hand."""
+    from promptroute.evaluation.origin import difference, origin
     from promptroute.evaluation.table import cost_table
     from promptroute.io.files import read_json
+    from promptroute.runtime.params import load_params
 
-    return cost_table(read_json(path))
+    result = read_json(path)
+    split, params = Path("data/split.parquet"), Path("params.yaml")
+    if "table" not in result and params.is_file():
+        here = origin(load_params(params), split)
+        if note := difference(result.get("study") or {}, here):
+            result["stale"] = f"{path} is {note}"
+    return cost_table(result)
 
 
 def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
@@ -58,9 +66,10 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     from promptroute.io.files import write_json
     from promptroute.router.judging import embedded, judge, measure, summary, unseen
     from promptroute.router.router import Router
-    from promptroute.runtime.params import load_params, study_outputs
+    from promptroute.runtime.params import load_params, named_classes, study_outputs
 
-    params, loaded = load_params(), Router.load(router)
+    params = load_params()
+    loaded = Router.load(router, allow=named_classes(params))
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     study = read_table(folder, params["published"], loaded)
     scores = {
@@ -68,14 +77,8 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     }
     kept, known = (study, 0) if every else unseen(loaded, study)
     kept = embedded(loaded, kept)
-    result = measure(
-        loaded,
-        kept,
-        judge(loaded, kept),
-        scores,
-        resamples=resamples,
-        seed=params["seed"],
-    )
+    result = measure(loaded, kept, judge(loaded, kept), scores, resamples=resamples, seed=params["seed"])
+    result["table"] = "judged on another table than the study's"
     if known:
         result["seen"] = f"{known} of {len(study)} prompts left out: the router was trained on them"
     write_json(out, result)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from promptroute.core.errors import UserError
 from promptroute.evaluation import metrics
 from promptroute.routing import checks
-from promptroute.routing.checks import FloatArray, IntArray
+from promptroute.routing.checks import Array, FloatArray, IntArray
 from promptroute.routing.frontier import hull, quality_at, visits
 from promptroute.routing.steps import StepsOf, tradeoff_steps
 
@@ -51,7 +50,7 @@ def check_resamples(value: object, where: str) -> int:
 
 
 def intervals(
-    columns: npt.ArrayLike, statistic: Statistic, *, seed: int, resamples: int = 1000, level: float = 0.95
+    columns: Array, statistic: Statistic, *, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> dict[str, Interval]:
     """Return the interval of every figure of `statistic`, at `level` (0 to 1, both tails alike).
 
@@ -83,9 +82,9 @@ def intervals(
 
 
 def headline(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
+    predicted: Array,
+    true: Array,
+    cost: Array,
     *,
     seed: int,
     single: int | None = None,
@@ -130,9 +129,9 @@ def headline(
 
 
 def choice_intervals(
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    choice: npt.ArrayLike,
+    true: Array,
+    cost: Array,
+    choice: Array,
     *,
     seed: int,
     single: int | None = None,

@@ -1,7 +1,7 @@
 """Everything that is measured of a router on prompts whose scores were observed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 from promptroute.evaluation import bootstrap, metrics
 from promptroute.routing.base import Policy
 from promptroute.routing.checks import FloatArray, IntArray
-from promptroute.routing.frontier import hull, trace
 from promptroute.routing.policies import (
     BestPredicted,
     CheapestWithin,
@@ -20,6 +19,8 @@ from promptroute.routing.policies import (
     UnderBudget,
 )
 
+PER_SET = "best_per_set"
+"""The row of the best model per prompt set."""
 FEW = 30
 """Fewer test prompts than this are too few to tell much by."""
 
@@ -89,6 +90,7 @@ class Judged:
         cost: dollars per image [m].
         models: m names.
         decided: the router's own choice [n].
+        per_set: the choice [n] of the best model per prompt set, learnt on other prompts; None: not known.
         policy: the router's own, whose figures are measured too.
         calibrated: name → policy to compare with, calibrated on other prompts than these.
     """
@@ -101,14 +103,18 @@ class Judged:
     decided: IntArray
     policy: Policy
     calibrated: Mapping[str, Policy]
+    per_set: IntArray | None = None
 
     def take(self, index: IntArray) -> "Judged":
         """Return the prompts at the integer positions `index`, in that order."""
-        raw = {name: values[index] for name, values in self.raw.items()}
-        return Judged(
-            self.predicted[index], self.observed[index], raw, self.cost, self.models,
-            self.decided[index], self.policy, self.calibrated,
-        )  # fmt: skip
+        return replace(
+            self,
+            predicted=self.predicted[index],
+            observed=self.observed[index],
+            raw={name: values[index] for name, values in self.raw.items()},
+            decided=self.decided[index],
+            per_set=None if self.per_set is None else self.per_set[index],
+        )
 
 
 def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
@@ -128,7 +134,8 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
         off the frontier of `CostAware` on these prompts, each as `bootstrap.Interval`;
         `router`: the same for its own choice, whose operating point was set on other prompts (`choice_intervals`);
         `choice`: accuracy, macro precision, recall, F1 and AUC of the router and of `best_predicted`;
-        `strategies`: see `strategy_rows`; the router's own choice is called `router`.
+        `strategies`: see `strategy_rows`; the router's own choice is called `router`, that of the best model per
+        prompt set `best_per_set`.
     """
     predicted, observed, cost = judged.predicted, judged.observed, judged.cost
     policies = compared(observed, cost, judged.models, judged.calibrated, seed)
@@ -137,6 +144,8 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
         for name, policy in policies.items()
     }
     chosen["router"] = judged.decided
+    if judged.per_set is not None:
+        chosen[PER_SET] = judged.per_set
     # One seed for both: the same resamples stand behind every interval.
     frontier = bootstrap.headline(predicted, observed, cost, seed=seed, most=None, resamples=0)
     thinned = bootstrap.headline(predicted, observed, cost, seed=seed, resamples=resamples)
@@ -156,26 +165,4 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
             for name in ("router", "best_predicted")
         },
         "strategies": strategy_rows(observed, judged.raw, cost, judged.models, chosen),
-    }
-
-
-def frontier_points(
-    predicted: FloatArray, observed: FloatArray, cost: FloatArray, most: int = 200
-) -> dict[str, list[dict[str, float]]]:
-    """Return points of the cost-quality plane for the plots.
-
-    `frontier`: tradeoff, cost and quality of `CostAware` over λ, thinned to `most`; `hull`: the vertices of
-    its non-decreasing convex hull.
-    """
-    curve = trace(predicted, observed, cost, most=most)
-    outline = hull(curve.cost, curve.quality)
-    return {
-        "frontier": [
-            {"tradeoff": float(point), "cost": float(spent), "quality": float(quality)}
-            for point, spent, quality in zip(curve.points, curve.cost, curve.quality, strict=True)
-        ],
-        "hull": [
-            {"cost": float(spent), "quality": float(quality)}
-            for spent, quality in zip(outline.cost, outline.quality, strict=True)
-        ],
     }

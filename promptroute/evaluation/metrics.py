@@ -5,16 +5,13 @@ choice [n]. The best single model is the column of the highest mean observed qua
 (ties: the lower index), unless `single` names one.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from promptroute.routing import checks
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
-from promptroute.routing.frontier import Hull, area, cost_at, hull, quality_at, trace
-from promptroute.routing.steps import StepsOf, tradeoff_steps
+from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
+from promptroute.routing.frontier import Hull, area, cost_at
 
 HARDLY = 0.1
 """A gap to the oracle shorter than this share of a router's distance from the best single model is hardly one."""
@@ -31,7 +28,7 @@ class ChoiceMetrics:
     auc: float
 
 
-def labels(true: npt.ArrayLike, choice: npt.ArrayLike) -> IntArray:
+def labels(true: Array, choice: Array) -> IntArray:
     """Return each prompt's best model [n]; among several best ones the chosen one, else the lowest column."""
     truth = checks.some_prompts(true)
     chosen = checks.choice_vector(choice, truth.shape)
@@ -39,7 +36,7 @@ def labels(true: npt.ArrayLike, choice: npt.ArrayLike) -> IntArray:
     return np.where(best[np.arange(len(best)), chosen], chosen, best.argmax(axis=1)).astype(np.int64)
 
 
-def confusion(true: npt.ArrayLike, choice: npt.ArrayLike) -> IntArray:
+def confusion(true: Array, choice: Array) -> IntArray:
     """Return counts [m, m] int64: row = the best model (by `labels`), column = the chosen one."""
     truth = checks.some_prompts(true)
     m = truth.shape[1]
@@ -47,7 +44,7 @@ def confusion(true: npt.ArrayLike, choice: npt.ArrayLike) -> IntArray:
     return np.bincount(pairs, minlength=m * m).reshape(m, m).astype(np.int64)
 
 
-def choice_metrics(true: npt.ArrayLike, predicted: npt.ArrayLike, choice: npt.ArrayLike) -> ChoiceMetrics:
+def choice_metrics(true: Array, predicted: Array, choice: Array) -> ChoiceMetrics:
     """Return accuracy, macro precision, recall and F1, and one-vs-rest macro AUC of the choice.
 
     Any of several equally best models is right (`labels`), for all but the AUC alike. Precision, recall and
@@ -87,7 +84,7 @@ class Strategy:
     regret: float
 
 
-def strategy(true: npt.ArrayLike, cost: npt.ArrayLike, choice: npt.ArrayLike) -> Strategy:
+def strategy(true: Array, cost: Array, choice: Array) -> Strategy:
     """Return what a choice yields and costs on these prompts."""
     truth = checks.some_prompts(true)
     price = checks.cost_vector(cost, truth.shape[1])
@@ -104,90 +101,39 @@ def strategy(true: npt.ArrayLike, cost: npt.ArrayLike, choice: npt.ArrayLike) ->
     )
 
 
-def strategies(
-    true: npt.ArrayLike, cost: npt.ArrayLike, choices: Mapping[str, npt.ArrayLike]
-) -> dict[str, Strategy]:
-    """Return a `strategy` per named choice, in the order given."""
-    return {name: strategy(true, cost, choice) for name, choice in choices.items()}
-
-
-def best_single(true: npt.ArrayLike) -> int:
+def best_single(true: Array) -> int:
     """Return the column of the highest mean observed quality; ties go to the lower index."""
     return checks.best_single(checks.some_prompts(true))
 
 
-def regret(true: npt.ArrayLike, choice: npt.ArrayLike) -> FloatArray:
-    """Return per prompt [n] what the choice gives away: max_j true[i, j] - true[i, choice[i]], 0 or more."""
-    truth = checks.some_prompts(true)
-    chosen = checks.choice_vector(choice, truth.shape)
-    return np.asarray(truth.max(axis=1) - truth[np.arange(len(truth)), chosen])
+def best_per_set(true: Array, sets: Array, asked: Array) -> IntArray:
+    """Return the best single model of each prompt's set [k]: what knowing the set alone is worth.
 
-
-def iso_quality_cost(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    *,
-    single: int | None = None,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = None,
-) -> float:
-    """Return the least cost of the best single model's mean quality, relative to that model, less 1.
-
-    cost_at(hull, quality of single) / cost of single - 1, on the hull of the policy's frontier: -0.25 is
-    25 % cheaper, lower is better; NaN where the router never reaches that quality. The point on the
-    frontier is read off these very prompts; `calibrate` sets operating points ahead, on validation.
+    Args:
+        true: observed quality [n, m] of the prompts to learn from, n >= 1.
+        sets: their prompt sets [n].
+        asked: sets of the prompts to choose for [k]; for a set that wasn't learnt, the best of all prompts is chosen.
     """
-    guess, truth, price = checks.evaluation(predicted, true, cost)
-    model = checks.best_single(truth, single)
-    curve = _hull(guess, truth, price, steps_of, most)
-    return iso_cost_on(curve, float(truth[:, model].mean()), float(price[model]))
-
-
-def oracle_gap_closed(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    *,
-    single: int | None = None,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = None,
-) -> float:
-    """Return how far the router gets from the best single model to the oracle at no more than its cost.
-
-    (quality_at(hull, cost of single) - quality of single) / (quality of the oracle - quality of single):
-    1 is the oracle, 0 the best single model, below 0 worse than that. The oracle takes each prompt's best
-    model whatever it costs. NaN where the oracle is hardly better than the best single model (`gap_closed`).
-    """
-    guess, truth, price = checks.evaluation(predicted, true, cost)
-    model = checks.best_single(truth, single)
-    reached = quality_at(_hull(guess, truth, price, steps_of, most), float(price[model]))
-    return float(gap_closed(reached, truth[:, model].mean(), truth.max(axis=1).mean()))
-
-
-def frontier_area(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    *,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = None,
-) -> float:
-    """Return the mean quality of the frontier's hull from the cheapest to the most expensive model's cost.
-
-    `frontier.area`, in units of quality, higher is better; with one price for all models, the hull's quality.
-    """
-    guess, truth, price = checks.evaluation(predicted, true, cost)
-    return area_on(_hull(guess, truth, price, steps_of, most), price)
+    truth, names = checks.some_prompts(true), np.asarray(sets)
+    known = {name: best_single(truth[names == name]) for name in set(names.tolist())}
+    other = best_single(truth)
+    return np.array([known.get(name, other) for name in np.asarray(asked).tolist()], np.int64)
 
 
 def iso_cost_on(curve: Hull, single_quality: float, single_cost: float) -> float:
-    """Return the iso-quality cost (see `iso_quality_cost`) read off a hull."""
+    """Return the least cost of the best single model's mean quality, relative to that model, less 1.
+
+    cost_at(hull, quality of single) / cost of single - 1, on the hull of a policy's frontier: -0.25 is 25 % cheaper,
+    lower is better; NaN where the router never reaches that quality. Where the frontier is that of the very prompts
+    that judge, no operating point was set ahead, as `calibrate` does.
+    """
     return float(cost_at(curve, single_quality) / single_cost - 1)
 
 
-def gap_closed(quality: npt.ArrayLike, single: npt.ArrayLike, oracle: npt.ArrayLike) -> FloatArray:
+def gap_closed(quality: Array, single: Array, oracle: Array) -> FloatArray:
     """Return (quality - single) / (oracle - single), elementwise for mean qualities; NaN where undefined.
+
+    1 is the oracle, which takes each prompt's best model whatever it costs, 0 the best single model, below 0 worse.
 
     It is undefined where the best single model is the oracle, or all but: where the gap between them is less
     than a tenth of the distance from that model, a share of it (thousands of percent) says nothing.
@@ -200,16 +146,12 @@ def gap_closed(quality: npt.ArrayLike, single: npt.ArrayLike, oracle: npt.ArrayL
 
 
 def area_on(curve: Hull, cost: FloatArray) -> float:
-    """Return `frontier.area` of a hull over the range of the models' costs [m]."""
+    """Return the mean quality of a hull from the cheapest to the most expensive model's cost, of costs [m].
+
+    `frontier.area`, in units of quality, higher is better; with one price for all models, the hull's quality.
+    """
     low, high = float(cost.min()), float(cost.max())
     return area(curve, low, high) if low < high else float(curve.quality[-1])
-
-
-def _hull(
-    predicted: FloatArray, true: FloatArray, cost: FloatArray, steps_of: StepsOf, most: int | None
-) -> Hull:
-    curve = trace(predicted, true, cost, steps_of=steps_of, most=most)
-    return hull(curve.cost, curve.quality)
 
 
 def _best(true: FloatArray) -> BoolArray:

@@ -1,17 +1,20 @@
-"""The data of the plots, as CSV: what DVC compares across commits, and what the report shows."""
+"""Tables of a result, as CSV: what DVC plots across commits, and what the report shows."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from promptroute.evaluation import metrics
-from promptroute.evaluation.evaluation import Judged, frontier_points
+from promptroute.evaluation.evaluation import Judged
 from promptroute.io.files import atomic_path
+from promptroute.routing.frontier import hull, trace
 
 
-def write_plots(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids: np.ndarray) -> None:
-    """Write frontier.csv, hull.csv, confusion.csv and predicted.csv below `folder`.
+def write_tables(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids: np.ndarray) -> None:
+    """Write frontier.csv (`CostAware` over λ, thinned to 200 points), hull.csv (the vertices of its hull),
+    confusion.csv and predicted.csv below `folder`.
 
     Args:
         folder: made where absent.
@@ -22,12 +25,12 @@ def write_plots(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids:
     import pandas as pd
 
     named = np.array(labels)
-    points = frontier_points(judged.predicted, judged.observed, judged.cost)
+    curve = trace(judged.predicted, judged.observed, judged.cost, most=200)
     best = metrics.labels(judged.observed, judged.decided)
     rows, columns = np.divmod(np.arange(judged.observed.size), len(named))
     tables = {
-        "frontier": pd.DataFrame(points["frontier"]),
-        "hull": pd.DataFrame(points["hull"]),
+        "frontier": pd.DataFrame({"tradeoff": curve.points, "cost": curve.cost, "quality": curve.quality}),
+        "hull": pd.DataFrame(asdict(hull(curve.cost, curve.quality))),
         "confusion": pd.DataFrame(
             {"prompt_id": prompt_ids, "best": named[best], "chosen": named[judged.decided]}
         ),

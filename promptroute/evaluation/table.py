@@ -8,7 +8,7 @@ def cost_table(result: Mapping[str, Any]) -> str:
     """Return the cost table of what `evaluate` wrote, with a line for each strategy and the headline figures."""
     labels: Mapping[str, str] = result["labels"]
     frontier, router = result["frontier"], result["router"]
-    about = [f"({result[key]})" for key in ("about", "few", "seen") if result.get(key)]
+    about = [f"({result[key]})" for key in ("stale", "table", "about", "few", "seen") if result.get(key)]
     return "\n".join(
         [
             f"quality = {result['score']}; {result['prompts']} test prompts; best single model: "

@@ -124,7 +124,7 @@ class PublishedTable(Component):
 
         Raises:
             UserError: naming file, line and fix: a missing file or column, a base part that only some
-                files have, a prompt_id that stands twice, an empty prompt, or a score or time that is no
+                files have, a duplicate prompt_id, an empty prompt, or a score or time that is no
                 number or out of range.
         """
         parts = []
@@ -206,7 +206,7 @@ def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = Fal
     Args:
         read: one model's rows.
         prompts: `Prompt` rows of the study.
-        whole: whether the table may hold no other prompts; false where the study is a draw from it.
+        whole: whether the table may hold no other prompts; false where the study is a sample of it.
 
     Raises:
         UserError: a prompt that the table lacks, a row that the study lacks (`whole`), or texts that differ;

@@ -10,7 +10,7 @@ from promptroute.io.files import sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PARTS = {".safetensors", ".json", ".txt", ".model"}
-"""Weights, configurations and tokenizers; no README and no sample pictures."""
+"""Weights, configurations and tokenizers; no README and no sample images."""
 
 
 def weights_id(model: str, revision: str | None) -> Mapping[str, str]:

@@ -29,7 +29,7 @@ class Factorisation(Regressor):
         factors: length of the models' vectors, 1 or more.
         penalties: to choose from by the cross-entropy on a held-out fold, > 0.
         steps: of L-BFGS at most.
-        folds: one of so many, by text, is held out for the choice; then all prompts are fitted.
+        folds: number of parts, by text; the first is left out for the choice, then all prompts are fitted.
         seed: of the start, and of the folds.
     """
 

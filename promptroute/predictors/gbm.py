@@ -23,7 +23,7 @@ class Gbm(Regressor):
     """LightGBM (Ke et al. 2017), one booster for each model's difference and one for the level (see
     `split_level`), squared error.
 
-    The number of rounds is where a fifth of the training prompts, held out by text, is predicted best; then
+    The number of rounds is where a fifth of the training prompts, left out by text, is predicted best; then
     all of them are fitted for so long.
 
     Args:

@@ -51,7 +51,7 @@ class Knn(Regressor):
         rows = _unit(design.matrix())
         fold = text_folds(prompts.texts, self.folds, self.seed)
         counts = sorted({min(k, len(y)) for k in self.neighbours})
-        if fold.max() == 0:  # one text only: nothing can be held out
+        if fold.max() == 0:  # a single text: there are no folds
             self._chosen = np.full(2, counts[-1])
         else:
             errors = np.zeros((len(counts), 2))

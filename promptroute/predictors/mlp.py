@@ -12,14 +12,14 @@ from promptroute.predictors.features import Design, Features
 from promptroute.predictors.regressor import Regressor
 
 Layers = list[tuple[Array, Array]]
-ENOUGH = 50  # prompts; with fewer, a tenth held out is too few to stop by
+ENOUGH = 50  # prompts; of fewer, a tenth is too few to stop by
 
 
 class Mlp(Regressor):
     """Multi-layer perceptrons (scikit-learn's, ReLU, Adam), averaged over seeds.
 
     The differences between models and their level (see `split_level`) have networks of their own. Each stops
-    when a tenth of the training prompts, held out, is no longer predicted better.
+    when a tenth of the training prompts, left out of the fit, is no longer predicted better.
 
     Args:
         features: what it sees; must be dense. Default: embeddings, or tf-idf in 128 dimensions where there are none,

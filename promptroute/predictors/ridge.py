@@ -166,7 +166,7 @@ class Ridge(Regressor):
     def _errors(self, dense: Array, sparse: "csr_array | None", y: Array, fold: Array) -> Array:
         """Return the squared error on the folds left out, float64 [alphas, 2]: of the differences, and of the level."""
         total = np.zeros((len(self.alphas), 2))
-        if fold.max() == 0:  # one text only: nothing can be held out
+        if fold.max() == 0:  # a single text: there are no folds
             return total - np.array(self.alphas)[:, None]  # so take the largest, most careful alpha
         for held in range(fold.max() + 1):
             train, test = np.flatnonzero(fold != held), np.flatnonzero(fold == held)

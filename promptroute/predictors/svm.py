@@ -29,7 +29,7 @@ class Svm(Regressor):
         penalties: C to choose from, > 0: the price of an error outside the tube.
         widths: of the kernel exp(-d² / (width² · median d²)) to choose from, > 0, d the distance.
         tube: errors up to this many units of the standardised targets are free, 0 or more.
-        folds: one of so many, by text, is held out for the choice; then all prompts are fitted.
+        folds: number of parts, by text; the first is left out for the choice, then all prompts are fitted.
         seed: deals texts into folds.
     """
 

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from promptroute.router.router import Router
+from promptroute.router.parts import Parts
 
 
 def model_card(
-    router: "Router", encoders: Mapping[str, Mapping[str, Any]], fingerprints: Mapping[str, str]
+    router: Parts, encoders: Mapping[str, Mapping[str, Any]], fingerprints: Mapping[str, str]
 ) -> str:
     """Return Markdown for people who are handed the folder alone.
 

@@ -8,14 +8,20 @@ import numpy as np
 
 from promptroute.core.errors import UserError
 from promptroute.core.study import StudyData
-from promptroute.evaluation.evaluation import Judged, compared, evaluate, strategy_rows
+from promptroute.evaluation.evaluation import PER_SET, Judged, compared, evaluate, strategy_rows
+from promptroute.evaluation.metrics import best_per_set
 from promptroute.router.router import Router
 from promptroute.router.seen import seen
+from promptroute.routing.base import Policy
 
 
-def judge(router: Router, study: StudyData) -> Judged:
-    """Predict and choose for a study's n prompts, whose embeddings are there."""
+def judge(router: Router, study: StudyData, train: StudyData | None = None) -> Judged:
+    """Predict and choose for a study's n prompts, whose embeddings are there.
+
+    `train`: the prompts to learn the best model per prompt set from; None: that is not judged.
+    """
     predicted, ood = router.assess(study.batch)
+    learnt = None if train is None else best_per_set(router.quality.of(train.raw), train.sets, study.sets)
     return Judged(
         predicted=predicted,
         observed=router.quality.of(study.raw),
@@ -25,17 +31,12 @@ def judge(router: Router, study: StudyData) -> Judged:
         decided=router.choose(predicted, ood=ood),
         policy=router.policy,
         calibrated=router.compared,
+        per_set=learnt,
     )
 
 
 def measure(
-    router: Router,
-    study: StudyData,
-    judged: Judged,
-    scores: Mapping[str, str],
-    *,
-    resamples: int,
-    seed: int,
+    router: Router, study: StudyData, judged: Judged, scores: Mapping[str, str], *, resamples: int, seed: int
 ) -> dict[str, Any]:
     """Return everything measured of a router, as plain values: all prompts, then each set by itself.
 
@@ -51,12 +52,15 @@ def measure(
         **compared(judged.observed, judged.cost, judged.models, judged.calibrated, seed),
         "router": router.policy,
     }
+    texts = {name: (policy.name, policy.description) for name, policy in policies.items()}
+    if judged.per_set is not None:
+        texts[PER_SET] = ("best model per prompt set", "the best single model of the set's training prompts")
     return {
         "labels": dict(zip(router.names, router.labels, strict=True)),
         "scores": {name: scores.get(name, name) for name in study.raw},
         "policies": {
-            name: {"title": policy.name, "description": policy.description}
-            for name, policy in policies.items()
+            name: {"title": title, "description": description}
+            for name, (title, description) in texts.items()
             if not name.startswith("single_")
         },
         "score": " + ".join(router.quality.scores),
@@ -99,6 +103,40 @@ def unseen(router: Router, study: StudyData) -> tuple[StudyData, int]:
 def embedded(router: Router, study: StudyData) -> StudyData:
     """Return the study with its prompts embedded by the router's encoders."""
     return replace(study, batch=router.batch(study.batch.texts))
+
+
+def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    """Return the dozen figures of `measure` that experiments are compared by: metrics/summary.json.
+
+    Changes are against the best single model, in percent; costs in dollars per 1,000 images. `calibrated` is 1 where
+    an operating point met the target, else 0. `frontier_…` figures are read off the frontier on these very prompts.
+    Shares of the oracle gap, costs and accuracy are comparable across scores; qualities are in units of the score.
+    """
+    own, frontier, rows = result["router"], result["frontier"], result["strategies"]
+    learnt = (
+        {"gain_on_best_per_set": rows["router"]["quality"] - rows[PER_SET]["quality"]}
+        if PER_SET in rows
+        else {}
+    )
+    return {
+        "test_prompts": result["prompts"],
+        "calibrated": int(policy.calibration is not None and policy.calibration.reached),
+        "oracle_gap_closed": own["oracle_gap_closed"]["estimate"],
+        "quality_gain": own["quality_gain"]["estimate"],
+        **learnt,
+        "cost_change_percent": _percent(own["cost_change"]),
+        "accuracy": result["choice"]["router"]["accuracy"],
+        "dollars_per_1000": 1000 * rows["router"]["cost"],
+        "best_single_dollars_per_1000": 1000 * rows[f"single_{result['best_single']}"]["cost"],
+        "frontier_iso_quality_cost_percent": _percent(frontier["iso_quality_cost"]),
+        "frontier_oracle_gap_closed": frontier["oracle_gap_closed"]["estimate"],
+        "frontier_area": frontier["frontier_area"]["estimate"],
+    }
+
+
+def _percent(change: Mapping[str, float]) -> float:
+    """Return an interval's estimate in percent, without the rounding errors of a change of 0."""
+    return round(100 * change["estimate"], 9) + 0.0
 
 
 def summary(result: Mapping[str, Any]) -> str:

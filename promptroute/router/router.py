@@ -1,55 +1,24 @@
 """Load a router folder; predict each model's quality for a prompt; choose."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.encoders.base import TextEncoder, encode_all
-from promptroute.predictors.base import Predictor
-from promptroute.router.encoders import build_encoders, check_fingerprints
-from promptroute.router.types import Assessment, Decision, ModelInfo, check_prompts, short
+from promptroute.encoders.base import encode_all
+from promptroute.router.parts import Parts
+from promptroute.router.storage import load, save
+from promptroute.router.types import Assessment, Decision, check_prompts, short
 from promptroute.routing.base import Candidates, Policy
 from promptroute.routing.policies import CheapestWithin, CostAware
-from promptroute.routing.quality import Quality
-
-__all__ = ["Decision", "ModelInfo", "Router"]
 
 
 @dataclass(frozen=True)
-class Router:
-    """Everything that turns a prompt into a choice.
-
-    Attributes:
-        models: m models; columns of every quality matrix stand in this order.
-        quality: what quality means.
-        predictor: prompts → predicted quality [n, m].
-        encoders: encoder name → the section that it is built from.
-        policy: what decides, calibrated.
-        compared: name → calibrated policy, to be compared with on the same prompts; none needed to decide.
-        about: where it comes from, for people; see `promptroute.router.card`.
-        fingerprints: encoder name → fingerprint of the encoder that the predictor was trained with.
-        seen: digests of the texts that it was fitted or calibrated on; see `promptroute.router.seen`.
-        home: the folder that it was loaded from, which may hold encoders of its own.
-        allow: class paths, or packages ending with a dot, that its owner allows besides our own.
-    """
-
-    models: Sequence[ModelInfo]
-    quality: Quality
-    predictor: Predictor
-    encoders: Mapping[str, Mapping[str, Any]]
-    policy: Policy
-    compared: Mapping[str, Policy] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
-    home: Path | None = None
-    allow: Collection[str] = ()
+class Router(Parts):
+    """What turns a prompt into a choice: predict each model's quality, then let the policy choose."""
 
     @classmethod
     def load(cls, folder: Path | str, allow: Collection[str] = ()) -> "Router":
@@ -62,9 +31,7 @@ class Router:
         Raises:
             UserError: the folder is absent, corrupt, of another format, or names a class that is not allowed.
         """
-        from promptroute.router.storage import load
-
-        return load(Path(folder), allow)
+        return load(cls, Path(folder), allow)
 
     def save(self, folder: Path | str, predictor: Path | str) -> None:
         """Write the router folder, replaced whole; `predictor` is the folder of the already saved predictor.
@@ -72,31 +39,7 @@ class Router:
         Raises:
             UserError: an encoder can't be loaded, so that its fingerprint is not known.
         """
-        from promptroute.router.storage import save
-
         save(self, Path(folder), Path(predictor))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the m models."""
-        return tuple(model.name for model in self.models)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the m models."""
-        return tuple(model.label for model in self.models)
-
-    @cached_property
-    def cost(self) -> np.ndarray:
-        """Dollars per image, float64 [m]."""
-        return np.array([model.cost for model in self.models])
-
-    @cached_property
-    def loaded(self) -> dict[str, TextEncoder]:
-        """Give the encoders by name, their weights read, and checked against `fingerprints`."""
-        encoders = build_encoders(self.encoders, self.home, self.allow)
-        check_fingerprints(encoders, self.encoders, self.fingerprints)
-        return encoders
 
     def warm(self) -> None:
         """Load everything that a first prompt would, so that none has to wait, and faults show now.

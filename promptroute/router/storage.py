@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -23,7 +23,7 @@ from promptroute.io.files import atomic_path, sha256, write_json
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.card import model_card
 from promptroute.router.encoders import OWN, PACKAGE
-from promptroute.router.router import Router
+from promptroute.router.parts import Parts
 from promptroute.router.types import ModelInfo
 from promptroute.routing import checks
 from promptroute.routing.base import restore
@@ -38,6 +38,8 @@ _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Section = dict[str, JsonValue]
+
+P = TypeVar("P", bound=Parts)
 
 
 class Stored(BaseModel):
@@ -55,7 +57,7 @@ class Stored(BaseModel):
     about: Section
 
 
-def save(router: Router, folder: Path, predictor: Path) -> None:
+def save(router: Parts, folder: Path, predictor: Path) -> None:
     """Write the router folder; see `Router.save`. The encoders' weights stay where they are, but for those of an
     encoder that can save itself: it comes along."""
     from safetensors.numpy import save_file
@@ -93,8 +95,8 @@ def save(router: Router, folder: Path, predictor: Path) -> None:
         write_json(temporary / MANIFEST, {path: sha256(temporary / path) for path in _files(temporary)})
 
 
-def load(folder: Path, allow: Collection[str] = ()) -> Router:
-    """Read a router folder; see `Router.load`."""
+def load(kind: type[P], folder: Path, allow: Collection[str] = ()) -> P:
+    """Read a router folder as a `kind`; see `Router.load`."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such router folder; train a router, or check the path")
     where = f"{folder / FACTS}"
@@ -112,7 +114,7 @@ def load(folder: Path, allow: Collection[str] = ()) -> Router:
         stored = Stored.model_validate_json((folder / FACTS).read_bytes())
         for name, section in stored.encoders.items():
             locate(section.get(TARGET), TextEncoder, f"{where}: encoder {name}", (PACKAGE, *allow))
-        router = _assemble(stored, folder, where, allow)
+        router = kind(**_parts(stored, folder, where, allow))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
@@ -132,7 +134,7 @@ def _broken(where: str, error: Exception) -> UserError:
     return UserError(f"{where}: not a whole router ({type(error).__name__}: {error}); {_AGAIN}")
 
 
-def _assemble(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> Router:
+def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -145,22 +147,22 @@ def _assemble(stored: Stored, folder: Path, where: str, allow: Collection[str]) 
         own = {k.removeprefix(f"{place}."): v for k, v in arrays.items() if k.startswith(f"{place}.")}
         return restore(section, own, f"{where}: {place}", allow)
 
-    return Router(
-        models=stored.models,
-        quality=stored.quality,
-        predictor=load_predictor(folder / PREDICTOR),
-        encoders=stored.encoders,
-        policy=policy(stored.policy, "policy"),
-        compared={name: policy(section, f"compared.{name}") for name, section in stored.compared.items()},
-        about=stored.about,
-        fingerprints={name: stored.fingerprints.get(name, "") for name in stored.encoders},
-        seen=arrays["seen"],
-        home=folder,
-        allow=tuple(allow),
-    )
+    return {
+        "models": stored.models,
+        "quality": stored.quality,
+        "predictor": load_predictor(folder / PREDICTOR, allow),
+        "encoders": stored.encoders,
+        "policy": policy(stored.policy, "policy"),
+        "compared": {name: policy(section, f"compared.{name}") for name, section in stored.compared.items()},
+        "about": stored.about,
+        "fingerprints": {name: stored.fingerprints.get(name, "") for name in stored.encoders},
+        "seen": arrays["seen"],
+        "home": folder,
+        "allow": tuple(allow),
+    }
 
 
-def check(router: Router) -> None:
+def check(router: Parts) -> None:
     """Refuse parts that don't fit together: the one place where a router is checked, so that no request has to.
 
     Raises:

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.routing import checks
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
+from promptroute.routing.checks import Array, BoolArray, Embeddings, FloatArray, IntArray
 
 Rule = Callable[[FloatArray, FloatArray], IntArray]
 
@@ -54,8 +53,8 @@ class Training:
 
     models: Sequence[str] = ()
     single: int | None = None
-    train: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    validation: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    train: Embeddings = field(default_factory=dict)
+    validation: Embeddings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,7 @@ class Policy(Component):
         raise NotImplementedError(f"{type(self).__name__} has neither rule nor choose")
 
     def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
     ) -> IntArray:
         """Return the chosen column of each prompt, int64 [n]; row i depends on prompt i alone, but for a budget.
 
@@ -133,11 +127,7 @@ class Policy(Component):
         return among(quality, cost, allowed, self.rule)
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> "Policy":
         """Return the policy that is fit for new prompts, its operating point set where that is still open.
 
@@ -165,7 +155,7 @@ class Policy(Component):
         )
         return self.model_copy(update={"calibration": facts})
 
-    def out_of_distribution(self, embeddings: Mapping[str, npt.NDArray[np.float32]]) -> BoolArray | None:
+    def out_of_distribution(self, embeddings: Embeddings) -> BoolArray | None:
         """Tell which prompts are too far from the training prompts, bool [n]; None: it doesn't look.
 
         Args:
@@ -252,7 +242,7 @@ class Policy(Component):
         return int(max(allowed, key=lambda column: self.calibration.mean_quality[column]))  # type: ignore[union-attr]
 
 
-def among(quality: npt.ArrayLike, cost: npt.ArrayLike, allowed: IntArray | None, rule: Rule) -> IntArray:
+def among(quality: Array, cost: Array, allowed: IntArray | None, rule: Rule) -> IntArray:
     """Apply a rule to the allowed columns; return columns of the whole."""
     matrix, price = np.asarray(quality), np.asarray(cost)
     if allowed is None:

@@ -1,5 +1,6 @@
 """Check arguments, for the whole room: each returns its argument as a numpy array or raises one clear ValueError."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,15 @@ import numpy.typing as npt
 
 from promptroute.core.errors import UserError
 
+Array = npt.ArrayLike
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Embeddings = Mapping[str, npt.NDArray[np.float32]]
+"""Encoder → [n, d]."""
 
 
-def quality_matrix(quality: npt.ArrayLike, name: str = "quality") -> FloatArray:
+def quality_matrix(quality: Array, name: str = "quality") -> FloatArray:
     """Return `quality` as float64 [n, m], n >= 0, m >= 1, every value finite."""
     matrix = _floats(quality, name)
     if matrix.ndim != 2 or matrix.shape[1] == 0:
@@ -27,7 +31,7 @@ def quality_matrix(quality: npt.ArrayLike, name: str = "quality") -> FloatArray:
     return matrix
 
 
-def cost_vector(cost: npt.ArrayLike, models: int) -> FloatArray:
+def cost_vector(cost: Array, models: int) -> FloatArray:
     """Return `cost` as float64 [m], dollars per image, every value finite and above 0."""
     vector = _floats(cost, "cost")
     if vector.shape != (models,):
@@ -38,15 +42,13 @@ def cost_vector(cost: npt.ArrayLike, models: int) -> FloatArray:
     return vector
 
 
-def quality_and_cost(quality: npt.ArrayLike, cost: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+def quality_and_cost(quality: Array, cost: Array) -> tuple[FloatArray, FloatArray]:
     """Return both as float64 arrays of shapes [n, m] and [m]."""
     matrix = quality_matrix(quality)
     return matrix, cost_vector(cost, matrix.shape[1])
 
 
-def evaluation(
-    predicted: npt.ArrayLike, true: npt.ArrayLike, cost: npt.ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def evaluation(predicted: Array, true: Array, cost: Array) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return predicted and observed quality [n, m] of the same prompts (n >= 1) and the cost [m]."""
     guess, truth = quality_matrix(predicted, "predicted"), some_prompts(true)
     if guess.shape != truth.shape:
@@ -56,7 +58,7 @@ def evaluation(
     return guess, truth, cost_vector(cost, truth.shape[1])
 
 
-def some_prompts(true: npt.ArrayLike) -> FloatArray:
+def some_prompts(true: Array) -> FloatArray:
     """Return the observed quality as float64 [n, m], n >= 1."""
     matrix = quality_matrix(true, "true")
     if len(matrix) == 0:
@@ -64,7 +66,7 @@ def some_prompts(true: npt.ArrayLike) -> FloatArray:
     return matrix
 
 
-def choice_vector(choice: npt.ArrayLike, shape: tuple[int, ...]) -> IntArray:
+def choice_vector(choice: Array, shape: tuple[int, ...]) -> IntArray:
     """Return `choice` as int64 [n] with values in 0 .. m - 1, for a quality matrix of `shape` [n, m]."""
     vector = np.asarray(choice)
     if vector.dtype.kind not in "iu" or vector.shape != shape[:1]:
@@ -97,7 +99,7 @@ def best_single(true: FloatArray, single: int | None = None) -> int:
     return int(true.mean(axis=0).argmax()) if single is None else column(single, true.shape[1], "single")
 
 
-def _floats(values: npt.ArrayLike, name: str) -> FloatArray:
+def _floats(values: Array, name: str) -> FloatArray:
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

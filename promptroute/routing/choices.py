@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
+from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 from promptroute.routing.frontier import trace
 from promptroute.routing.steps import tradeoff_steps
 
@@ -21,24 +20,24 @@ from promptroute.routing.steps import tradeoff_steps
 _ROUNDING = 1e-12
 
 
-def single(quality: npt.ArrayLike, cost: npt.ArrayLike, *, model: int) -> IntArray:
+def single(quality: Array, cost: Array, *, model: int) -> IntArray:
     """Choose column `model` for every prompt."""
     quality, cost = checks.quality_and_cost(quality, cost)
     return np.full(len(quality), checks.column(model, len(cost)), dtype=np.int64)
 
 
-def random_choice(quality: npt.ArrayLike, cost: npt.ArrayLike, *, seed: int) -> IntArray:
+def random_choice(quality: Array, cost: Array, *, seed: int) -> IntArray:
     """Choose each prompt's model evenly at random, by numpy's default generator with `seed`."""
     quality, cost = checks.quality_and_cost(quality, cost)
     return np.random.default_rng(seed).integers(len(cost), size=len(quality), dtype=np.int64)
 
 
-def best_predicted(quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
+def best_predicted(quality: Array, cost: Array) -> IntArray:
     """Choose argmax_j quality[i, j]: the choice of Lee & Lee, CIKM '24; the oracle on observed quality."""
     return cost_aware(quality, cost, tradeoff=0.0)
 
 
-def cost_aware(quality: npt.ArrayLike, cost: npt.ArrayLike, *, tradeoff: float) -> IntArray:
+def cost_aware(quality: Array, cost: Array, *, tradeoff: float) -> IntArray:
     """Choose argmax_j quality[i, j] - tradeoff * cost[j].
 
     `tradeoff` (lambda) is in units of quality per dollar, 0 or more: 0 is `best_predicted`, and infinity
@@ -51,7 +50,7 @@ def cost_aware(quality: npt.ArrayLike, cost: npt.ArrayLike, *, tradeoff: float) 
     return _argmax(quality - tradeoff * cost, cost)
 
 
-def cheapest_within(quality: npt.ArrayLike, cost: npt.ArrayLike, *, slack: float) -> IntArray:
+def cheapest_within(quality: Array, cost: Array, *, slack: float) -> IntArray:
     """Choose the cheapest j with max_k quality[i, k] - quality[i, j] <= slack.
 
     `slack` (epsilon) is in units of quality, 0 or more: 0 is `best_predicted`, infinity the cheapest model.
@@ -61,7 +60,7 @@ def cheapest_within(quality: npt.ArrayLike, cost: npt.ArrayLike, *, slack: float
     return _cheapest(quality, cost, gap <= checks.nonnegative(slack, "slack"))
 
 
-def with_margin(quality: npt.ArrayLike, *, model: int, margin: float) -> FloatArray:
+def with_margin(quality: Array, *, model: int, margin: float) -> FloatArray:
     """Return predicted quality [n, m] with `margin` added to column `model`, for any rule to decide on.
 
     So `cost_aware` leaves `model` only where the gain in quality - tradeoff * cost is predicted above
@@ -79,9 +78,7 @@ def with_margin(quality: npt.ArrayLike, *, model: int, margin: float) -> FloatAr
     return credited
 
 
-def cheapest_guaranteed(
-    quality: npt.ArrayLike, cost: npt.ArrayLike, *, single: int, threshold: float | None
-) -> IntArray:
+def cheapest_guaranteed(quality: Array, cost: Array, *, single: int, threshold: float | None) -> IntArray:
     """Choose the cheapest of `single` and each cheaper j with a predicted margin above the threshold:
 
     quality[i, j] - quality[i, single] > threshold
@@ -120,7 +117,7 @@ class BudgetPlan:
         return self.upper_bound - self.quality
 
 
-def plan_budget(quality: npt.ArrayLike, cost: npt.ArrayLike, *, budget: float) -> BudgetPlan:
+def plan_budget(quality: Array, cost: Array, *, budget: float) -> BudgetPlan:
     """Choose for the best total quality at a total cost of at most `budget` dollars.
 
     This is the multiple-choice knapsack:
@@ -167,7 +164,7 @@ def plan_budget(quality: npt.ArrayLike, cost: npt.ArrayLike, *, budget: float) -
     return BudgetPlan(choice, total, float(cost[choice].sum()), budget, upper_bound)
 
 
-def under_budget(quality: npt.ArrayLike, cost: npt.ArrayLike, *, budget: float) -> IntArray:
+def under_budget(quality: Array, cost: Array, *, budget: float) -> IntArray:
     """Return the choice of `plan_budget`: best total quality within `budget` dollars for the whole batch."""
     return plan_budget(quality, cost, budget=budget).choice
 
@@ -197,7 +194,7 @@ class BudgetedStream:
     mean_cost: FloatArray
 
     @classmethod
-    def fit(cls, predicted: npt.ArrayLike, cost: npt.ArrayLike) -> "BudgetedStream":
+    def fit(cls, predicted: Array, cost: Array) -> "BudgetedStream":
         """Learn how lambda sets the mean cost, from `predicted` [n, m], n >= 1, of validation prompts."""
         curve = trace(predicted, predicted, cost)
         return cls(np.asarray(cost, dtype=np.float64), curve.points, curve.cost)
@@ -212,7 +209,7 @@ class BudgetedStream:
             )
         return BudgetState(float(budget), int(prompts))
 
-    def step(self, state: BudgetState, quality: npt.ArrayLike) -> tuple[BudgetState, int]:
+    def step(self, state: BudgetState, quality: Array) -> tuple[BudgetState, int]:
         """Choose for one prompt with predicted quality [m]: return the next state and the chosen column."""
         if state.prompts < 1:
             raise ValueError("the running budget was started for fewer prompts; start a new one")
@@ -227,7 +224,7 @@ class BudgetedStream:
         model = int(affordable[chosen[0]])
         return BudgetState(state.remaining - float(self.cost[model]), state.prompts - 1), model
 
-    def run(self, state: BudgetState, quality: npt.ArrayLike) -> tuple[BudgetState, IntArray]:
+    def run(self, state: BudgetState, quality: Array) -> tuple[BudgetState, IntArray]:
         """Take `step` for every row of `quality` [n, m]: return the last state and the choice [n]."""
         rows = checks.quality_matrix(quality)
         choice = np.empty(len(rows), np.int64)
@@ -236,7 +233,7 @@ class BudgetedStream:
         return state, choice
 
 
-def weighted(qualities: Mapping[str, npt.ArrayLike], weights: Mapping[str, float]) -> FloatArray:
+def weighted(qualities: Mapping[str, Array], weights: Mapping[str, float]) -> FloatArray:
     """Return sum_k weights[k] * qualities[k], a quality [n, m] for any policy above.
 
     Each quality is [n, m], higher is better, and should be scaled to comparable units first (on train).
@@ -252,9 +249,7 @@ def weighted(qualities: Mapping[str, npt.ArrayLike], weights: Mapping[str, float
     return np.asarray(np.sum([values[name] * scores[name] for name in scores], axis=0))
 
 
-def pareto_optimal(
-    qualities: Mapping[str, npt.ArrayLike], slack: float | Mapping[str, float] = 0.0
-) -> BoolArray:
+def pareto_optimal(qualities: Mapping[str, Array], slack: float | Mapping[str, float] = 0.0) -> BoolArray:
     """Return bool [n, m]: which models no other model dominates on that prompt, over all scores.
 
     Model k dominates j where k is at least as good on every score and better by more than `slack` on at
@@ -275,7 +270,7 @@ def pareto_optimal(
 
 
 def pareto_cheapest(
-    qualities: Mapping[str, npt.ArrayLike], cost: npt.ArrayLike, *, slack: float | Mapping[str, float] = 0.0
+    qualities: Mapping[str, Array], cost: Array, *, slack: float | Mapping[str, float] = 0.0
 ) -> IntArray:
     """Choose each prompt's cheapest `pareto_optimal` model; more slack keeps more models, so costs no more.
 
@@ -287,7 +282,7 @@ def pareto_cheapest(
     return _cheapest(np.zeros(allowed.shape), cost, allowed)
 
 
-def _scores(qualities: Mapping[str, npt.ArrayLike]) -> dict[str, FloatArray]:
+def _scores(qualities: Mapping[str, Array]) -> dict[str, FloatArray]:
     scores = {name: checks.quality_matrix(score, f"quality of {name}") for name, score in qualities.items()}
     if len({score.shape for score in scores.values()}) != 1:
         shapes = {name: score.shape for name, score in scores.items()}

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from promptroute.routing import checks
-from promptroute.routing.checks import FloatArray, IntArray
+from promptroute.routing.checks import Array, FloatArray, IntArray
 from promptroute.routing.steps import Steps, StepsOf, tradeoff_steps
 
 # Means are sums in different orders: points this close (relative) count as equal when read off a hull.
@@ -33,10 +32,10 @@ class Frontier:
 
 
 def trace(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    at: npt.ArrayLike | None = None,
+    predicted: Array,
+    true: Array,
+    cost: Array,
+    at: Array | None = None,
     *,
     steps_of: StepsOf = tradeoff_steps,
     most: int | None = None,
@@ -89,7 +88,7 @@ class Hull:
     quality: FloatArray
 
 
-def hull(cost: npt.ArrayLike, quality: npt.ArrayLike) -> Hull:
+def hull(cost: Array, quality: Array) -> Hull:
     """Return the non-decreasing convex hull of points (cost [k], quality [k]), k >= 1.
 
     RouterBench (arXiv 2403.12031), section 3: choosing between two routers by the toss of a coin reaches

@@ -11,12 +11,11 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks, choices
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
+from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 
 
 class Guarantee(BaseModel):
@@ -49,19 +48,13 @@ class Guarantee(BaseModel):
             raise UserError("a guarantee that is given has a threshold, and one that isn't has none")
         return self
 
-    def decide(self, quality: npt.ArrayLike, cost: npt.ArrayLike) -> IntArray:
+    def decide(self, quality: Array, cost: Array) -> IntArray:
         """Return the choice [n] for predicted quality [n, m] and cost [m]."""
         return choices.cheapest_guaranteed(quality, cost, single=self.single, threshold=self.threshold)
 
 
 def calibrate(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    *,
-    epsilon: float,
-    alpha: float,
-    single: int | None = None,
+    predicted: Array, true: Array, cost: Array, *, epsilon: float, alpha: float, single: int | None = None
 ) -> Guarantee:
     """Set the threshold of `choices.cheapest_guaranteed` on validation prompts by conformal risk control.
 
@@ -130,13 +123,7 @@ def _threshold(critical: FloatArray, margin: FloatArray, allowed: int) -> float:
 
 
 def monotone_risk(
-    predicted: npt.ArrayLike,
-    true: npt.ArrayLike,
-    cost: npt.ArrayLike,
-    thresholds: npt.ArrayLike,
-    *,
-    epsilon: float,
-    single: int,
+    predicted: Array, true: Array, cost: Array, thresholds: Array, *, epsilon: float, single: int
 ) -> FloatArray:
     """Return R(t) of `calibrate`, the mean of the running maximum of the loss, at `thresholds` [k]."""
     guess, truth, price = checks.evaluation(predicted, true, cost)
@@ -155,7 +142,7 @@ class Coverage:
     prompts: int
 
 
-def coverage(true: npt.ArrayLike, choice: npt.ArrayLike, *, single: int, epsilon: float) -> Coverage:
+def coverage(true: Array, choice: Array, *, single: int, epsilon: float) -> Coverage:
     """Measure a guarantee on test prompts: the share with true[choice] >= true[single] - epsilon.
 
     `true` [n, m], n >= 1; `choice` [n]. The guarantee holds on average over calibration sets: one set's
@@ -175,9 +162,7 @@ def coverage(true: npt.ArrayLike, choice: npt.ArrayLike, *, single: int, epsilon
     return Coverage(share, float(ends.low), float(ends.high), n)
 
 
-def abstain(
-    choice: npt.ArrayLike, unfamiliar: npt.ArrayLike, *, safest: int, threshold: float | None = None
-) -> IntArray:
+def abstain(choice: Array, unfamiliar: Array, *, safest: int, threshold: float | None = None) -> IntArray:
     """Replace the choice by column `safest` for out-of-distribution prompts.
 
     `unfamiliar` [n] is a boolean per prompt, or with `threshold` a score (higher is less familiar), which
@@ -197,7 +182,7 @@ def abstain(
     return np.where(unfamiliar, safest, choice).astype(np.int64)
 
 
-def novelty_threshold(scores: npt.ArrayLike, share: float) -> float:
+def novelty_threshold(scores: Array, share: float) -> float:
     """Return the least of `scores` [n] (of train or validation) with at most a `share` (0 to 1) above it."""
     scores = np.sort(np.asarray(scores, dtype=np.float64))
     if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():

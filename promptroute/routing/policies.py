@@ -5,21 +5,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks, choices
-from promptroute.routing.base import (
-    Candidates,
-    OperatingPoint,
-    Policy,
-    Training,
-    among,
-    explain_gain,
-)
+from promptroute.routing.base import Candidates, OperatingPoint, Policy, Training, among, explain_gain
 from promptroute.routing.calibrate import set_point
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
+from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 from promptroute.routing.guarantees import Guarantee, calibrate, coverage
 from promptroute.routing.steps import Steps, slack_steps, tradeoff_steps
 
@@ -71,12 +63,7 @@ class Single(Policy):
         return "this model for every prompt"
 
     def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
     ) -> IntArray:
         if not isinstance(self.model, int):
             raise UserError(f"{self.name} has no column for the model {self.model!r} yet; calibrate it")
@@ -84,11 +71,7 @@ class Single(Policy):
         return choices.single(quality, cost, model=column)
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> Policy:
         guess, truth, price = checks.evaluation(predicted, observed, cost)
         model = self.model
@@ -162,11 +145,7 @@ class UnderBudget(Policy):
         return choices.under_budget(quality, cost, budget=float(self.budget * len(quality)))
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> Policy:
         guess, truth, price = checks.evaluation(predicted, observed, cost)
         budget = float(price[checks.best_single(truth)]) if self.budget is None else self.budget
@@ -176,6 +155,12 @@ class UnderBudget(Policy):
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
     ) -> str:
         return f"{explain_gain(predicted, chosen, candidates)} (within the budget of the batch)"
+
+
+_GOALS = {
+    "quality": "to reach the best single model's quality at least cost",
+    "cost": "for most quality at the best single model's cost",
+}
 
 
 class Tuned(Policy):
@@ -224,11 +209,7 @@ class Tuned(Policy):
         return value
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> Policy:
         """Return the policy with its operating point set; the best single model where none meets the target."""
         assert self.operating_point is not None
@@ -265,11 +246,7 @@ class CostAware(Tuned):
 
     @property
     def description(self) -> str:
-        goal = {
-            "quality": "to reach the best single model's quality at least cost",
-            "cost": "for most quality at the best single model's cost",
-        }[self.target]
-        return f"predicted quality less λ · cost; λ set {goal}"
+        return f"predicted quality less λ · cost; λ set {_GOALS[self.target]}"
 
     def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         return choices.cost_aware(quality, cost, tradeoff=self.point)
@@ -290,11 +267,7 @@ class CheapestWithin(Tuned):
 
     @property
     def description(self) -> str:
-        goal = {
-            "quality": "to reach the best single model's quality at least cost",
-            "cost": "for most quality at the best single model's cost",
-        }[self.target]
-        return f"the cheapest model within ε of the best predicted; ε set {goal}"
+        return f"the cheapest model within ε of the best predicted; ε set {_GOALS[self.target]}"
 
     def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         return choices.cheapest_within(quality, cost, slack=self.point)
@@ -303,7 +276,7 @@ class CheapestWithin(Tuned):
 class Guaranteed(Policy):
     """Choose the cheapest model within ε of the best single model with probability 1 - α.
 
-    Conformal risk control sets the threshold; see `guarantees.calibrate` for what it does and doesn't promise.
+    Conformal risk control sets the threshold; see `guarantees.calibrate` for what it does and doesn't guarantee.
 
     Settings:
         epsilon: ε, in units of quality, 0 or more.
@@ -333,12 +306,7 @@ class Guaranteed(Policy):
         return self.guarantee
 
     def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
     ) -> IntArray:
         own = self._given
         if not own.given or (allowed is not None and own.single not in allowed):
@@ -352,11 +320,7 @@ class Guaranteed(Policy):
         )
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> Policy:
         guess, truth, price = checks.evaluation(predicted, observed, cost)
         # The theorem asks for a best single model that was named without a look at the calibration prompts.

@@ -4,13 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, PrivateAttr, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks, choices
 from promptroute.routing.base import Calibration, Candidates, Policy, Training, explain_loss
-from promptroute.routing.checks import BoolArray, FloatArray, IntArray
+from promptroute.routing.checks import Array, BoolArray, Embeddings, FloatArray, IntArray
 from promptroute.routing.guarantees import abstain
 from promptroute.routing.ood import OodDetector
 
@@ -36,7 +35,7 @@ class Wrapper(Policy):
     def safest(self, allowed: IntArray | None) -> int:
         return self.policy.safest(allowed)
 
-    def out_of_distribution(self, embeddings: Mapping[str, npt.NDArray[np.float32]]) -> BoolArray | None:
+    def out_of_distribution(self, embeddings: Embeddings) -> BoolArray | None:
         return self.policy.out_of_distribution(embeddings)
 
     def explain(
@@ -100,22 +99,13 @@ class WithMargin(Wrapper):
         )
 
     def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
     ) -> IntArray:
         credited = choices.with_margin(quality, model=self.safest(None), margin=self.margin)
         return self.policy.choose(credited, cost, allowed=allowed, ood=ood)
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> Policy:
         guess, truth, price = checks.evaluation(predicted, observed, cost)
         inner = self.policy.calibrate(guess, truth, price, training)
@@ -181,22 +171,13 @@ class WithOodFallback(Wrapper):
         return f"{self.policy.description}; out-of-distribution prompts go to the best single model"
 
     def choose(
-        self,
-        quality: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        *,
-        allowed: IntArray | None = None,
-        ood: BoolArray | None = None,
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
     ) -> IntArray:
         chosen = self.policy.choose(quality, cost, allowed=allowed, ood=ood)
         return chosen if ood is None else abstain(chosen, ood, safest=self.safest(allowed))
 
     def calibrate(
-        self,
-        predicted: npt.ArrayLike,
-        observed: npt.ArrayLike,
-        cost: npt.ArrayLike,
-        training: Training | None = None,
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
     ) -> Policy:
         """Return the policy with its threshold; the `calibration` is the inner policy's, without the fallback.
 
@@ -222,7 +203,7 @@ class WithOodFallback(Wrapper):
         fitted._detector = detector
         return fitted
 
-    def out_of_distribution(self, embeddings: Mapping[str, npt.NDArray[np.float32]]) -> BoolArray | None:
+    def out_of_distribution(self, embeddings: Embeddings) -> BoolArray | None:
         if self._detector is None or self.encoder is None:
             raise UserError(f"{self.title} has no threshold yet; calibrate it")
         # Of an encoder that gives inner layers too, the last columns are the sentence embedding.

@@ -1,5 +1,6 @@
 """Where computing happens: decided once in a stage, then passed on."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,3 +149,18 @@ def one_thread() -> Iterator[int]:
             _OneThread.users -= 1
             if _OneThread.users == 0:
                 torch.set_num_threads(before)
+
+
+def set_threads(threads: int) -> None:
+    """Decide once how many threads one prediction may use, in torch (where it is loaded) and in BLAS.
+
+    Raises:
+        UserError: `threads` is below 1.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    if threads < 1:
+        raise UserError(f"--threads is {threads}; expected 1 or more")
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+    threadpool_limits(threads)

@@ -62,7 +62,7 @@ def run_stage(main: Callable[..., str | None], doc: str | None = None, *names: s
     """Run a stage: print its one summary line, or one clear error and exit with status 1.
 
     Args:
-        main: does the work and returns the line to print. A `UserError` is somebody's mistake, so its
+        main: does the work and returns the line to print. A `UserError` is the user's mistake, so its
             message alone is shown; anything else is ours, so the traceback stays.
         doc: the stage's docstring, for `--help`; without it, `main` reads the command line by itself.
         names: of the arguments that `main` takes; see `stage_arguments`.

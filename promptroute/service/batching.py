@@ -15,7 +15,7 @@ Row = TypeVar("Row")
 
 @dataclass(eq=False)
 class _Request(Generic[Row]):
-    """Prompts that somebody waits for, and the rows that they have so far."""
+    """Prompts that a client waits for, and the rows that they have so far."""
 
     prompts: Sequence[str]
     future: "asyncio.Future[list[Row]]"

@@ -7,12 +7,22 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as listing
-from benchmarks import bootstrap, budget, consistency, features, guarantee, routers, scores, shards, shift
-from benchmarks import study as S
+from benchmarks import (
+    bootstrap,
+    budget,
+    consistency,
+    features,
+    guarantee,
+    routers,
+    scores,
+    shards,
+    shift,
+    study,
+)
 from promptroute.core.errors import UserError
-from promptroute.evaluation import metrics
 from promptroute.routing import choices
 from promptroute.routing.policies import CostAware
+from tests.evaluation import plain
 
 KNN = ["--predictors", "mean,knn", "--scores", "nima", "--seeds", "0,1", "--against", "knn"]
 
@@ -28,17 +38,17 @@ def test_router_rows(small: Path) -> None:
     ]
     null = rows.loc[("mean", "nima", 0)]
     assert null["quality_target_cost_change"] <= 0 and null["cpu_seconds"] < 1
-    side = S.sides(1)
-    quality, _ = S.quality_of("nima", side["train"])
-    true, cost = quality[side["test"]], S.read_table().cost
-    kept = S.predictions(S.Cell("knn", "nima", 1))
+    side = study.sides(1)
+    quality, _ = study.quality_of("nima", side["train"])
+    true, cost = quality[side["test"]], study.read_table().cost
+    kept = study.predictions(study.Cell("knn", "nima", 1))
     row = rows.loc[("knn", "nima", 1)]
     assert row["accuracy"] == pytest.approx((kept["test"].argmax(1) == true.argmax(1)).mean(), rel=1e-5)
     assert row["iso_quality_cost"] == pytest.approx(
-        metrics.iso_quality_cost(kept["test"], true, cost), rel=1e-5, nan_ok=True
+        plain.iso_quality_cost(kept["test"], true, cost), rel=1e-5, nan_ok=True
     )
     assert row["oracle_gap_closed"] == pytest.approx(
-        metrics.oracle_gap_closed(kept["test"], true, cost), rel=1e-5
+        plain.oracle_gap_closed(kept["test"], true, cost), rel=1e-5
     )
     policy = CostAware().calibrate(kept["validation"], quality[side["validation"]], cost)
     choice = policy.choose(kept["test"], cost)
@@ -51,12 +61,12 @@ def test_router_rows(small: Path) -> None:
 def test_rerun_fits_only_new(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     routers.main(KNN)
     fitted = []
-    fit = S.fit
-    monkeypatch.setattr(S, "fit", lambda cell: (fitted.append(cell), fit(cell)))
+    fit = study.fit
+    monkeypatch.setattr(study, "fit", lambda cell: (fitted.append(cell), fit(cell)))
     routers.main([*KNN[:-3], "1,2", *KNN[-2:]])
-    assert fitted == [S.Cell("mean", "nima", 2), S.Cell("knn", "nima", 2)]
+    assert fitted == [study.Cell("mean", "nima", 2), study.Cell("knn", "nima", 2)]
     assert len(pd.read_csv(routers.CSV)) == 6  # the rows of seed 0 stay
-    monkeypatch.setattr(S, "fit", lambda cell: pytest.fail("--kept fitted something"))
+    monkeypatch.setattr(study, "fit", lambda cell: pytest.fail("--kept fitted something"))
     routers.main([*KNN, "--kept"])
 
 
@@ -69,20 +79,20 @@ def test_missing_seeds_are_named(small: Path) -> None:
 
 def test_paired_areas(small: Path) -> None:
     """A predictor is level with its own copy, and ahead of the null one by what `frontier_area` says."""
-    cells = [S.Cell(name, "nima", seed) for name in ("knn", "mean", "ridge") for seed in (0, 1)]
+    cells = [study.Cell(name, "nima", seed) for name in ("knn", "mean", "ridge") for seed in (0, 1)]
     for cell in cells:
-        S.predictions(cell)
+        study.predictions(cell)
     for seed in (0, 1):
-        copy = S.kept_at(S.Cell("knn", "nima", seed)).read_bytes()
-        S.kept_at(S.Cell("ridge", "nima", seed)).write_bytes(copy)
+        copy = study.kept_at(study.Cell("knn", "nima", seed)).read_bytes()
+        study.kept_at(study.Cell("ridge", "nima", seed)).write_bytes(copy)
     leads = routers.paired(cells, "knn").set_index("less")
     assert leads.loc["ridge", ["area_lead", "low", "high"]].tolist() == [0, 0, 0]
     expected = []
     for seed in (0, 1):
-        side, cost = S.sides(seed), S.read_table().cost
-        true = S.quality_of("nima", side["train"])[0][side["test"]]
+        side, cost = study.sides(seed), study.read_table().cost
+        true = study.quality_of("nima", side["train"])[0][side["test"]]
         knn, mean = (
-            metrics.frontier_area(S.predictions(S.Cell(name, "nima", seed))["test"], true, cost)
+            plain.frontier_area(study.predictions(study.Cell(name, "nima", seed))["test"], true, cost)
             for name in ("knn", "mean")
         )
         expected.append(knn - mean)
@@ -139,7 +149,7 @@ def test_budgets_are_kept(small: Path) -> None:
     assert (rows["short_of_bound"][rows["most_spent"] <= 1] >= -1e-9).all()
     batch = rows[rows["way"] == "batch"]
     # The gap is less than one upgrade, shared by all prompts.
-    predicted = S.predictions(S.Cell("knn", "nima", 0))["test"]
+    predicted = study.predictions(study.Cell("knn", "nima", 0))["test"]
     assert (batch["short_of_bound"] < np.ptp(predicted, axis=1).max() / len(predicted)).all()
     assert rows[rows["way"] == "online, random order"]["runs"].tolist() == [3] * len(budget.BUDGETS)
     assert budget.main(["--table"]) == printed
@@ -148,12 +158,12 @@ def test_budgets_are_kept(small: Path) -> None:
 def test_single_weight_is_single_score(small: Path) -> None:
     printed = scores.main(["--predictor", "knn", "--seeds", "0"])
     rows = pd.read_csv(scores.CSV).set_index("policy")
-    side = S.sides(0)
-    test = S.read_table().study.take(side["test"])
+    side = study.sides(0)
+    test = study.read_table().study.take(side["test"])
     for score, name in (("nima", "weights 1 NIMA, 0 CLIP"), ("clip", "weights 0 NIMA, 1 CLIP")):
-        predicted = S.predictions(S.Cell("knn", score, 0))["test"]
-        choice = choices.best_predicted(predicted, S.read_table().cost)
-        own = test.raw[score][np.arange(len(choice)), choice].mean()
+        predicted = study.predictions(study.Cell("knn", score, 0))["test"]
+        choice = choices.best_predicted(predicted, study.read_table().cost)
+        own = test.raw[scores.SCORES[score]][np.arange(len(choice)), choice].mean()
         assert rows.loc[name, score] == pytest.approx(own, rel=1e-5)
     pareto = [rows.loc[f"Pareto, slack {slack:g}", "cost"] for slack in scores.SLACKS]
     assert pareto == sorted(pareto, reverse=True)

@@ -20,7 +20,7 @@ def test_speedup() -> None:
 
 
 def test_markdown() -> None:
-    assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+    assert markdown("a | b", [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
 
 
 def test_run(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def the(module: str, build_example: Callable[[str], Component]) -> Any:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_example_is_built(module: str, folder: Path, build_example: Callable[[str], Component]) -> None:
+def test_build(module: str, folder: Path, build_example: Callable[[str], Component]) -> None:
     component = the(module, build_example)
     assert type(component).__doc__
     assert json.loads(json.dumps(component.fingerprint()))["class"] == component.to_section()[TARGET]
@@ -137,7 +137,7 @@ class TestExamplesWork:
         assert example("floor").choose(quality, cost, allowed=np.array([0, 1])).tolist() == [1, 1]
 
 
-def test_page_shows_every_base_of_the_readme() -> None:
+def test_bases_of_readme() -> None:
     for base in bases_of_readme():
         module, _, name = base.rpartition(".")
         assert re.search(rf"^from {re.escape(module)} import .*\b{name}\b", PAGE.read_text(), re.MULTILINE), (

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from promptroute.evaluation import bootstrap, metrics
+from promptroute.evaluation import bootstrap
 from promptroute.routing import choices
 from promptroute.routing.frontier import area, hull, quality_at, trace
 from promptroute.routing.steps import slack_steps, tradeoff_steps
-
-from .instances import simulated
+from tests.evaluation import plain
+from tests.routing.instances import simulated
 
 
 def resamples_of(n, count, seed):
@@ -62,13 +62,13 @@ def test_estimates_are_the_metrics(steps_of):
         got = bootstrap.headline(predicted, true, cost, seed=0, steps_of=steps_of, most=most, resamples=0)
         options = {"steps_of": steps_of, "most": most}
         assert got["iso_quality_cost"].estimate == pytest.approx(
-            metrics.iso_quality_cost(predicted, true, cost, **options)
+            plain.iso_quality_cost(predicted, true, cost, **options)
         )
         assert got["oracle_gap_closed"].estimate == pytest.approx(
-            metrics.oracle_gap_closed(predicted, true, cost, **options)
+            plain.oracle_gap_closed(predicted, true, cost, **options)
         )
         assert got["frontier_area"].estimate == pytest.approx(
-            metrics.frontier_area(predicted, true, cost, **options)
+            plain.frontier_area(predicted, true, cost, **options)
         )
         assert np.isnan(got["frontier_area"].low)
 

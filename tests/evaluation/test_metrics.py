@@ -8,8 +8,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
-
-from .instances import TABLE_2, problems, simulated
+from tests.evaluation import plain
+from tests.routing.instances import TABLE_2, problems, simulated
 
 
 def test_classification_by_hand():
@@ -78,8 +78,11 @@ def test_strategy_by_hand():
     true = np.array([[1.0, 3.0], [2.0, 2.0], [5.0, 1.0], [0.0, 1.0]])
     row = metrics.strategy(true, [2.0, 0.5], [0, 1, 0, 1])
     assert row == metrics.Strategy(quality=2.25, cost=1.25, total_cost=5.0, share=(0.5, 0.5), regret=0.5)
-    assert metrics.regret(true, [0, 1, 0, 1]).tolist() == [2.0, 0.0, 0.0, 0.0]
-    rows = metrics.strategies(true, [2.0, 0.5], {"b": [0, 0, 0, 0], "a": [1, 1, 1, 1]})
+    assert metrics.strategy(true, [2.0, 0.5], [0, 1, 0, 1]).regret == 0.5
+    rows = {
+        name: metrics.strategy(true, [2.0, 0.5], choice)
+        for name, choice in {"b": [0, 0, 0, 0], "a": [1, 1, 1, 1]}.items()
+    }
     assert list(rows) == ["b", "a"]
     assert (rows["b"].quality, rows["a"].quality) == (2.0, 1.75)
     assert metrics.best_single(true) == 0
@@ -91,14 +94,14 @@ def test_iso_quality_cost_and_share_by_hand():
     cost = np.array([4.0, 1.0])
     # Frontier (cost, quality): (1, 2), (2.5, 4), (4, 3.5). Best single: the first model, quality 3.5 at 4.
     # The hull reaches 3.5 at 1 + 1.5 * 1.5 / 2 = 2.125 dollars.
-    assert metrics.iso_quality_cost(predicted, true, cost) == pytest.approx(2.125 / 4 - 1)
+    assert plain.iso_quality_cost(predicted, true, cost) == pytest.approx(2.125 / 4 - 1)
     # At 4 dollars the hull stands at 4, as the oracle does.
-    assert metrics.oracle_gap_closed(predicted, true, cost) == pytest.approx(1.0)
+    assert plain.oracle_gap_closed(predicted, true, cost) == pytest.approx(1.0)
     # The hull's trapezium from 1 to 2.5 and its flat part to 4.
-    assert metrics.frontier_area(predicted, true, cost) == pytest.approx((3 * 1.5 + 4 * 1.5) / 3)
+    assert plain.frontier_area(predicted, true, cost) == pytest.approx((3 * 1.5 + 4 * 1.5) / 3)
     # Against the second model, quality 2 at 1 dollar.
-    assert metrics.iso_quality_cost(predicted, true, cost, single=1) == pytest.approx(0.0)
-    assert metrics.oracle_gap_closed(predicted, true, cost, single=1) == pytest.approx(0.0)
+    assert plain.iso_quality_cost(predicted, true, cost, single=1) == pytest.approx(0.0)
+    assert plain.oracle_gap_closed(predicted, true, cost, single=1) == pytest.approx(0.0)
 
 
 def test_gap_closed_by_hand():
@@ -111,16 +114,16 @@ def test_never_reached_is_nan():
     true = np.array([[1.0, 0.0], [1.0, 0.0]])
     upside_down = -true
     # The better model costs more and is never predicted to be worth it.
-    assert np.isnan(metrics.iso_quality_cost(upside_down, true, [2.0, 1.0]))
-    assert np.isnan(metrics.oracle_gap_closed(upside_down, true, [2.0, 1.0]))
+    assert np.isnan(plain.iso_quality_cost(upside_down, true, [2.0, 1.0]))
+    assert np.isnan(plain.oracle_gap_closed(upside_down, true, [2.0, 1.0]))
 
 
 @given(problems())
 def test_perfect_predictor(problem):
     true, cost = problem
-    assert metrics.iso_quality_cost(true, true, cost) <= 1e-9
+    assert plain.iso_quality_cost(true, true, cost) <= 1e-9
     model = metrics.best_single(true)
-    share = metrics.oracle_gap_closed(true, true, cost)
+    share = plain.oracle_gap_closed(true, true, cost)
     alone, oracle = true[:, model].mean(), true.max(axis=1).mean()
     if oracle - alone > 1e-9:
         assert -1e-9 <= share <= 1 + 1e-9
@@ -140,15 +143,15 @@ def test_nothing_beats_the_oracle(problem, seed):
         "cheapest_within": choices.cheapest_within(predicted, cost, slack=0.5),
         **{str(j): choices.single(predicted, cost, model=j) for j in range(len(cost))},
     }
-    for row in metrics.strategies(true, cost, others).values():
+    for row in [metrics.strategy(true, cost, choice) for choice in others.values()]:
         assert row.quality <= oracle.quality + 1e-12
         assert row.regret == pytest.approx(oracle.quality - row.quality)
         assert sum(row.share) == pytest.approx(1)
         assert row.total_cost == pytest.approx(row.cost * len(true))
     assert oracle.regret == 0
     if len(cost) > 1 and cost.min() < cost.max():
-        best = metrics.frontier_area(true, true, cost)
-        assert metrics.frontier_area(predicted, true, cost) <= best + 1e-9
+        best = plain.frontier_area(true, true, cost)
+        assert plain.frontier_area(predicted, true, cost) <= best + 1e-9
 
 
 def test_better_predictor():
@@ -157,9 +160,9 @@ def test_better_predictor():
         predicted, true, cost = simulated(3000, seed=3, skill=skill)
         figures.append(
             (
-                -metrics.iso_quality_cost(predicted, true, cost),
-                metrics.oracle_gap_closed(predicted, true, cost),
-                metrics.frontier_area(predicted, true, cost),
+                -plain.iso_quality_cost(predicted, true, cost),
+                plain.oracle_gap_closed(predicted, true, cost),
+                plain.frontier_area(predicted, true, cost),
             )
         )
     assert figures[0] < figures[1] < figures[2]
@@ -170,7 +173,7 @@ def test_single_price():
     predicted, true, _ = simulated(50, seed=1)
     cost = np.full(4, TABLE_2[0])
     best = metrics.strategy(true, cost, choices.best_predicted(predicted, cost)).quality
-    assert metrics.frontier_area(predicted, true, cost) == pytest.approx(best)
+    assert plain.frontier_area(predicted, true, cost) == pytest.approx(best)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,7 @@ def test_single_price():
         (lambda: metrics.strategy([[1.0, 2.0]], [1.0, 1.0], [0, 1]), "expected one integer column"),
         (lambda: metrics.strategy(np.empty((0, 2)), [1.0, 1.0], []), "holds no prompt"),
         (lambda: metrics.choice_metrics([[1.0, 2.0]], [[1.0]], [0]), "expected the same"),
-        (lambda: metrics.iso_quality_cost([[1.0]], [[1.0]], [1.0], single=1), "single is 1"),
+        (lambda: plain.iso_quality_cost([[1.0]], [[1.0]], [1.0], single=1), "single is 1"),
     ],
 )
 def test_bad_arguments(call, says):

@@ -11,7 +11,7 @@ import pytest
 from promptroute.core.image import Image
 from promptroute.core.rows import Performance, Prompt
 from promptroute.evaluation.evaluation import Judged, evaluate, to_calibrate
-from promptroute.evaluation.plots import write_plots
+from promptroute.evaluation.plots import write_tables
 from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
 from promptroute.io.scores import write_scores
@@ -64,7 +64,7 @@ def write_result(
             "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
         },
     )
-    write_plots(metrics / "plots", judged, labels, ids)
+    write_tables(folder / "data" / "evaluation", judged, labels, ids)
     prompts = pd.DataFrame(
         {
             "prompt_id": ids,

@@ -33,11 +33,11 @@ def prompts_of(metrics: Path) -> pd.DataFrame:
 def report_of(metrics: Path, note: str = "") -> Report:
     """Render the figures and the page of a result, with images where `write_images` was called."""
     data = metrics.parent / "data"
-    result = read_result(metrics / "evaluate.json", metrics / "plots", scores=SCORES, data="toy scores")
+    result = read_result(metrics / "evaluate.json", data / "evaluation", scores=SCORES, data="toy scores")
     examples = pick(result, prompts_of(metrics))
     models = sorted(path.name for path in (data / "images").glob("*"))
     shown = {example.prompt_id for example in examples}
-    images = load_images(data / "images", data / "scores", models, list(SCORES), shown)
+    images = load_images(data / "images", data / "scores", models, ["nima"], shown)
     performance = read_table(data / "performance.parquet", Performance, ("prompt_id", "model", "score"))
     figures = render(result, performance, examples, images)
     return Report(result, figures, page(result, figures, examples, images, note), examples)

@@ -19,7 +19,7 @@ def test_any_shard(written: Path) -> None:
     for images in loaded.values():
         assert [image.seed for image in images] == [0, 1, 2]
         assert [image.data is None for image in images] == [seed == FAILED for seed in range(3)]
-        assert images[2].scores == {"nima": pytest.approx(8.2)}
+        assert images[2].scores == {"nima.mean": pytest.approx(8.2)}
 
 
 def test_large_image_shrinks(written: Path) -> None:

@@ -14,7 +14,9 @@ Change = Callable[[Path], object]
 
 
 def read(metrics: Path) -> Result:
-    return read_result(metrics / "evaluate.json", metrics / "plots", scores=SCORES, data="toy scores")
+    return read_result(
+        metrics / "evaluate.json", metrics.parent / "data" / "evaluation", scores=SCORES, data="toy scores"
+    )
 
 
 def replace(old: str, new: str) -> Change:
@@ -52,16 +54,20 @@ class TestRefused:
             ("evaluate.json", values(lambda v: v["choice"].pop("router")), r"choice\.router is missing"),
             ("evaluate.json", values(lambda v: v.update(prompts=3)), "120 prompts, but .* has 3"),
             ("evaluate.json", values(lambda v: v["labels"].update(m0="Model 1")), "called Model 1"),
-            ("plots/hull.csv", Path.unlink, r"hull\.csv: no such file; evaluate"),
-            ("plots/hull.csv", lambda p: p.write_text("cost,quality\nx,1\n"), r"line 2: cost 'x' is not a"),
-            ("plots/frontier.csv", replace("cost", "price"), r"frontier\.csv.*cost"),
+            ("../data/evaluation/hull.csv", Path.unlink, r"hull\.csv: no such file; evaluate"),
             (
-                "plots/confusion.csv",
+                "../data/evaluation/hull.csv",
+                lambda p: p.write_text("cost,quality\nx,1\n"),
+                r"line 2: cost 'x' is not a",
+            ),
+            ("../data/evaluation/frontier.csv", replace("cost", "price"), r"frontier\.csv.*cost"),
+            (
+                "../data/evaluation/confusion.csv",
                 replace("Model 3", "Somebody"),
                 r"line \d+: \w+ 'Somebody' is invalid; expected one of Model 0",
             ),
             (
-                "plots/predicted.csv",
+                "../data/evaluation/predicted.csv",
                 replace("A0,Model 0", "A2,Model 0"),
                 "expected one for each of 120 prompts",
             ),
@@ -100,8 +106,8 @@ class TestTitle:
 
 
 def test_quality_by_labels(written: Path) -> None:
-    values(lambda v: v.update(score="nima + clip"))(written / "evaluate.json")
-    assert read(written).quality == "NIMA + clip"
+    values(lambda v: v.update(score="nima.mean + clip.score"))(written / "evaluate.json")
+    assert read(written).quality == "NIMA + clip.score"
 
 
 def test_tiny_gap_undefined() -> None:

@@ -11,7 +11,7 @@ PARAMS = {
     "models": {}, "scorers": {}, "about": "made up", "text_encoder": {},
     "published": {
         "label": "toy scores", "models": {"m0": {}},
-        "scorers": {"nima": {"label": "NIMA", "higher_is_better": True}},
+        "scorers": {"nima": {"_target_": "promptroute.scorers.nima.Nima"}},
     },
 }  # fmt: skip
 

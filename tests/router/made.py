@@ -102,10 +102,12 @@ UNIT = np.eye(3, dtype=np.float32)
 class Axes:
     """Stand in for an encoder: where a prompt points. The first two columns are an inner layer."""
 
-    fingerprint = "axes"
     batch_size = 8
     description: ClassVar[dict[str, Any]] = {"dim": 5}
     where: ClassVar[dict[str, np.ndarray]] = {"hard": UNIT[0], "easy": UNIT[0], "odd": UNIT[2]}
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"class": "axes"}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return np.stack([np.concatenate([[7.0, 7.0], self.where[text]]) for text in texts]).astype(np.float32)

@@ -14,7 +14,7 @@ from promptroute.core.errors import UserError
 from promptroute.predictors.folder import save_predictor
 from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
-from promptroute.router import router as module
+from promptroute.router import parts as module
 from promptroute.router.router import Router
 from promptroute.router.types import Decision
 from promptroute.routing import choices
@@ -262,7 +262,7 @@ class TestEncoders:
             Router.load(tmp_path / "router").warm()
 
     def test_own_encoder_comes_along(self, tmp_path: Path) -> None:
-        from tests.encoders.test_static_encoder import table
+        from tests.encoders.test_static import table
 
         table().save(tmp_path / "static")
         predictor = fitted()[0]

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from promptroute.core.errors import UserError
+from promptroute.router import parts
 from promptroute.router.router import Router
+from tests.router.test_storage import change
 from tests.service.conftest import MODELS, ROOT
 
 
@@ -34,7 +36,7 @@ def test_card(router_folder: Path) -> None:
         assert (
             f"| {model.name} | {model.label} | {1000 * model.cost:.4f} | {model.mean_quality:.4f} |" in card
         )
-    assert "| cost_aware | quality | 100 | 5.3000 | 0.5000 |" in card
+    assert re.search(r"\| router \| .*100.* \| 5\.3000 \| 0\.5000 \| 5\.3000 \| 1\.0000 \|", card)
     assert "It reads the text alone." in card and "## Limits" in card
 
 
@@ -52,9 +54,7 @@ def test_recorded_fingerprint_differs(minilm_folder: Path, tmp_path: Path, recor
 
     folder = tmp_path / "router"
     shutil.copytree(minilm_folder, folder)
-    facts = json.loads((folder / "router.json").read_text())
-    facts["fingerprints"] = {"minilm": recorded} if recorded else {}
-    (folder / "router.json").write_text(json.dumps(facts))
+    change(folder, lambda facts: facts.update(fingerprints={"minilm": recorded} if recorded else {}))
     loaded = Router.load(folder)
     with pytest.raises(UserError, match=r"encoder minilm: .* are not those that the router was trained with"):
         loaded.route(["a robot"])
@@ -64,10 +64,10 @@ def test_weights_differ(minilm_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     import torch
 
     loaded = Router.load(minilm_folder)
-    encoder = loaded._build_all()["minilm"]
+    (encoder,) = parts.build_encoders(loaded.encoders, None, ()).values()
     with torch.no_grad():
         next(encoder._network.parameters()).view(-1)[0] += 1e-3  # type: ignore[attr-defined]
-    monkeypatch.setattr(Router, "_build_all", lambda self: {"minilm": encoder})
+    monkeypatch.setattr(parts, "build_encoders", lambda *_: {"minilm": encoder})
     with pytest.raises(UserError, match="are not those that the router was trained with"):
         loaded.route(["a robot"])
 

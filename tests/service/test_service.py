@@ -1,9 +1,9 @@
 """The service as a client sees it: a real server, asked over a real connection."""
 
 import concurrent.futures
+import dataclasses
 import json
 import re
-import shutil
 import signal
 import socket
 import time
@@ -15,6 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promptroute.router.router import Router
+from promptroute.routing.base import Policy
+from promptroute.routing.guarantees import Guarantee
+from promptroute.routing.policies import Guaranteed
+from promptroute.routing.wrappers import WithOodFallback
 from tests.service.conftest import MODELS, Service, Start
 
 
@@ -67,10 +71,10 @@ def test_own_operating_point(service: Service, more: dict[str, Any], expected: s
 
 def test_health(service: Service) -> None:
     about = service.ask("/healthz").json
-    assert about["status"] == "ok" and about["policy"] == "cost_aware" and about["scores"] == ["nima"]
+    assert about["status"] == "ok" and about["scores"] == ["nima"]
     assert [model["name"] for model in about["models"]] == ["expensive", "middle", "cheap"]
     assert about["limits"]["prompts"] == 8
-    assert about["guarantee"] is None and about["fallback"] is None
+    assert about["policy"]["operating_point"]["value"] == 100 and "guarantee" not in about["policy"]
     head = service.ask("/healthz", method="HEAD")
     assert head.status == 200 and head.body == b""
 
@@ -301,23 +305,26 @@ def test_sentence_encoder(start: Start, minilm_folder: Path) -> None:
         assert one["quality"] == pytest.approx(dict(other.quality), abs=1e-4)
 
 
+def save_with(folder: Path, saved: Path, policy: Policy, **changes: Any) -> Path:
+    """Save the router of folder `saved` with another policy below `folder`."""
+    own = dataclasses.replace(Router.load(saved), policy=policy, **changes)
+    own.save(folder / "router", predictor=saved / "predictor")
+    return folder / "router"
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_guarantee(start: Start, router_folder: Path, tmp_path: Path, holds: bool) -> None:
-    folder = Path(shutil.copytree(router_folder, tmp_path / "router"))
-    facts = json.loads((folder / "router.json").read_text())
     said = "given, by hand" if holds else "not given by any cheaper model (by hand)"
-    facts |= {
-        "policy": "guaranteed",
-        "guarantee": {
-            "epsilon": 0.1, "alpha": 0.2, "single": 0, "threshold": 0.5 if holds else None, "given": holds,
-            "risk": 0.0, "bound": 0.1, "cheaper_share": 0.5, "prompts": 9, "statement": said,
-        },
-    }  # fmt: skip
-    (folder / "router.json").write_text(json.dumps(facts))
-    with start(folder) as one:
-        about = one.ask("/healthz").json
-        assert (about["policy"], about["guarantee"]) == (
-            "guaranteed",
+    guarantee = Guarantee(
+        epsilon=0.1, alpha=0.2, single=0, threshold=0.5 if holds else None, given=holds,
+        risk=0.0, bound=0.1, cheaper_share=0.5, prompts=9, statement=said,
+    )  # fmt: skip
+    facts = Router.load(router_folder).policy.calibration
+    policy = Guaranteed(epsilon=0.1, alpha=0.2, guarantee=guarantee, calibration=facts)
+    with start(save_with(tmp_path, router_folder, policy)) as one:
+        about = one.ask("/healthz").json["policy"]
+        assert (about["name"], about["guarantee"]) == (
+            policy.name,
             {"given": holds, "epsilon": 0.1, "alpha": 0.2, "against": "expensive", "statement": said},
         )
         (decision,) = one.route("a robot at night").json["decisions"]
@@ -327,20 +334,19 @@ def test_guarantee(start: Start, router_folder: Path, tmp_path: Path, holds: boo
 
 
 def test_fallback(start: Start, minilm_folder: Path, tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    folder = Path(shutil.copytree(minilm_folder, tmp_path / "router"))
-    known = Router.load(folder).batch(["a robot at night"]).embeddings["minilm"]
-    save_file({"rows": known}, folder / "fallback.safetensors")
-    facts = json.loads((folder / "router.json").read_text())
-    facts["fallback"] = {"encoder": "minilm", "neighbours": 1, "threshold": 0.5, "safest": 2, "share": 0.05}
-    (folder / "router.json").write_text(json.dumps(facts))
-    with start(folder) as one:
-        assert one.ask("/healthz").json["fallback"] == {"share": 0.05}
+    saved = Router.load(minilm_folder)
+    known = saved.batch(["a robot at night"]).embeddings["minilm"]
+    facts = saved.policy.calibration
+    assert facts is not None
+    cheap = facts.model_copy(update={"single": 2})
+    policy = WithOodFallback(
+        policy=saved.policy.model_copy(update={"calibration": cheap}), neighbours=1, threshold=0.5, encoder="minilm",
+        calibration=cheap,
+    ).with_arrays({"rows": known})  # fmt: skip
+    with start(save_with(tmp_path, minilm_folder, policy)) as one:
+        assert one.ask("/healthz").json["policy"]["fallback"] == {"share": 0.05, "encoder": "minilm"}
         decisions = one.route("a robot at night", "quarterly tax returns of a bank").json["decisions"]
-        assert "unlike" not in decisions[0]["reason"]
-        assert (
-            decisions[1]["model"] == "cheap" and "too unlike the training prompts" in decisions[1]["reason"]
-        )
+        assert "out-of-distribution" not in decisions[0]["reason"]
+        assert decisions[1]["model"] == "cheap" and "out-of-distribution" in decisions[1]["reason"]
         (decision,) = one.route("quarterly tax returns of a bank", tradeoff=0).json["decisions"]
-        assert "unlike" not in decision["reason"]
+        assert "out-of-distribution" not in decision["reason"]

@@ -55,7 +55,7 @@ def test_the_cost_table_is_what_numpy_says(finished: tuple[Path, Any]) -> None:
 
 def test_the_plots_tell_the_same(finished: tuple[Path, Any]) -> None:
     folder, found = finished[0], result(finished[0])
-    plots = folder / "metrics/plots"
+    plots = folder / "data/evaluation"
     predicted = pd.read_csv(plots / "predicted.csv")
     assert len(predicted) == 15 * 4
     means = predicted.groupby("model")["true"].mean()
@@ -178,6 +178,76 @@ def test_few_prompts_are_said(finished: tuple[Path, Any]) -> None:
     for part in found["sets"].values():
         if part["prompts"] == 1:
             assert part["router"]["quality"]["low"] is None
+
+
+class TestSummary:
+    def test_a_dozen_figures(self, finished: tuple[Path, Any]) -> None:
+        summary, found = result(finished[0], "metrics/summary.json"), result(finished[0])
+        assert len(summary) == 13 and not any(isinstance(value, dict | list) for value in summary.values())
+        rows, single = found["strategies"], f"single_{found['best_single']}"
+        for name, expected in {
+            "test_prompts": 15,
+            "oracle_gap_closed": found["router"]["oracle_gap_closed"]["estimate"],
+            "cost_change_percent": 100 * (rows["router"]["cost"] / rows[single]["cost"] - 1),
+            "dollars_per_1000": 1000 * rows["router"]["cost"],
+            "best_single_dollars_per_1000": 1000 * rows[single]["cost"],
+            "gain_on_best_per_set": rows["router"]["quality"] - rows["best_per_set"]["quality"],
+        }.items():
+            assert summary[name] == (expected and pytest.approx(expected, rel=6e-4)), name
+        assert summary["calibrated"] in (0, 1) and summary["study"] == found["study"]["settings"]
+
+    def test_four_digits(self, finished: tuple[Path, Any]) -> None:
+        for value in result(finished[0], "metrics/summary.json").values():
+            assert not isinstance(value, float) or value == float(f"{value:.4g}")
+
+
+def test_best_per_set(finished: tuple[Path, Any]) -> None:
+    folder, rows = finished[0], table()
+    side, found = rows["prompt_id"].map(sides(folder)).to_numpy(), result(finished[0])
+    train, test = rows[side == "train"], rows[side == "test"]
+    best = {name: matrix(part, "nima").mean(0).argmax() for name, part in train.groupby("dataset_id")}
+    choice = np.array([best[name] for name in test["dataset_id"]])
+    row = found["strategies"]["best_per_set"]
+    assert row["quality"] == pytest.approx(
+        matrix(test, "nima")[np.arange(len(test)), choice].mean(), rel=1e-7
+    )
+    assert row["cost"] == pytest.approx(EQUATION_4[choice].mean(), rel=1e-7)
+    for name, part in found["sets"].items():
+        assert part["strategies"]["best_per_set"]["share"][MODELS[best[name]]] == 1
+
+
+class TestShownStudy:
+    def test_same(self, study: Path) -> None:
+        assert "study" not in judge(study, "--show").out
+
+    def test_another(self, study: Path) -> None:
+        before = result(study)
+        values = {**before["study"], "prompts": "somebody_elses", "score": "clip.score"}
+        (study / "metrics/evaluate.json").write_text(json.dumps({**before, "study": values}))
+        line = judge(study, "--show").out.splitlines()[1]
+        assert "metrics/evaluate.json is of another study: prompts somebody_elses; quality clip.score" in line
+        assert f"the study here: prompts {before['study']['prompts']}; quality nima.mean" in line
+
+    def test_unknown(self, study: Path) -> None:
+        before = result(study)
+        del before["study"]
+        (study / "metrics/evaluate.json").write_text(json.dumps(before))
+        assert "is of another study: prompts unknown" in judge(study, "--show").out
+
+    def test_stale_settings(self, study: Path) -> None:
+        params(study, "seed=7")
+        assert "stale: its settings have changed since" in judge(study, "--show").out
+
+    def test_stale_prompts(self, study: Path) -> None:
+        split = pd.read_parquet(study / "data/split.parquet")
+        from promptroute.core.rows import SplitRow
+        from promptroute.io.tables import write_table
+
+        flipped = split.assign(split=split["split"].replace({"test": "train", "train": "test"}))
+        write_table(study / "data/split.parquet", flipped, SplitRow)
+        assert "stale: its test prompts have changed since" in judge(study, "--show").out
+        (study / "data/split.parquet").unlink()
+        assert "stale" not in judge(study, "--show").out
 
 
 def test_show_prints_the_cost_table(study: Path) -> None:

@@ -1,0 +1,73 @@
+"""Which study a result is of, so that nobody takes another study's figures, or yesterday's, for today's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from promptroute.io.cache import digest
+from promptroute.io.tables import read_table
+
+DECIDING = (
+    "prompts",
+    "models",
+    "scorers",
+    "published",
+    "score",
+    "split",
+    "predictor",
+    "cost",
+    "policy",
+    "seed",
+    "evaluate",
+)
+"""Sections of the parameters whose settings make one result differ from another."""
+
+
+def origin(params: Mapping[str, Any], split: Path) -> dict[str, Any]:
+    """Describe the study of these parameters and this split file: equal on every machine, at any time.
+
+    Returns:
+        `prompts`, `models`, `score`: names, in words; `settings`: digest of the sections `DECIDING`, where of an
+        absolute path the last part counts alone; `test_prompts`: digest of the ids of the split's test prompts, None
+        without that file.
+
+    Raises:
+        UserError: the split file is corrupt.
+    """
+    from promptroute.core.rows import SplitRow
+    from promptroute.routing.quality import flat_weights
+
+    tested = None
+    if split.is_file():
+        rows = read_table(split, SplitRow)
+        tested = digest(sorted(rows.loc[rows["split"] == "test", "prompt_id"]))[:12]
+    return {
+        "prompts": ", ".join(params["prompts"]["sources"]),
+        "models": ", ".join([*params["published"]["models"], *params["models"]]),
+        "score": " + ".join(flat_weights(params["score"]["weights"])),
+        "settings": digest({name: _anywhere(params[name]) for name in DECIDING})[:12],
+        "test_prompts": tested,
+    }
+
+
+def difference(shown: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Say how a result's `origin` differs from that of the study at hand, in a line; empty where it doesn't."""
+    words = {"prompts": "prompts", "models": "models", "score": "quality"}
+    if names := [name for name in words if shown.get(name) != here.get(name)]:
+        of, own = (
+            "; ".join(f"{words[name]} {origin.get(name, 'unknown')}" for name in names)
+            for origin in (shown, here)
+        )
+        return f"of another study: {of}; the study here: {own}"
+    stale = {"settings": "its settings", "test_prompts": "its test prompts"}
+    changed = [text for name, text in stale.items() if here.get(name) not in (None, shown.get(name))]
+    return f"stale: {' and '.join(changed)} have changed since" if changed else ""
+
+
+def _anywhere(value: Any) -> Any:
+    """Take out what differs from machine to machine: the folders of absolute paths."""
+    if isinstance(value, Mapping):
+        return {str(key): _anywhere(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_anywhere(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

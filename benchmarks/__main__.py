@@ -33,6 +33,7 @@ LIST = {
     "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
+    "threads": ("small operations by threads, on idle and on busy cores", "three minutes"),
     "latency": ("a prompt alone and batches, on one core; needs data/router (`make`)", "a minute"),
     "paper_models": ("the papers' models: parameters and operations counted; --measure on a GPU", "a minute"),
     "service_load": ("the service under load; needs data/router (`make`)", "a minute"),
@@ -41,7 +42,7 @@ LIST = {
 SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "features", "shards")
 """The first three share ten fits of the study's predictor."""
 TABLES = {
-    **{name: (name, "table", "CSV") for name in LIST if name not in ("latency", "service_load")},
+    **{name: (name, "table", "CSV") for name in LIST if name not in ("threads", "latency", "service_load")},
     "routers_paired": ("routers", "paired_table", "PAIRED"),
 }
 """name of a table → its module, the function that prints it, and where its results are."""

@@ -25,7 +25,8 @@ def main(model: str) -> str:
     write_json(f"data/profile/{model}.json", found, digits=4)
     rates, best = found["images_per_second"], found["best_batch"]
     return (
-        f"profile: {model} on {found['measured_on']}: {found['seconds']:.3f} s (± {found['seconds_std']:.3f}) and "
+        f"profile: {model} on {found['measured_on']}: {found['seconds']:.3f} s "
+        f"({found['seconds_low']:.3f} to {found['seconds_high']:.3f}, median of {found['images']} images) and "
         f"{found['gflops']:.1f} GFLOPs per image, {found['memory_gb']:.2f} GB; {rates[best]:.2f} images/s in batches "
         f"of {best}"
     )

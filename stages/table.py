@@ -12,6 +12,7 @@ from promptroute.core.rows import Performance
 from promptroute.io.files import write_json
 from promptroute.io.scores import read_scores, scores_folder
 from promptroute.io.tables import write_table
+from promptroute.io.truncation import count_truncated
 from promptroute.runtime.params import Params, load_params, scorer_outputs, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
@@ -51,6 +52,8 @@ def main() -> str:
     key, about = ("prompt_id", "model", "score"), {"sources": json.dumps(sources)}
     write_table("data/performance.parquet", rows, Performance, key=key, about=about)
     write_json("metrics/sources.json", sources)
+    encoders = (params.get("image_encoder") or {}, params.get("text_encoder") or {})
+    write_json("metrics/truncation.json", count_truncated(params["models"], *encoders))
     lost = f"; {len(left_out)} prompts left out, as some model has no image of them" if left_out else ""
     return f"table: {len(rows)} rows of {len(models)} models and {len(outputs)} scores{lost}"
 

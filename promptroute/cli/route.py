@@ -46,8 +46,13 @@ def route(
     texts = read_prompts(prompts or [], file)
 
     from promptroute.router.router import Router
+    from promptroute.runtime.device import set_threads
 
     loaded = Router.load(router, allow or ())
+    loaded.warm()
+    set_threads(
+        1
+    )  # a prompt is many small operations: threads would wait for each other, and for other processes
     # A label comes with the router folder, so it is other people's text.
     labels = {known.name: one_line(known.label) for known in loaded.models}
     decisions = loaded.route(texts, models=model or None, tradeoff=tradeoff, slack=slack)

@@ -3,9 +3,7 @@
 curl -H 'Content-Type: application/json' -d '{"prompts": ["a red car"]}' http://127.0.0.1:8000/route
 """
 
-import os
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +14,6 @@ from promptroute.cli.route import ALLOW
 from promptroute.core.errors import UserError
 from promptroute.service.limits import Limits
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GIVEN = Limits()
 EVERYWHERE = ("0.0.0.0", "::", "")
 
@@ -28,7 +25,9 @@ ALLOW_HOST = typer.Option(
     help="another name that requests may be for, again for each; '*' is every name "
     "(always: 127.0.0.1, localhost and --host)",
 )
-THREADS = typer.Option("--threads", help="CPU threads of one prediction")
+THREADS = typer.Option(
+    "--threads", help="CPU threads of one prediction; more help long batches on idle cores alone"
+)
 PROMPTS = typer.Option("--max-prompts", help="prompts of a request")
 CHARACTERS = typer.Option("--max-characters", help="characters of a prompt")
 REQUEST = typer.Option("--max-request", help="characters of a request's prompts together")
@@ -44,7 +43,7 @@ def serve(
     port: Annotated[int, PORT] = 8000,
     allow: Annotated[list[str] | None, ALLOW] = None,
     allow_host: Annotated[list[str] | None, ALLOW_HOST] = None,
-    threads: Annotated[int, THREADS] = CORES,
+    threads: Annotated[int, THREADS] = 1,
     max_prompts: Annotated[int, PROMPTS] = GIVEN.prompts,
     max_characters: Annotated[int, CHARACTERS] = GIVEN.characters,
     max_request: Annotated[int, REQUEST] = GIVEN.request,
@@ -63,6 +62,7 @@ def serve(
             f"the service needs a library that is not installed ({error.name}); pip install 'promptroute[serve]'"
         ) from error
     from promptroute.router.router import Router
+    from promptroute.runtime.device import set_threads
 
     limits = Limits(
         prompts=max_prompts,
@@ -83,21 +83,6 @@ def serve(
         shown = f"[{address}]" if ":" in address else address
         line = f"serve: {router} on http://{shown}:{number} (Ctrl-C stops it)"
         Server(server_config(create_app(loaded, limits, hosts), limits), line).run(sockets=[server])
-
-
-def set_threads(threads: int) -> None:
-    """Decide once how many threads one prediction may use, in torch (where it is loaded) and in BLAS.
-
-    Raises:
-        UserError: `threads` is below 1.
-    """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    if threads < 1:
-        raise UserError(f"--threads is {threads}; expected 1 or more")
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(threads)
-    threadpool_limits(threads)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,10 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from promptroute.core.rows import column
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pixels
 
 STATUSES = ("ok", "failed")
 
@@ -29,6 +33,8 @@ class Image:
     height: int | None = column(unit="pixels", low=1)
     image: bytes | None = column()
     """An image file's bytes, PNG where it is ours; on disk a struct {bytes, path}, as `datasets` stores images."""
+    truncated: int | None = None
+    """Tokens of the prompt that none of the model's text encoders took in, at least 0; null where not known."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -46,6 +52,7 @@ _FIELDS: dict[str, tuple[pa.DataType, bool]] = {
     "width": (pa.int32(), True),
     "height": (pa.int32(), True),
     "image": (pa.struct([("bytes", pa.binary()), ("path", pa.string())]), True),
+    "truncated": (pa.int32(), True),
 }
 
 
@@ -57,3 +64,22 @@ def image_schema() -> pa.Schema:
     }
     fields = [pa.field(name, kind, nullable) for name, (kind, nullable) in _FIELDS.items()]
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def to_rgb(image: "Pixels", drop_alpha: bool = False) -> "Pixels":
+    """Return an image of any mode as 8-bit RGB; one that is RGB already, as it is.
+
+    Grey of 16 bits (modes I;16 and I) is scaled to 8, not clipped. Transparent pixels are blended with white, as a page
+    shows them; with `drop_alpha` the colour that is stored under them is taken instead.
+    """
+    from PIL import Image as Pillow
+
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        import numpy as np
+
+        grey = np.clip(np.asarray(image, np.float64), 0, 65535) / 257
+        image = Pillow.fromarray(grey.round().astype(np.uint8))
+    if image.has_transparency_data and not drop_alpha:
+        image = image.convert("RGBA")
+        image = Pillow.alpha_composite(Pillow.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -42,6 +42,10 @@ class TextEncoder(Component):
             UserError: the model can't be loaded.
         """
 
+    def truncated(self, texts: Sequence[str]) -> list[int | None]:
+        """Count the tokens that `encode` cuts off each of n texts, as too long; None where that is not known."""
+        return [None] * len(texts)
+
     @abstractmethod
     def weights(self) -> Mapping[str, Any]:
         """Return `dim` (d), `max_length` (tokens), `weights_sha256`, and whatever else of the model decides a vector.
@@ -139,6 +143,10 @@ class ImageEncoder(Component):
             UserError: the model can't be loaded.
         """
         raise NotImplementedError
+
+    def truncated(self, texts: Sequence[str]) -> list[int | None]:
+        """Count the tokens that `encode_texts` cuts off each of n prompts; None where that is not known."""
+        return [None] * len(texts)
 
     def fingerprint(self) -> dict[str, Any]:
         """Give all that decides a vector but what is encoded: also the device."""

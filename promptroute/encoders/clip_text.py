@@ -58,6 +58,11 @@ class ClipTextEncoder(TextEncoder):
             pooled = network(**tokens).pooler_output
         return pooled.float().cpu().numpy()
 
+    def truncated(self, texts: Sequence[str]) -> list[int | None]:
+        """Count the tokens that `encode` cuts off each text; see `TextEncoder.truncated`."""
+        tokens = self._parts[1](list(texts), truncation=False)["input_ids"]
+        return [max(len(row) - self._length, 0) for row in tokens]
+
     @cached_property
     def _weights(self) -> dict[str, Any]:
         network = self._parts[0]

@@ -14,7 +14,7 @@ from promptroute.io.embeddings import embeddings_table
 from promptroute.io.files import sha256
 from promptroute.io.images import read_shard
 from promptroute.runtime.decoding import over_images
-from promptroute.runtime.device import arithmetic
+from promptroute.runtime.device import arithmetic, one_thread
 from promptroute.runtime.shards import TableWork
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ class EmbedImages(TableWork[ImageShard]):
 
 def embed_prompts(encoder: ImageEncoder, prompt_ids: Sequence[str], texts: Sequence[str]) -> Path:
     """Return the cache's file of the prompts' embeddings by an image encoder, each different text encoded once."""
-    file = CacheFile.of("prompt_embeddings", encoder.fingerprint(), list(prompt_ids), list(texts))
+    file = CacheFile.of(
+        "prompt_embeddings", encoder.fingerprint(), list(prompt_ids), list(texts), "truncated"
+    )
     if file.read() is None:
         unique = sorted(set(texts))
         at = {text: row for row, text in enumerate(unique)}
@@ -75,14 +77,17 @@ def embed_prompts(encoder: ImageEncoder, prompt_ids: Sequence[str], texts: Seque
         rows = np.concatenate(
             [encoder.encode_texts(unique[start : start + size]) for start in range(0, len(unique), size)]
         )
-        file.write(embeddings_table(prompt_ids, rows[[at[text] for text in texts]]))
+        vectors = rows[[at[text] for text in texts]]
+        file.write(embeddings_table(prompt_ids, vectors, truncated=encoder.truncated(texts)))
     return file.path
 
 
 def encode_prompts(encoder: TextEncoder, prompt_ids: Sequence[str], texts: Sequence[str]) -> Path:
     """Return the cache's file of the prompts' embeddings by a text encoder."""
     by = {**encoder.fingerprint(), "arithmetic": arithmetic(encoder.device)}
-    file = CacheFile.of("text", by, list(prompt_ids), list(texts))
+    file = CacheFile.of("text", by, list(prompt_ids), list(texts), "truncated")
     if file.read() is None:
-        file.write(embeddings_table(prompt_ids, encode_all(encoder, list(texts))))
+        with one_thread():
+            vectors = encode_all(encoder, list(texts))
+        file.write(embeddings_table(prompt_ids, vectors, truncated=encoder.truncated(texts)))
     return file.path

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.image import to_rgb
 from promptroute.encoders.base import ImageEncoder
 from promptroute.io.files import sha256
 from promptroute.io.weights import require_commit, weights_id
@@ -40,6 +41,7 @@ class OpenClip(ImageEncoder):
     revision: str | None = None
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
+    version = 2  # 16-bit grey is scaled, transparent pixels are blended with white
     libraries = ("open_clip_torch",)
     incidental = ImageEncoder.incidental | {"model", "pretrained", "revision", "dtype"}
 
@@ -161,11 +163,11 @@ class OpenClip(ImageEncoder):
         )
 
     def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
-        """Encode a batch of images; see `ImageEncoder.encode_images`."""
+        """Encode a batch of images, as `to_rgb` reads them; see `ImageEncoder.encode_images`."""
         import torch
 
         network, preprocess, _ = self._parts
-        pixels = torch.stack([preprocess(image.convert("RGB")) for image in images]).to(self.device)
+        pixels = torch.stack([preprocess(to_rgb(image)) for image in images]).to(self.device)
         with torch.inference_mode():
             return network.encode_image(pixels.to(getattr(torch, self.precision))).float().cpu().numpy()
 
@@ -173,6 +175,16 @@ class OpenClip(ImageEncoder):
         """Encode a batch of prompts; see `ImageEncoder.encode_texts`."""
         import torch
 
-        network, _, tokenizer = self._parts
+        network, _, tokenizer = self._parts  # which keeps the token that ends a text, where it cuts
         with torch.inference_mode():
             return network.encode_text(tokenizer(list(texts)).to(self.device)).float().cpu().numpy()
+
+    def truncated(self, texts: Sequence[str]) -> list[int | None]:
+        """Count the tokens that `encode_texts` cuts off each of n prompts; see `ImageEncoder.truncated`."""
+        tokenizer = self._parts[2]
+        if hasattr(tokenizer, "encode"):  # open_clip's own
+            lengths = [len(tokenizer.encode(text)) + 2 for text in texts]
+        else:
+            ids = tokenizer.tokenizer([tokenizer.clean_fn(text) for text in texts], truncation=False)
+            lengths = list(map(len, ids["input_ids"]))
+        return [max(length - tokenizer.context_length, 0) for length in lengths]

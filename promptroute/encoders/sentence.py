@@ -103,6 +103,14 @@ class SentenceEncoder(TextEncoder):
         )
         return np.asarray(vectors, np.float32)
 
+    def truncated(self, texts: Sequence[str]) -> list[int | None]:
+        """Count the tokens that `encode` cuts off each text; see `TextEncoder.truncated`."""
+        network: Any = self._network
+        if network.max_seq_length is None:
+            return [0] * len(texts)
+        tokens = network.tokenizer(list(texts), truncation=False, return_attention_mask=False)["input_ids"]
+        return [max(len(row) - network.max_seq_length, 0) for row in tokens]
+
     @cached_property
     def _lean(self) -> LeanBert | None:
         """Return the same arithmetic without the library's generality, where the model is a plain BERT."""

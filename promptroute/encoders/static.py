@@ -167,6 +167,11 @@ class StaticEncoder(TextEncoder):
             rows[some] = mean / np.where(length > 0, length, 1)
         return rows
 
+    def truncated(self, texts: Sequence[str]) -> list[int | None]:
+        """Count the tokens that `encode` leaves out of each text; see `TextEncoder.truncated`."""
+        found = self._parts[2].encode_batch_fast(list(texts), add_special_tokens=False)
+        return [max(len(tokens.ids) - self.max_length, 0) for tokens in found]
+
     def save(self, folder: Path) -> None:
         """Write the table, for an encoder elsewhere that is given this `folder`."""
         self.table.save(folder)

@@ -44,9 +44,13 @@ class Generator(Component):
                 image its own.
 
         Returns:
-            n images, or why one could not be generated; never an array with values that are not finite.
+            n images, or why one could not be generated.
         """
         raise NotImplementedError
+
+    def truncated(self, prompts: Sequence[str]) -> list[int | None]:
+        """Count the tokens of each of n prompts that the model can't take in, after `load`; None where not known."""
+        return [None] * len(prompts)
 
 
 class LocalGenerator(Generator):
@@ -111,10 +115,14 @@ def build_generator(section: Mapping[str, Any], where: str, device: str) -> Gene
     return build(section, where, Generator, **({"device": device} if local else {}))
 
 
-def finite_or_failure(image: np.ndarray) -> Generated:
-    """Return the image, or a failure where a value of it is not finite."""
-    return image if np.isfinite(image).all() else Failure(NOT_FINITE)
+def image_or_failure(image: np.ndarray) -> Generated:
+    """Return the image, or a failure where a value of it is not finite, or all of it is one colour in 8 bits."""
+    if not np.isfinite(image).all():
+        return Failure(NOT_FINITE)
+    darkest, brightest = (np.round(255 * edge((0, 1))) for edge in (image.min, image.max))
+    return Failure(ONE_COLOUR) if np.array_equal(darkest, brightest) else image
 
 
 NOT_FINITE = "the model gave values that are not finite"
+ONE_COLOUR = "the model gave an image of one colour"
 WITHHELD = "the model's safety checker withheld the image"

@@ -3,28 +3,31 @@
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from promptroute.core.errors import UserError
-from promptroute.core.image import Image
+from promptroute.core.image import Image, to_rgb
 from promptroute.generators.base import (
+    ONE_COLOUR,
     Generated,
     Generator,
     LocalGenerator,
     RemoteGenerator,
-    finite_or_failure,
+    image_or_failure,
 )
 from promptroute.generators.remote import Paced
-from promptroute.generators.uniform import UniformBatches, one_thread
+from promptroute.generators.uniform import UniformBatches
 from promptroute.io.images import ImageCache, ImageRequest, write_shard
 from promptroute.runtime.batching import Failure, in_batches
+from promptroute.runtime.device import one_thread
 from promptroute.runtime.executors import Executor, InProcess
 from promptroute.runtime.shards import Work, run
 
@@ -159,8 +162,9 @@ class GenerateWork(Work[Shard]):
         tally, reasons = Tally(), dict[Key, str]()
         if missing:
             self.generator.load()
+            truncated = self._truncated(missing)
             started = time.monotonic()
-            for row in self._generate(missing, tally.failed):
+            for row in self._generate(missing, truncated, tally.failed):
                 if row.reason is None:
                     images[row.key] = row
                 else:
@@ -198,7 +202,14 @@ class GenerateWork(Work[Shard]):
         prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
         return [checked(image) for image in self._batches.generate(prompts, seeds)]
 
-    def _generate(self, missing: Shard, failed: Counter[str]) -> list[Image]:
+    def _truncated(self, missing: Shard) -> dict[str, int | None]:
+        """Count the tokens that the model cuts off each prompt."""
+        prompts = list(dict.fromkeys(request.prompt for request in missing))
+        return dict(zip(prompts, self.generator.truncated(prompts), strict=True))
+
+    def _generate(
+        self, missing: Shard, truncated: Mapping[str, int | None], failed: Counter[str]
+    ) -> list[Image]:
         """Return a row for each image; those that are finished are saved meanwhile."""
         rows: list[Image] = []
         unsaved: list[Future[Image]] = []
@@ -214,7 +225,8 @@ class GenerateWork(Work[Shard]):
                     failed[result.reason] += 1
                     self.limit.check(failed)
                     continue
-                unsaved.append(pool.submit(_image, request, self.model, result))
+                cut = truncated[request.prompt]
+                unsaved.append(pool.submit(_image, request, self.model, result, cut))
                 if time.monotonic() - saved >= self.save_seconds:
                     finished = [future.result() for future in unsaved]
                     self.cache.add(finished)
@@ -224,15 +236,17 @@ class GenerateWork(Work[Shard]):
 
 
 def checked(image: Generated) -> Generated:
-    """Return a generated image, or a failure where it is none."""
+    """Return a generated image, or a failure where it is none: not finite, of one colour, or bytes that are no image."""
     if isinstance(image, np.ndarray):
-        return finite_or_failure(image)
+        return image_or_failure(image)
     if isinstance(image, bytes):
         from PIL import Image as Pillow
 
         try:
             with Pillow.open(io.BytesIO(image)) as opened:
-                opened.verify()
+                extrema: Any = to_rgb(opened).getextrema()
+                if all(low == high for low, high in extrema):
+                    return Failure(ONE_COLOUR)
         except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
             return Failure(f"the model gave bytes that are no image ({type(error).__name__})")
     return image
@@ -251,7 +265,7 @@ def to_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _image(request: ImageRequest, model: str, image: np.ndarray | bytes) -> Image:
+def _image(request: ImageRequest, model: str, image: np.ndarray | bytes, truncated: int | None) -> Image:
     if isinstance(image, bytes):
         from PIL import Image as Pillow
 
@@ -261,7 +275,9 @@ def _image(request: ImageRequest, model: str, image: np.ndarray | bytes) -> Imag
     else:
         height, width = image.shape[:2]
         encoded = to_png(image)
-    return Image(request.prompt_id, request.prompt, model, request.seed, "ok", None, width, height, encoded)
+    return Image(
+        request.prompt_id, request.prompt, model, request.seed, "ok", None, width, height, encoded, truncated
+    )
 
 
 def _failed(request: ImageRequest, model: str, reason: str) -> Image:

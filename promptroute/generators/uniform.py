@@ -1,9 +1,8 @@
 """Batches on the CPU in which an image doesn't depend on what else is generated, or when."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Lock
 
 import numpy as np
@@ -12,38 +11,6 @@ from promptroute.generators.base import Generated, Generator
 from promptroute.runtime.batching import Failure, free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
-
-
-class _OneThread:
-    """How many want one thread a batch at present, and how many threads torch had before the first of them."""
-
-    lock = Lock()
-    users = 0
-    before = 1
-
-
-@contextmanager
-def one_thread() -> Iterator[int]:
-    """Let torch compute with one thread in each thread that begins meanwhile; yields how many it had.
-
-    To be entered before threads generate and left after: torch's threads may not change while it computes, for
-    kernels would then share work out by one number and do it by another. Several may be within it at once.
-    """
-    import torch
-
-    with _OneThread.lock:
-        if _OneThread.users == 0:
-            _OneThread.before = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _OneThread.users += 1
-        before = _OneThread.before
-    try:
-        yield before
-    finally:
-        with _OneThread.lock:
-            _OneThread.users -= 1
-            if _OneThread.users == 0:
-                torch.set_num_threads(before)
 
 
 def take_over_threads() -> None:

@@ -17,18 +17,24 @@ _WHAT = "a table of embeddings"
 
 
 def embeddings_table(
-    prompt_ids: Sequence[str], rows: np.ndarray, seeds: Sequence[int] | None = None
+    prompt_ids: Sequence[str],
+    rows: np.ndarray,
+    seeds: Sequence[int] | None = None,
+    truncated: Sequence[int | None] | None = None,
 ) -> pa.Table:
     """Lay out embeddings: prompt_id, seed where they are of images, and embedding (fixed-size list of float32).
 
     Args:
         prompt_ids, seeds: [n] which prompt or image each row is of.
         rows: float32 [n, d].
+        truncated: [n] tokens of each prompt that its encoder cut off, None where not known; a column where given.
     """
     flat = pa.array(np.ascontiguousarray(rows, np.float32).reshape(-1))
     columns = {"prompt_id": pa.array(list(prompt_ids), pa.string())}
     if seeds is not None:
         columns["seed"] = pa.array(list(seeds), pa.int64())
+    if truncated is not None:
+        columns["truncated"] = pa.array(list(truncated), pa.int32())
     return pa.table({**columns, "embedding": pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])})
 
 

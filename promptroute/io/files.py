@@ -31,6 +31,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if temporary.is_dir() and path.exists():
             _remove(path)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (
+            None,
+            str(temporary),
+        ):  # a full disk is met with no name, or with that of nothing kept
+            error.filename = str(path)
+        raise
     finally:
         _remove(temporary)
 

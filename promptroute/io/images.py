@@ -175,12 +175,18 @@ class ImageCache:
 
     def _keys_of(self, path: Path) -> list[tuple[str, int]]:
         try:
-            table = read_parquet(path, _WHAT, ["prompt", "seed", "status"], {"component": self.component})
+            columns = [
+                "prompt",
+                "seed",
+                "status",
+                "truncated",
+            ]  # the last is lacking in files of an older format
+            table = read_parquet(path, _WHAT, columns, {"component": self.component})
         except UserError:
             path.unlink(missing_ok=True)
             return []
-        columns = (table.column(name).to_pylist() for name in ("prompt", "seed", "status"))
-        return [(prompt, seed) for prompt, seed, status in zip(*columns, strict=True) if status == "ok"]
+        rows = zip(*(table.column(name).to_pylist() for name in columns[:3]), strict=True)
+        return [(prompt, seed) for prompt, seed, status in rows if status == "ok"]
 
     def load(
         self, keys: Collection[tuple[str, int]], places: dict[tuple[str, int], Path]

@@ -12,7 +12,7 @@ from promptroute.core.errors import UserError
 from promptroute.io.files import atomic_path
 
 _UNREADABLE = (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException)
-"""What pyarrow raises on files that are corrupt."""
+"""What pyarrow raises on files that are corrupt; an error of the machine's has an errno, and passes."""
 
 
 def write_parquet(path: Path | str, table: pa.Table, about: Mapping[str, str], **options: Any) -> None:
@@ -75,7 +75,7 @@ def read_parquet(
                 raise ValueError("it is cut off")
             return table
     except _UNREADABLE as error:
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) or getattr(error, "errno", None):
             raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -92,6 +92,8 @@ def read_facts(path: Path | str, what: str) -> dict[str, str]:
     try:
         return file_facts(pq.read_schema(path))
     except _UNREADABLE as error:
+        if getattr(error, "errno", None):
+            raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{path}: not {what} that can be read ({line}); delete it and make it again"

@@ -1,7 +1,10 @@
 """Where computing happens: decided once in a stage, then passed on."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from promptroute.core.component import build
@@ -114,3 +117,50 @@ def pick_dtype(dtype: str, device: str, what: str) -> str:
         if not torch.cuda.is_bf16_supported(including_emulation=False):
             raise UserError(f"{what}: dtype is bfloat16, which {device} lacks; set dtype to auto or float16")
     return dtype
+
+
+class _OneThread:
+    """How many want one thread a batch at present, and how many threads torch had before the first of them."""
+
+    lock = Lock()
+    users = 0
+    before = 1
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Let torch compute with one thread in each thread that begins meanwhile; yields how many it had.
+
+    To be entered before threads generate and left after: torch's threads may not change while it computes, for
+    kernels would then share work out by one number and do it by another. Several may be within it at once.
+    """
+    import torch
+
+    with _OneThread.lock:
+        if _OneThread.users == 0:
+            _OneThread.before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _OneThread.users += 1
+        before = _OneThread.before
+    try:
+        yield before
+    finally:
+        with _OneThread.lock:
+            _OneThread.users -= 1
+            if _OneThread.users == 0:
+                torch.set_num_threads(before)
+
+
+def set_threads(threads: int) -> None:
+    """Decide once how many threads one prediction may use, in torch (where it is loaded) and in BLAS.
+
+    Raises:
+        UserError: `threads` is below 1.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    if threads < 1:
+        raise UserError(f"--threads is {threads}; expected 1 or more")
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+    threadpool_limits(threads)

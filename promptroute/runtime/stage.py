@@ -2,12 +2,24 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from promptroute.core.errors import UserError
 
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "the file is larger than files may be here; raise `ulimit -f`",
+    errno.EROFS: "the file system is read-only; make it writable, or work in a folder that is",
+    errno.EACCES: "no permission; change its owner or mode",
+    errno.EPERM: "no permission; change its owner or mode",
+    errno.EMFILE: "too many open files; raise `ulimit -n`",
+    errno.EIO: "the disk fails to read or write; check it",
+}
+"""errno → what is wrong with the machine, and the fix; any other `OSError` is a fault of ours."""
 INTERRUPTED = 130
 """The status of what Ctrl-C ended, as shells give it."""
 
@@ -65,7 +77,7 @@ def run_stage(main: Callable[..., str | None], doc: str | None = None, *names: s
 def plain_ending() -> Iterator[None]:
     """End without a traceback where nothing is our fault.
 
-    A `UserError` prints one line and exits with 1, Ctrl-C exits with 130, and a reader that went away
+    A `UserError`, a full disk or a lack of permission prints one line and exits with 1, Ctrl-C exits with 130, and a reader that went away
     (`| head`) ends quietly with 0. A terminal that can't show a sign gets it escaped.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -80,6 +92,20 @@ def plain_ending() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):  # so that the interpreter's own flush meets no pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        said = f"{place}{REMEDIES[error.errno]} and run it again; what was finished is kept"
+        print("error:", one_line(said), file=sys.stderr)
+        if error.filename is None:
+            _forget_output()
+        raise SystemExit(1) from None
+
+
+def _forget_output() -> None:
+    """Let the interpreter's own flush at the end meet neither a closed pipe nor a full disk."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

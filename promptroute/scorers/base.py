@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from promptroute.core.component import Component
+from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.outputs import Output
 
 if TYPE_CHECKING:
@@ -113,3 +113,14 @@ class EmbeddingScorer(Scorer):
     def reads(cls, section: Mapping[str, Any]) -> str | None:
         """Name the folder of its encoder's embeddings."""
         return f"data/embeddings/{section.get('encoder', 'clip')}"
+
+
+def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
+    """Make the scorer that a section describes, on a device if it computes on one.
+
+    Raises:
+        UserError: as `build`.
+    """
+    kind = locate(section.get(TARGET), Scorer, where)
+    given = {"device": device} if "device" in kind.model_fields and "device" not in section else {}
+    return build(section, where, Scorer, **given)

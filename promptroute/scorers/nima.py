@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
 from promptroute.io.files import sha256
 from promptroute.scorers.base import ImageBatch, Scorer
@@ -25,8 +26,8 @@ class Nima(Scorer):
     """Neural image assessment (Talebi & Milanfar 2018, arXiv 1709.05424) on MobileNet v1.
 
     The network gives a distribution over the ratings 1 to 10; the score is its mean: 1 to 10, higher is
-    better. The way to the pixels is part of the score: Pillow, `convert("RGB")` (alpha is dropped, not
-    blended), nearest-neighbour resize to side × side without regard to the aspect, x / 127.5 - 1.
+    better. The way to the pixels is part of the score: `to_rgb` with alpha dropped, not blended; nearest-neighbour
+    resize to side × side without regard to the aspect; x / 127.5 - 1.
 
     Settings:
         checkpoint: path of idealo/image-quality-assessment's Keras file (.hdf5), or of a .safetensors file with
@@ -44,6 +45,7 @@ class Nima(Scorer):
 
     inputs = ImageBatch
     outputs = (Output("mean", "NIMA", 1.0, 10.0),)
+    version = 2  # 16-bit grey is scaled
     libraries: ClassVar[tuple[str, ...]] = ("torch", "timm", "pillow")
     incidental: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "checkpoint", "sha256"})
 
@@ -133,8 +135,7 @@ def to_pixels(image: "Image", side: int = SIDE) -> np.ndarray:
     """Turn an image into the network's input: float32 [3, side, side] in -1..1, RGB."""
     from PIL import Image
 
-    if image.mode != "RGB":
-        image = image.convert("RGB")
+    image = to_rgb(image, drop_alpha=True)
     if image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.NEAREST)
     return np.ascontiguousarray(

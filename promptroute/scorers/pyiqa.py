@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
 from promptroute.runtime.hub import load_error
 from promptroute.scorers.base import ImageBatch, PromptedImageBatch, Scorer
@@ -23,8 +24,8 @@ class Pyiqa(Scorer):
     NIMA is another network than `promptroute.scorers.nima.Nima`.
 
     Direction and range are those that pyiqa declares; a bound that it gives as approximate (`~0`), or not at all,
-    is infinite. Images go in at their own size, as RGB in 0..1; pyiqa normalises them. It fetches its weights
-    itself, most of them as a pickle that torch reads, so this is for those who trust them.
+    is infinite. Images go in at their own size, as `to_rgb` gives them, in 0..1; pyiqa normalises them. It fetches its
+    weights itself, most of them as a pickle that torch reads, so this is for those who trust them.
 
     Settings:
         metric: pyiqa's name, as `musiq` or `clipiqa`: one without a reference image (pyiqa's mode NR). One that takes
@@ -37,6 +38,7 @@ class Pyiqa(Scorer):
     batch_size: int = Field(16, ge=1)
     device: str = "cpu"
 
+    version = 2  # 16-bit grey is scaled, transparent pixels are blended with white
     libraries: ClassVar[tuple[str, ...]] = ("pyiqa", "torch")
 
     def weights(self) -> Mapping[str, str]:
@@ -109,7 +111,7 @@ class Pyiqa(Scorer):
 
 def _pixels(image: "Image") -> np.ndarray:
     """Turn an image into float32 [3, height, width] in 0..1, RGB."""
-    return np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+    return np.asarray(to_rgb(image), np.float32).transpose(2, 0, 1) / 255
 
 
 def _bounds(declared: str) -> tuple[float, float]:

@@ -19,16 +19,18 @@ from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
 from promptroute.io.cache import CacheFile
 from promptroute.io.embeddings import read_embeddings
 from promptroute.io.files import sha256
-from promptroute.io.images import read_shard
+from promptroute.io.images import link_or_copy, read_shard, shard_paths
 from promptroute.io.parquet import read_facts, read_parquet
-from promptroute.io.scores import FILES, Detail, details_table
+from promptroute.io.scores import FILES, Detail, details_table, write_scores
 from promptroute.io.tables import read_table
 from promptroute.runtime.batching import Failure, in_batches
 from promptroute.runtime.decoding import over_images
-from promptroute.runtime.shards import Work
+from promptroute.runtime.executors import Executor
+from promptroute.runtime.shards import Work, run
 from promptroute.scorers.base import (
     Batch,
     EmbeddingBatch,
+    EmbeddingScorer,
     ImageBatch,
     PromptedImageBatch,
     PromptGroupBatch,
@@ -295,3 +297,43 @@ class EmbeddingScoring(ShardScoring):
                 yield result
 
         return collect(self.scorer, items, results(), str(shard))
+
+
+def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folder: Path) -> pd.DataFrame:
+    """Score one model's images, shard by shard; those scored before come from the cache.
+
+    Args:
+        scorer: the scorer, whose name in the study is `name`.
+        model: whose images.
+        executor: where shards are scored.
+        folder: where to write the scores, and beside them maps and marks; must not exist.
+
+    Returns:
+        `Score` rows.
+
+    Raises:
+        UserError: there are no images or embeddings of the model, or as `ShardScoring`.
+    """
+    work: ShardScoring
+    if isinstance(scorer, EmbeddingScorer):
+        embeddings = Path("data/embeddings") / scorer.encoder
+        shards = sorted((embeddings / model).glob("part-*.parquet"))
+        if not shards:
+            raise UserError(
+                f"{embeddings / model}: no embeddings of images; give image_encoder an encoder {scorer.encoder}, and "
+                f"embed the images"
+            )
+        work = EmbeddingScoring(scorer, model, embeddings / "prompts.parquet")
+    else:
+        work, shards = ImageScoring(scorer, model), shard_paths(f"data/images/{model}")
+    run(work, shards, executor, f"score {model}")
+    scores = pd.concat([work.scores(shard) for shard in shards], ignore_index=True)
+    check_ranges(scores, {output.name: output for output in scorer.outputs}, f"data/scores/{name}/{model}")
+    folder.mkdir(parents=True)
+    about = {"scorer": name, "model": model, "class": scorer.class_path()}
+    write_scores(folder / "scores.parquet", scores, about)
+    for number, shard in enumerate(shards):
+        for kind, file in work.files(shard).items():
+            if kind in FILES:
+                link_or_copy(file.path, folder / f"{FILES[kind][0]}-{number:05d}.parquet")
+    return scores

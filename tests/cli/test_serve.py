@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from promptroute.cli.serve import listen, serve, set_threads
+from promptroute.cli.serve import listen, serve
 from promptroute.core.errors import UserError
+from promptroute.runtime.device import set_threads
 from promptroute.service.limits import Limits
 from tests.service.conftest import ROOT, Start
 

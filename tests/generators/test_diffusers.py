@@ -12,6 +12,7 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.generators.diffusers.model import DiffusersModel
+from promptroute.generators.run import checked
 from promptroute.generators.uniform import UniformBatches
 from promptroute.runtime.batching import Failure
 from tests.generators.tiny import LORA, PIPELINES, SIDE, save_lora
@@ -369,6 +370,20 @@ def test_withheld_and_infinite_are_failures(tiny: Tiny) -> None:
     images[1, 0, 0, 0] = np.nan
     model.pool._free[:] = [(gives(images, None), nullcontext())]
     good, bad = model.generate(["a", "b"], [0, 1])
-    assert isinstance(good, np.ndarray) and bad == Failure("the model gave values that are not finite")
+    assert isinstance(good, np.ndarray) and checked(bad) == Failure(
+        "the model gave values that are not finite"
+    )
     model.pool._free[:] = [(gives(images[:1], [True]), nullcontext())]
     assert model.generate(["a"], [0]) == [Failure("the model's safety checker withheld the image")]
+
+
+def test_truncated_tokens(tiny: Tiny) -> None:
+    for name in ("sd", "sdxl", "pixart"):
+        changes = {"template": "cc {prompt}"} if name == "sd" else {}
+        settings = {**PIPELINES[name][1], **changes}
+        if name == "pixart":
+            settings["call"] = {**settings["call"], "max_sequence_length": 16}
+        model = DiffusersModel(model=str(tiny(name)), **settings)
+        model.load()
+        fits, cut = model.truncated(["a b", "a " * 30])
+        assert fits == 0 and cut is not None and cut >= 16

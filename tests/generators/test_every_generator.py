@@ -84,7 +84,7 @@ class TestEveryClass:
 
 
 OUTSIDE = '''
-"""Plain colours, without any library of ours."""
+"""Colours on black, without any library of ours."""
 
 from collections.abc import Sequence
 
@@ -95,7 +95,7 @@ from promptroute.runtime.batching import Failure
 
 
 class Colours(Generator):
-    """One colour an image.
+    """A row of one colour, the rest black.
 
     Args:
         side: pixels.
@@ -105,10 +105,9 @@ class Colours(Generator):
     side: int = 4
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
-        return [
-            Failure("no such colour") if prompt == "x" else np.full((self.side, self.side, 3), seed / 9, np.float32)
-            for prompt, seed in zip(prompts, seeds, strict=True)
-        ]
+        images = np.zeros((len(prompts), self.side, self.side, 3), np.float32)
+        images[:, 0] = (np.array(seeds) + 1)[:, None, None] / 9
+        return [Failure("no such colour") if prompt == "x" else image for prompt, image in zip(prompts, images)]
 '''
 
 

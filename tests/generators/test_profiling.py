@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import PrivateAttr
 
+from promptroute.core.errors import UserError
 from promptroute.generators.base import Generated
 from promptroute.generators.diffusers.model import DiffusersModel
-from promptroute.generators.profiling import count_gflops, profile
+from promptroute.generators.profiling import count_gflops, median_interval, profile
 from tests.generators.conftest import Fake
 from tests.generators.tiny import PIPELINES
 
@@ -57,9 +60,42 @@ def test_best_batch(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().generate(prompts, seeds)
 
     slow = Slow(device="cpu")
-    found = profile(slow, ["a", "b"], images=5)
+    found = profile(slow, ["a", "b"])
     assert found["seconds"] == pytest.approx(0.02) and found["seconds_std"] == pytest.approx(0, abs=1e-9)
     assert found["best_batch"] == 4 and set(found["images_per_second"]) == {1, 2, 4, 8}
     assert found["images_per_second"][4] == pytest.approx(200)
-    assert 0.01 < found["memory_gb"] < 100 and found["images"] == 5 and found["measured_on"]
-    assert all(len(batch) == 1 for batch in slow.batches[:7]), "two to warm up, five that count"
+    assert 0.01 < found["memory_gb"] < 100 and found["images"] == 6 and found["measured_on"]
+    assert all(len(batch) == 1 for batch in slow.batches[:8]), "two to warm up, six that count"
+
+
+class Clocked(Fake):
+    """Takes the seconds of `takes`, in turn."""
+
+    takes: list[float]
+    _now: list[float] = PrivateAttr(default_factory=lambda: [0.0])
+
+    def generate(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
+        self._now[0] += self.takes[len(self.batches) % len(self.takes)] * len(prompts)
+        return super().generate(prompts, seeds)
+
+
+class TestMedian:
+    def measure(self, patch: pytest.MonkeyPatch, takes: list[float]) -> dict[str, Any]:
+        model = Clocked(device="cpu", takes=takes)
+        patch.setattr(time, "perf_counter", lambda: model._now[0])
+        return profile(model, ["a"])
+
+    def test_interval_by_hand(self) -> None:
+        assert median_interval([1, 2, 3, 4, 5, 6]) == (1, 6)  # 1 - 2 / 2⁶ = 97 %
+        assert median_interval(list(range(20))) == (5, 14)  # the 6th and 15th of 20: 95.9 %
+
+    def test_outliers_are_outlived(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.measure(monkeypatch, [1, 1, 1, 9, 1, 1, 1.01, 1, 1, 1, 30, 1])
+        assert found["seconds"] == pytest.approx(1) and 6 < found["images"] < 30
+        assert found["seconds_low"] == pytest.approx(1) and found["seconds_high"] < 1.1
+
+    def test_noise_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(
+            UserError, match=r"takes .* after 60 images the median lies .* stop what else runs"
+        ):
+            self.measure(monkeypatch, [1, 2, 5, 9, 14, 20, 27])

@@ -15,8 +15,9 @@ from pydantic import Field
 from promptroute.core.errors import UserError
 from promptroute.generators.base import Generated
 from promptroute.generators.diffusers.model import DiffusersModel
-from promptroute.generators.run import StudyImages, generate_images, to_png
+from promptroute.generators.run import StudyImages, checked, generate_images, to_png
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
+from promptroute.runtime.batching import Failure
 from tests.generators.conftest import Fake
 
 ROOT = Path(__file__).parents[2]
@@ -235,3 +236,32 @@ def test_kill_resumes(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     assert killed == expected
     left = [path for path in (tmp_path / "killed").iterdir() if path.suffix == ".parquet"]
     assert len(left) == 3, "pieces are gone once their shard is finished"
+
+
+class Flat(Fake):
+    """Gives an image of one colour for prompt 0, and says that prompt 1 is cut by three tokens."""
+
+    def image(self, prompt: str, seed: int) -> np.ndarray:
+        image = super().image(prompt, seed)
+        return np.full_like(image, 0.2) if prompt == "prompt 0" else image
+
+    def truncated(self, prompts: list[str]) -> list[int | None]:
+        return [3 if prompt == "prompt 1" else 0 for prompt in prompts]
+
+
+def test_one_colour_is_a_failure(tmp_path: Path) -> None:
+    study = generate(Flat(), requests(3, 1), tmp_path, max_failed=0.4)
+    (rows,) = map(read_shard, study.shards)
+    assert [row.reason for row in rows] == ["the model gave an image of one colour", None, None]
+    assert [row.truncated for row in rows] == [None, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fails"), [(0, 0, True), (1, 1, True), (0.5, 0.5004, True), (0.5, 0.51, False)]
+)
+def test_one_colour_in_8_bits(low: float, high: float, fails: bool) -> None:
+    image = np.full((4, 4, 3), low, np.float32)
+    image[1, 2, 1] = high
+    found = checked(image)
+    assert isinstance(found, Failure) == fails
+    assert isinstance(checked(to_png(image)), Failure) == fails

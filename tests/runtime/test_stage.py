@@ -1,5 +1,6 @@
 """How a stage starts and ends."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from promptroute.core.errors import UserError
+from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import one_line, run_stage, stage_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,64 @@ class TestErrors:
 
     def test_signs(self) -> None:
         assert one_line("ünï → 🦊\u200b\u2028x") == "ünï → 🦊\\u200b x"
+
+
+class TestMachine:
+    @pytest.mark.parametrize(
+        ("number", "said"),
+        [
+            (errno.ENOSPC, "the disk is full; free some space"),
+            (errno.EROFS, "the file system is read-only"),
+            (errno.EACCES, "no permission; change its owner or mode"),
+        ],
+    )
+    def test_one_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int, said: str
+    ) -> None:
+        (tmp_path / "a.json").write_text("1")
+
+        def full() -> str:
+            with atomic_path(tmp_path / "a.json") as path:
+                path.write_text("half")
+                raise OSError(number, os.strerror(number))  # as `write` does: it names no file
+
+        with pytest.raises(SystemExit) as stop:
+            run_stage(full)
+        err = capsys.readouterr().err
+        assert stop.value.code == 1 and err.count("\n") == 1
+        assert err.startswith(f"error: {tmp_path}/a.json: {said}")
+        assert (tmp_path / "a.json").read_text() == "1" and len(list(tmp_path.iterdir())) == 1
+
+    def test_others_are_ours(self) -> None:
+        def broken() -> str:
+            raise OSError(errno.EBADF, "bad")
+
+        with pytest.raises(OSError):
+            run_stage(broken)
+
+    def test_file_limit(self, tmp_path: Path) -> None:
+        code = (
+            "import resource, pyarrow as pa\n"
+            "from promptroute.io.parquet import write_parquet\n"
+            "from promptroute.runtime.stage import run_stage\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            f"run_stage(lambda: write_parquet('{tmp_path}/x.parquet', pa.table({{'x': list(range(9999))}}), {{}}))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and not list(tmp_path.iterdir())
+        assert done.stderr.startswith(
+            f"error: {tmp_path}/x.parquet: the file is larger than files may be here"
+        )
+        assert done.stderr.count("\n") == 1
+
+    def test_full_output(self) -> None:
+        code = "from promptroute.runtime.stage import run_stage; run_stage(lambda: 'x')"
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.startswith("error: the disk is full")
 
 
 class TestArguments:

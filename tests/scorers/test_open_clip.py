@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from promptroute.core.errors import UserError
+from promptroute.core.image import to_rgb
 from promptroute.encoders.open_clip import OpenClip
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -107,7 +108,7 @@ def from_folder(folder: Path, **how: Any) -> np.ndarray:
 
     network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", **how)
     with torch.inference_mode():
-        pixels = torch.stack([preprocess(picture.convert("RGB")) for picture in PICTURES])
+        pixels = torch.stack([preprocess(to_rgb(picture)) for picture in PICTURES])
         return network.eval().encode_image(pixels).numpy()
 
 
@@ -140,3 +141,15 @@ def test_folder_without_safetensors(tiny_clip: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_clip / "open_clip_config.json", tmp_path)
     with pytest.raises(UserError, match=r"holds no \.safetensors file"):
         OpenClip(model=str(tmp_path)).encode_texts(["a"])
+
+
+def test_long_prompt_keeps_end_token(tiny_clip: Path) -> None:
+    for model in (str(tiny_clip), "mini/weights/clip"):  # open_clip's own tokenizer, and one of a folder
+        clip = OpenClip(model=model)
+        tokenizer = clip._parts[2]
+        long, short = tokenizer(["a red star " * 60, "a red star"]).tolist()
+        end = short[len(tokenizer.encode("a red star")) + 1] if hasattr(tokenizer, "encode") else short[-1]
+        assert long[-1] == end and end not in long[:-1] and len(long) == tokenizer.context_length
+        assert clip.truncated(["a red star"]) == [0]
+        (cut,) = clip.truncated(["a red star " * 60])
+        assert cut is not None and cut > 60

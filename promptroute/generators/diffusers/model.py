@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from promptroute.core.errors import UserError
-from promptroute.generators.base import WITHHELD, Generated, LocalGenerator, finite_or_failure
+from promptroute.generators.base import WITHHELD, Generated, LocalGenerator
 from promptroute.generators.diffusers.pool import PipelinePool
 from promptroute.generators.diffusers.scheduling import step_per_image
 from promptroute.generators.diffusers.settings import Lora, Part, Scheduler
@@ -213,10 +213,22 @@ class DiffusersModel(LocalGenerator):
             output = run() if self.compile is None else or_uncompiled(pipeline, run)
         images = np.asarray(output.images, np.float32)
         withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
-        return [
-            Failure(WITHHELD) if flag else finite_or_failure(image)
-            for image, flag in zip(images, withheld, strict=True)
-        ]
+        return [Failure(WITHHELD) if flag else image for image, flag in zip(images, withheld, strict=True)]
+
+    def truncated(self, prompts: Sequence[str]) -> list[int | None]:
+        """Count the tokens of each prompt that none of the text encoders takes in; see `Generator.truncated`."""
+        texts = [self.template.replace("{prompt}", prompt) for prompt in prompts]
+        cut = []
+        with self.pool.acquire() as pipeline:
+            longest = inspect.signature(type(pipeline).__call__).parameters.get("max_sequence_length")
+            for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+                if (tokenizer := getattr(pipeline, name, None)) is not None:
+                    limit = tokenizer.model_max_length
+                    if longest is not None and "CLIP" not in type(tokenizer).__name__:
+                        limit = self.call.get("max_sequence_length", longest.default)
+                    tokens = tokenizer(texts, truncation=False)["input_ids"]
+                    cut.append([max(len(row) - limit, 0) for row in tokens])
+        return [min(counts) for counts in zip(*cut, strict=True)] if cut else [None] * len(prompts)
 
     def dtype_of(self, part: str) -> Any:
         """Return the torch dtype of a part of the pipeline."""

@@ -27,14 +27,16 @@ import pandas as pd
 
 from benchmarks.machine import here, measured_on, now
 from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, options, run, speedup
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.generators.base import build_generator
 from promptroute.generators.run import generate_images
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
 from promptroute.prompts.sampling import sample
+from promptroute.prompts.source import PromptSource
 from promptroute.runtime.compose import compose
 from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import Params, build, load_params
+from promptroute.runtime.params import Params, load_params
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "generation.csv"
@@ -145,7 +147,7 @@ def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[ImageReques
         UserError: there are too few prompts.
     """
     section = settings()["prompts"]
-    sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
+    sources = [build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()]
     prompts = sample(sources, n=None, seed=section["seed"]).drop_duplicates("prompt")
     if len(prompts) < n * (count + 1):
         raise UserError(

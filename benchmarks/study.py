@@ -18,21 +18,24 @@ from benchmarks.machine import single_threaded
 from benchmarks.reporting import RESULTS, ROOT, markdown, names, numbers, spread, write_csv  # noqa: F401
 from benchmarks.reporting import options as options_of
 from promptroute.core.batch import PromptBatch
-from promptroute.core.component import build as build_component
+from promptroute.core.component import build
 from promptroute.core.outputs import full_name
 from promptroute.core.performance import performance
 from promptroute.core.study import StudyData
-from promptroute.encoders.base import encode_all
+from promptroute.encoders.base import TextEncoder, encode_all
 from promptroute.io.cache import cache_path
 from promptroute.io.embeddings import read_embeddings, write_embeddings
 from promptroute.io.files import atomic_path
+from promptroute.io.published import PublishedTable
 from promptroute.io.study import join
+from promptroute.predictors.base import Predictor
 from promptroute.prompts.sampling import sample
+from promptroute.prompts.source import PromptSource
 from promptroute.prompts.split import Split
-from promptroute.routing.costs import Facts
+from promptroute.routing.costs import CostRule, Facts
 from promptroute.routing.quality import Quality, fit_quality, flat_weights
 from promptroute.runtime.compose import compose
-from promptroute.runtime.params import Params, build, load_params, published_output, study_outputs
+from promptroute.runtime.params import Params, load_params, published_output, study_outputs
 
 BASE = ("experiment=published", "compute=cpu")
 
@@ -67,9 +70,9 @@ def read_table() -> Table:
     """Read the published table from where its source says (`PROMPTROUTE_CEMS`, else its public address)."""
     params = settings()
     section, published = params["prompts"], params["published"]
-    sources = [build(config, f"prompts.sources.{name}") for name, config in section["sources"].items()]
+    sources = [build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()]
     prompts = sample(sources, n=section["n"], seed=section["seed"])
-    reader = build(published["table"], "published.table")
+    reader = build(published["table"], "published.table", PublishedTable)
     outputs = {name: published_output(section, name) for name, section in published["scorers"].items()}
     rows = [
         performance(reader.read(name, output, facts["stem"]).scores, model, name)
@@ -82,7 +85,7 @@ def read_table() -> Table:
     known = hashlib.sha256("\0".join([*study.prompt_ids, *study.sets, *study.batch.texts]).encode())
     for name in sorted(study.raw):
         known.update(study.raw[name].tobytes())
-    return Table(prompts, study, build(params["cost"], "cost").cost(profiles), known.hexdigest())
+    return Table(prompts, study, build(params["cost"], "cost", CostRule).cost(profiles), known.hexdigest())
 
 
 @cache
@@ -97,7 +100,7 @@ def with_text(option: str) -> StudyData:
         kept = cache_path("text", config, ids, texts, "cpu")
         if not kept.exists():
             tqdm.write(f"embedding {len(texts)} prompts with {name}, once")
-            encoder = build(config, f"text_encoder.{name}", device="cpu")
+            encoder = build(config, f"text_encoder.{name}", TextEncoder, device="cpu")
             write_embeddings(kept, ids, encode_all(encoder, texts))
         frame = read_embeddings(kept).set_index("prompt_id").reindex(ids)
         vectors[name] = np.stack(list(frame["embedding"])).astype(np.float32)
@@ -109,7 +112,7 @@ def sides(seed: int) -> Mapping[str, np.ndarray]:
     """Return the positions of the prompts of each part of the study's split (8 : 1 : 1 by text) with `seed`."""
     prompts = read_table().prompts
     section = with_seed(settings()["split"], seed)
-    split = build_component(section, "split", Split).split(prompts).set_index("prompt_id")["split"]
+    split = build(section, "split", Split).split(prompts).set_index("prompt_id")["split"]
     side = split.reindex(prompts["prompt_id"]).to_numpy()
     return {name: np.flatnonzero(side == name) for name in ("train", "validation", "test")}
 
@@ -196,7 +199,7 @@ def fit(cell: Cell) -> None:
     study, side = with_text(text_of(cell.predictor)), positions(cell)
     quality, _ = quality_of(cell.score, side["train"])
     batch = {name: study.batch.take(index) for name, index in side.items()}
-    model = build(with_seed(section, cell.seed), "predictor")
+    model = build(with_seed(section, cell.seed), "predictor", Predictor)
     with single_threaded():
         wall, cpu = time.perf_counter(), time.process_time()
         model.fit(batch["train"], quality[side["train"]], (batch["validation"], quality[side["validation"]]))

@@ -1,9 +1,5 @@
-"""Test whether the models differ: data/performance.parquet → metrics/comparison.json, for every score.
+"""Test whether the models differ: data/performance.parquet → metrics/comparison.json, for every score."""
 
-python -m stages.compare
-"""
-
-import argparse
 from typing import Any
 
 import pandas as pd
@@ -26,7 +22,6 @@ def compare(performance: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def main() -> str:
-    argparse.ArgumentParser(prog="python -m stages.compare", description=__doc__).parse_args()
     found = compare(read_table("data/performance.parquet", Performance, ("prompt_id", "model", "score")))
     write_json("metrics/comparison.json", found)
     pairs = [pair for score in found.values() for pair in score["pairs"].values()]
@@ -35,4 +30,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

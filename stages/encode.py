@@ -1,6 +1,4 @@
-"""Embed the prompts with every text encoder: `text_encoder` → data/text/ENCODER.parquet."""
-
-import argparse
+"""Embed the prompts with a text encoder: `text_encoder.ENCODER` → data/text/ENCODER.parquet."""
 
 from promptroute.core.component import build
 from promptroute.core.rows import Prompt
@@ -14,21 +12,17 @@ from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
-def main() -> str:
-    argparse.ArgumentParser(prog="python -m stages.encode", description=__doc__).parse_args()
+def main(name: str) -> str:
     params = load_params()
-    prompts = read_table("data/prompts.parquet", Prompt)
     device = read_compute(params["compute"], "params.yaml: compute").device
-    with atomic_path("data/text") as folder:
-        folder.mkdir()
-        for name, section in params["text_encoder"].items():
-            encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=device)
-            path = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
-            link_or_copy(path, folder / f"{name}.parquet")
-    return (
-        f"encode: {len(prompts)} prompts with {', '.join(params['text_encoder']) or 'no encoder'} on {device}"
-    )
+    prompts = read_table("data/prompts.parquet", Prompt)
+    section = params["text_encoder"][name]
+    encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=device)
+    path = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
+    with atomic_path(f"data/text/{name}.parquet") as kept:
+        link_or_copy(path, kept)
+    return f"encode: {len(prompts)} prompts with {name} on {device}"
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__, "ENCODER")

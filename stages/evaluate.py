@@ -40,4 +40,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

@@ -1,7 +1,5 @@
 """Generate every image of a study with one model: `models.MODEL` → data/images/MODEL/part-*.parquet."""
 
-import argparse
-
 from promptroute.core.rows import Prompt
 from promptroute.generators.base import build_generator
 from promptroute.generators.run import generate_images
@@ -14,10 +12,7 @@ from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
-def main() -> str:
-    parser = argparse.ArgumentParser(prog="python -m stages.generate", description=__doc__)
-    parser.add_argument("model", help="a name of params.yaml's models")
-    model = parser.parse_args().model
+def main(model: str) -> str:
     params = load_params()
     generation = Generation.read(params["generation"], "params.yaml: generation")
     section = params["models"][model]["generator"]
@@ -42,4 +37,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__, "MODEL")

@@ -1,7 +1,5 @@
 """Measure what a model's images cost on this machine: `models.MODEL` → data/profile/MODEL.json."""
 
-import argparse
-
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt
 from promptroute.generators.base import LocalGenerator, build_generator
@@ -13,10 +11,7 @@ from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 
 
-def main() -> str:
-    parser = argparse.ArgumentParser(prog="python -m stages.profile", description=__doc__)
-    parser.add_argument("model", help="a name of params.yaml's models")
-    model = parser.parse_args().model
+def main(model: str) -> str:
     params = load_params()
     section = params["models"][model]["generator"]
     device = read_compute(params["compute"], "params.yaml: compute").device
@@ -37,4 +32,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__, "MODEL")

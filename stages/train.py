@@ -12,7 +12,7 @@ from promptroute.io.study import load_study
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
 from promptroute.routing.quality import fit_quality, flat_weights
-from promptroute.runtime.device import pick_device
+from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
@@ -28,7 +28,7 @@ def out_of_fold(predictor: Predictor, train: StudyData, validation: StudyData) -
 
 def main() -> str:
     params = load_params()
-    pick_device(**params["compute"])
+    read_compute(params["compute"], "params.yaml: compute")
     models, outputs = list(study_models(params)), study_outputs(params)
     study, side = load_study("data", models, list(outputs), list(params["text_encoder"]))
     train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
@@ -49,4 +49,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__)

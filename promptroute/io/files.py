@@ -103,9 +103,14 @@ def write_json(path: Path | str, value: Any, digits: int = 9) -> None:
 
     The last digits of a float differ from machine to machine; nine are more than any figure here means.
     """
+    text = json.dumps(_printable(value, digits), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
-        text = json.dumps(_printable(value, digits), indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Any:

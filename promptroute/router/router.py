@@ -10,10 +10,11 @@ import numpy as np
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 from promptroute.encoders.base import TextEncoder, encode_all
 from promptroute.predictors.base import Predictor
 from promptroute.router.encoders import build_encoders, check_fingerprints
-from promptroute.router.types import Assessment, Decision, ModelInfo, check_prompts, short
+from promptroute.router.types import Assessment, Decision, ModelInfo, check_prompts
 from promptroute.routing.base import Candidates, Policy
 from promptroute.routing.policies import CheapestWithin, CostAware
 from promptroute.routing.quality import Quality

@@ -1,12 +1,13 @@
 """What a scorer is, and what it takes: one type of batch for each kind of input."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from promptroute.core.component import Component
+from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
 
 if TYPE_CHECKING:
@@ -108,3 +109,21 @@ class EmbeddingScorer(Scorer):
     inputs: ClassVar[type[Batch]] = EmbeddingBatch
     encoder: str = Field(pattern=r"^[a-z0-9_]+$")
     batch_size: int = Field(4096, ge=1)
+
+
+def check_encoders(scorers: Mapping[str, Any], encoders: Collection[str]) -> None:
+    """Refuse a scorer that takes embeddings by an encoder which the study lacks.
+
+    Args:
+        scorers: name → component; those that are no `EmbeddingScorer` are passed over.
+        encoders: names of the study's image encoders.
+
+    Raises:
+        UserError: naming the scorer and the encoder.
+    """
+    for name, scorer in scorers.items():
+        if isinstance(scorer, EmbeddingScorer) and scorer.encoder not in encoders:
+            raise UserError(
+                f"{name} takes embeddings by {scorer.encoder}, which image_encoder lacks; add it there, or name "
+                f"one that it has ({', '.join(encoders) or 'none'})"
+            )

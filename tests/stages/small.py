@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from promptroute.cli.main import main as command_line
 from promptroute.core.errors import UserError
@@ -141,14 +142,14 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("sample",),
     ("describe",),
     ("split",),
-    ("encode",),
+    ("preflight",),
     *(("published", scorer, model) for scorer in SCORERS for model in STEMS),
     ("table",),
     ("train",),
     ("calibrate",),
     ("evaluate",),
 )
-"""Every stage in the order of dvc.yaml."""
+"""Every stage in the order of dvc.yaml; `encode` comes before `train`, once for each text encoder."""
 
 
 def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -> dict[str, str]:
@@ -157,8 +158,9 @@ def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
         compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
+    encoders = yaml.safe_load((folder / "params.yaml").read_text())["text_encoder"]
     printed = {}
-    for stage in CHAIN:
+    for stage in (*CHAIN[:5], *(("encode", name) for name in encoders), *CHAIN[5:]):
         ran = run(folder, *stage)
         if ran.status:
             pytest.fail(f"{' '.join(stage)}: {ran.err}")

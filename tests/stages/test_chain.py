@@ -41,7 +41,7 @@ def published(folder: Path) -> None:
 
 def rerun(folder: Path, *stages: str) -> None:
     for stage in stages:
-        ran = run(folder, stage)
+        ran = run(folder, *stage.split())
         assert ran.status == 0, ran.err
 
 
@@ -62,7 +62,6 @@ def test_each_stage_prints_one_line(finished: tuple[Path, dict[str, str]]) -> No
     assert printed["sample"].startswith("sample: 150 prompts (DRAW ")
     assert printed["describe"] == "describe: 9 prompts in 5 sets\n"
     assert printed["split"] == "split: 120 train, 15 validation, 15 test\n"
-    assert printed["encode"] == "encode: 150 prompts with no encoder on cpu\n"
     assert printed["table"] == "table: 1200 rows of 4 models and 2 scores\n"
     assert printed["train"].startswith("train: Ridge on 120 prompts in ")
     assert printed["calibrate"].startswith("calibrate: cost-aware, to keep quality: λ = ")
@@ -344,7 +343,7 @@ def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
     folder.mkdir()
     overrides = ["text_encoder=clip", f"text_encoder.clip.model={clip}"]
     printed = run_chain(folder, *overrides, rows=table(60))
-    assert printed["encode"] == "encode: 60 prompts with clip on cpu\n"
+    assert printed["encode clip"] == "encode: 60 prompts with clip on cpu\n"
     rows = read_embeddings(folder / "data/text/clip.parquet").set_index("prompt_id")["embedding"]
     for _, row in table(60).iloc[[0, 17, 59]].iterrows():
         alone = ClipTextEncoder(model=str(clip)).encode([row["prompt"]])[0]
@@ -352,10 +351,10 @@ def test_an_encoder_is_run_once_and_shared(tmp_path: Path) -> None:
     assert Router.load(folder / "data/router").route(["a robot at night"])[0].model in MODELS
     clip.rename(tmp_path / "gone")
     before = (folder / "data/text/clip.parquet").read_bytes()
-    rerun(folder, "encode")  # from cache/, without the model
+    rerun(folder, "encode clip")  # from cache/, without the model
     assert (folder / "data/text/clip.parquet").read_bytes() == before
     params(folder, *overrides, "+text_encoder.clip.max_length=5")
-    assert "can't be loaded" in run(folder, "encode").err  # another setting is other work
+    assert "can't be loaded" in run(folder, "encode", "clip").err  # another setting is other work
     assert (folder / "data/text/clip.parquet").read_bytes() == before  # a failure leaves what was there
 
 
@@ -376,7 +375,7 @@ def test_an_encoder_whose_weights_have_changed_is_noticed_and_the_remedy_helps(t
     assert "error: data/text/clip.parquet: not the vectors that encoder clip gives on this machine" in said
     assert "encode the prompts again" in said
     shutil.rmtree(folder / "cache" / "text")
-    rerun(folder, "encode", "train", "calibrate", "evaluate")
+    rerun(folder, "encode clip", "train", "calibrate", "evaluate")
 
 
 # Joins

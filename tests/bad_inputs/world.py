@@ -19,8 +19,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.io.files import sha256
 from promptroute.runtime.compose import compose
-from tests.stages.small import BASE as STUDY
-from tests.stages.small import judge, path_of, run
+from tests.stages.small import judge, params, path_of, run
 
 FIRST = path_of("nima", "sdxl-turbo")  # the file that the prompts are taken from
 OTHER = path_of("nima", "amused")
@@ -231,14 +230,13 @@ def provoke(case: Case, folder: Path) -> str:
         if case.server.startswith("hub: "):
             stack.enter_context(hub_at(address, folder))
         elif address:
-            overrides += [f"published.table.source.address={address}"]
-            environment["PROMPTROUTE_CEMS"] = ""
+            overrides += [f"+published.table.source.address={address}", "published.table.source.folder=null"]
         if stage == "compose":
             with pytest.raises(UserError) as caught:
                 compose(folder / "params.yaml", arguments, Path(__file__).parents[2])
             return str(caught.value)
         if (folder / "params.yaml").is_file() and overrides:
-            compose(folder / "params.yaml", [*STUDY, *overrides], Path(__file__).parents[2])
+            params(folder, *overrides)
         if stage == "promptroute":
             ran = judge(folder, *arguments[1:])
         else:

@@ -147,8 +147,10 @@ def rounds_of(n: int, count: int, seeds: Sequence[int]) -> list[list[ImageReques
         UserError: there are too few prompts.
     """
     section = settings()["prompts"]
-    sources = [build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()]
-    prompts = sample(sources, n=None, seed=section["seed"]).drop_duplicates("prompt")
+    sources = [
+        build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()
+    ]
+    prompts = sample(sources, n=None, seed=section.get("seed", 0)).drop_duplicates("prompt")
     if len(prompts) < n * (count + 1):
         raise UserError(
             f"--prompts {n} --rounds {count}: with the warm-up round that is {n * (count + 1)} prompts, and "

@@ -70,8 +70,10 @@ def read_table() -> Table:
     """Read the published table from where its source says (`PROMPTROUTE_CEMS`, else its public address)."""
     params = settings()
     section, published = params["prompts"], params["published"]
-    sources = [build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()]
-    prompts = sample(sources, n=section["n"], seed=section["seed"])
+    sources = [
+        build(config, f"prompts.sources.{name}", PromptSource) for name, config in section["sources"].items()
+    ]
+    prompts = sample(sources, n=section["n"], seed=section.get("seed", 0))
     reader = build(published["table"], "published.table", PublishedTable)
     outputs = {name: published_output(section, name) for name, section in published["scorers"].items()}
     rows = [

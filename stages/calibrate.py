@@ -8,7 +8,7 @@ from promptroute.io.files import read_json
 from promptroute.router.packing import NoValidation, Trained, facts_of, pack, provenance
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact
-from promptroute.runtime.params import fact_hint, load_params, study_models, study_outputs
+from promptroute.runtime.params import fact_hint, load_params, named_classes, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 DATA = Path("data")
@@ -19,7 +19,9 @@ def main() -> str:
     policy: Policy = build(params["policy"], "params.yaml: policy", Policy)
     rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
     try:
-        trained = Trained.read(DATA, list(study_outputs(params)), params["text_encoder"])
+        trained = Trained.read(
+            DATA, list(study_outputs(params)), params["text_encoder"], named_classes(params)
+        )
     except NoValidation as error:
         raise UserError(f"{error}; give it a share with -S split.shares") from error
     models = study_models(params)

@@ -1,4 +1,4 @@
-"""Embed the prompts with a text encoder: `text_encoder.ENCODER` → data/text/ENCODER.parquet."""
+"""Embed the prompts with one text encoder: `text_encoder.ENCODER` → data/text/ENCODER.parquet."""
 
 from promptroute.core.component import build
 from promptroute.core.rows import Prompt
@@ -15,12 +15,11 @@ from promptroute.runtime.stage import run_stage
 def main(name: str) -> str:
     params = load_params()
     device = read_compute(params["compute"], "params.yaml: compute").device
-    prompts = read_table("data/prompts.parquet", Prompt)
     section = params["text_encoder"][name]
     encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=device)
-    path = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
-    with atomic_path(f"data/text/{name}.parquet") as kept:
-        link_or_copy(path, kept)
+    kept = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
+    with atomic_path(f"data/text/{name}.parquet") as temporary:
+        link_or_copy(kept, temporary)
     return f"encode: {len(prompts)} prompts with {name} on {device}"
 
 

@@ -14,7 +14,7 @@ from promptroute.io.files import write_json
 from promptroute.io.study import load_study
 from promptroute.router.judging import judge, measure, summary, without_choice
 from promptroute.router.router import Router
-from promptroute.runtime.params import load_params, study_outputs
+from promptroute.runtime.params import load_params, named_classes, study_outputs
 from promptroute.runtime.stage import run_stage
 
 METRICS = Path("metrics")
@@ -23,7 +23,7 @@ METRICS = Path("metrics")
 def main() -> str:
     params = load_params()
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
-    router = Router.load("data/router")
+    router = Router.load("data/router", allow=named_classes(params))
     scores = {name: output.label for name, output in study_outputs(params).items()}
     whole, split = load_study("data", router.names, list(scores), list(router.encoders))
     study = whole.take(np.flatnonzero(split == "test"))

@@ -11,7 +11,7 @@ from promptroute.runtime.stage import run_stage
 def main() -> str:
     section = load_params()["prompts"]
     sources = [StoredPrompts(path=f"data/sources/{name}.parquet") for name in section["sources"]]
-    prompts = sample(sources, n=section["n"], seed=section["seed"])
+    prompts = sample(sources, n=section["n"], seed=section.get("seed", 0))
     about = {str(key): value for key, value in prompts.attrs.items()}
     write_table("data/prompts.parquet", prompts, Prompt, about=about)
     sets = ", ".join(f"{name} {count}" for name, count in prompts["set"].value_counts(sort=False).items())

@@ -58,9 +58,10 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     from promptroute.io.files import write_json
     from promptroute.router.judging import embedded, judge, measure, summary, unseen
     from promptroute.router.router import Router
-    from promptroute.runtime.params import load_params, study_outputs
+    from promptroute.runtime.params import load_params, named_classes, study_outputs
 
-    params, loaded = load_params(), Router.load(router)
+    params = load_params()
+    loaded = Router.load(router, allow=named_classes(params))
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     study = read_table(folder, params["published"], loaded)
     scores = {

@@ -25,6 +25,10 @@ SLACK = typer.Option(
     help="decide by the cheapest model within so much of the best quality instead",
     show_default=False,
 )
+ALLOW = typer.Option(
+    "--allow",
+    help="a class, or a package ending with a dot, that the router folder may name besides our own; again for each",
+)
 JSON = typer.Option("--json", help="print a JSON object a line, for programs")
 
 
@@ -35,6 +39,7 @@ def route(
     model: Annotated[list[str] | None, MODEL] = None,
     tradeoff: Annotated[float | None, TRADEOFF] = None,
     slack: Annotated[float | None, SLACK] = None,
+    allow: Annotated[list[str] | None, ALLOW] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Print, for each prompt, the chosen model, its cost, each model's predicted quality, and why."""
@@ -42,7 +47,7 @@ def route(
 
     from promptroute.router.router import Router
 
-    loaded = Router.load(router)
+    loaded = Router.load(router, allow or ())
     # A label comes with the router folder, so it is other people's text.
     labels = {known.name: one_line(known.label) for known in loaded.models}
     decisions = loaded.route(texts, models=model or None, tradeoff=tradeoff, slack=slack)

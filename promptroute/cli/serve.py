@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from promptroute.cli.route import ALLOW
 from promptroute.core.errors import UserError
 from promptroute.service.limits import Limits
 
@@ -41,6 +42,7 @@ def serve(
     router: Annotated[Path, ROUTER] = Path("data/router"),
     host: Annotated[str, HOST] = "127.0.0.1",
     port: Annotated[int, PORT] = 8000,
+    allow: Annotated[list[str] | None, ALLOW] = None,
     allow_host: Annotated[list[str] | None, ALLOW_HOST] = None,
     threads: Annotated[int, THREADS] = CORES,
     max_prompts: Annotated[int, PROMPTS] = GIVEN.prompts,
@@ -72,7 +74,7 @@ def serve(
         connections=max_connections,
     )
     limits = replace(limits, connections=fit_connections(limits.connections))
-    loaded = Router.load(router)
+    loaded = Router.load(router, allow or ())
     loaded.warm()
     set_threads(threads)
     hosts = {*LOCAL, *(allow_host or []), *([] if host in EVERYWHERE else [host])}

@@ -121,7 +121,7 @@ class ImageEncoder(Component):
         device: torch device.
     """
 
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 64
     device: str = "cpu"
 
     def encode_images(self, images: "Sequence[Pixels]") -> np.ndarray:

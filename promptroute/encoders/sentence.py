@@ -41,7 +41,7 @@ class SentenceEncoder(TextEncoder):
             that the last has forgotten. The last layer's part, at unit length, is the sentence embedding.
     """
 
-    model: str
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
     revision: str | None = None
     dtype: str = "float32"
     max_length: PositiveInt | None = None

@@ -15,12 +15,13 @@ class Generation(Component):
     """How a study's images are generated, whatever the model.
 
     Args:
-        seeds: an image of each prompt for each; see `Generator.generate`. Order and repeats don't count.
+        seeds: an image of each prompt for each; see `Generator.generate`. Order and repeats don't count. A number
+            n stands for 0 to n - 1.
         shard_prompts: prompts in a parquet file.
         max_failed: share of a model's images that may fail before the stage does.
     """
 
-    seeds: list[Seed] = Field(min_length=1)
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)]
     shard_prompts: int = Field(200, ge=1)
     max_failed: float = Field(0.01, ge=0, le=1)
 
@@ -35,7 +36,7 @@ class Generation(Component):
 
     def shards(self, prompt_ids: Sequence[str], prompts: Sequence[str]) -> list[list[ImageRequest]]:
         """Return the images of each shard: every seed of a run of prompts, in the order of (prompt, seed)."""
-        seeds = sorted(set(self.seeds))
+        seeds = sorted(set(range(self.seeds) if isinstance(self.seeds, int) else self.seeds))
         requests = [
             ImageRequest(prompt_id, prompt, seed)
             for prompt_id, prompt in zip(prompt_ids, prompts, strict=True)

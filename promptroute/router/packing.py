@@ -1,6 +1,6 @@
 """Pack a router: calibrate its policy, set its prices, check its encoders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,15 +47,23 @@ class Trained:
     out_of_fold: Mapping[str, int]
     predicted: np.ndarray
     encoders: Mapping[str, Mapping[str, Any]]
+    allow: Collection[str] = ()
 
     @classmethod
-    def read(cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Mapping[str, Any]]) -> "Trained":
+    def read(
+        cls,
+        data: Path,
+        scores: Sequence[str],
+        encoders: Mapping[str, Mapping[str, Any]],
+        allow: Collection[str] = (),
+    ) -> "Trained":
         """Read the study and its predictor below `data`.
 
         Args:
             data: folder of prompts, performance, split, text embeddings and predictor.
             scores: of the study.
             encoders: encoder name → section.
+            allow: classes besides promptroute's own that may be named.
 
         Raises:
             UserError: a file is absent or corrupt, or there is no validation prompt.
@@ -75,11 +83,12 @@ class Trained:
         return cls(
             study=study,
             split=split,
-            predictor=load_predictor(predictor),
+            predictor=load_predictor(predictor, allow),
             quality=Quality(**fitted["quality"]),
             out_of_fold={str(prompt_id): place for place, prompt_id in enumerate(rows["prompt_id"])},
             predicted=rows[fitted["models"]].to_numpy(np.float64),
             encoders=encoders,
+            allow=allow,
         )
 
     def part(self, split: str) -> StudyData:
@@ -142,6 +151,7 @@ def pack(
         predictor=trained.predictor,
         encoders=trained.encoders,
         policy=policy,
+        allow=trained.allow,
         seen=digests(known),
         about={
             **about,

@@ -148,7 +148,7 @@ def _assemble(stored: Stored, folder: Path, where: str, allow: Collection[str]) 
     return Router(
         models=stored.models,
         quality=stored.quality,
-        predictor=load_predictor(folder / PREDICTOR),
+        predictor=load_predictor(folder / PREDICTOR, allow),
         encoders=stored.encoders,
         policy=policy(stored.policy, "policy"),
         compared={name: policy(section, f"compared.{name}") for name, section in stored.compared.items()},

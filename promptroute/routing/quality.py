@@ -104,7 +104,7 @@ def fit_quality(
     raw: Mapping[str, np.ndarray],
     weights: Mapping[str, float],
     higher_is_better: Mapping[str, bool],
-    scale: str,
+    scale: str = "minmax",
 ) -> Quality:
     """Fit the scaling of a weighted sum of scores.
 

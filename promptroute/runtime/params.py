@@ -133,6 +133,13 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def named_classes(params: Mapping[str, Any]) -> list[str]:
+    """List the classes that the parameters name: the study's owner trusts them, so its router may name them too."""
+    return sorted(
+        {value for name, value in _leaves(params) if name.split(".")[-1] == TARGET and isinstance(value, str)}
+    )
+
+
 def study_models(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """List the models of a study, in its order: those whose scores are published, then those that generate here.
 

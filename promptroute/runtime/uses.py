@@ -5,9 +5,10 @@ that is changed in place would go unnoticed. `uses` finds them while the configu
 dvc.yaml take them from the section `uses` of the parameters:
 
     uses:
-      models:    {NAME: {code, weights, parts}}    # a module, and at most two places of weights
-      scorers:   {NAME: {code, weights, images}}   # images: what it looks at, pixels or embeddings
+      models:    {NAME: {weights, parts}}      # at most two places of weights
+      scorers:   {NAME: {code, reads}}         # its module; its weights, or the embeddings that it takes
       image_encoder, text_encoder: {NAME: weights}
+      predictor: weights
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
 """
@@ -39,15 +40,13 @@ def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """
     generators = {name: model["generator"] for name, model in (study.get("models") or {}).items()}
     return {
-        "models": {name: _component(section, root) for name, section in generators.items()},
+        "models": {name: _weights(section, root) for name, section in generators.items()},
+        "scorers": {name: _scorer(section, root) for name, section in (study.get("scorers") or {}).items()},
         **{
-            group: {
-                name: _component(section, root, parts=False)
-                for name, section in (study.get(group) or {}).items()
-            }
-            for group in ("scorers", "image_encoder", "text_encoder")
+            group: {name: _whole(section, root) for name, section in (study.get(group) or {}).items()}
+            for group in ("image_encoder", "text_encoder")
         },
-        "predictor": _weights(study.get("predictor") or {}, root, parts=False)["weights"],
+        "predictor": _whole(study.get("predictor") or {}, root),
         "prompts": {
             name: _read_by(section, root)
             for name, section in ((study.get("prompts") or {}).get("sources") or {}).items()
@@ -71,13 +70,10 @@ def make_absolute(section: MutableMapping[str, Any], root: Path) -> None:
             section[key] = str((root / value).resolve())
 
 
-def _component(section: Mapping[str, Any], root: Path, parts: bool = True) -> dict[str, str]:
-    return {"code": _code(section.get(TARGET), root), **_weights(section, root, parts)}
-
-
 def _scorer(section: Mapping[str, Any], root: Path) -> dict[str, str]:
-    kind = locate(section.get(TARGET), Component, "scorers")
-    return {**_component(section, root, parts=False), "images": kind.reads(section) or "data/images"}
+    """Name a scorer's module, and what it reads besides images: its weights, or stored embeddings."""
+    reads = locate(section.get(TARGET), Component, "scorers").reads(section)
+    return {"code": _code(section.get(TARGET), root), "reads": reads or _whole(section, root)}
 
 
 def _code(target: object, root: Path) -> str:
@@ -99,21 +95,22 @@ def _code(target: object, root: Path) -> str:
     return _relative(place, root)
 
 
-def _weights(section: Mapping[str, Any], root: Path, parts: bool) -> dict[str, str]:
-    """Give the places on this machine that the settings name: the first, and what holds all others."""
-    places = list(dict.fromkeys(place for place in _strings(section) if _is_place(place, root)))
-    kept = places if len(places) < 3 and parts else [*places[:1], *_together(places[1:])]
-    if not parts:
-        kept = _together(places)
-    found = {"weights": kept[0] if kept else f"{NOTHING}/weights"}
-    if parts:
-        found["parts"] = kept[1] if len(kept) > 1 else f"{NOTHING}/parts"
-    return {name: _relative(root / place, root) for name, place in found.items()}
+def _weights(section: Mapping[str, Any], root: Path) -> dict[str, str]:
+    """Give the places on this machine that a model's settings name: the first, and what holds all others."""
+    first, *others = _places(section, root) or [f"{NOTHING}/weights"]
+    return {"weights": first, "parts": os.path.commonpath(others) if others else f"{NOTHING}/parts"}
 
 
-def _together(places: list[str]) -> list[str]:
-    """Give the folder that holds several places; the place itself where there is one."""
-    return [os.path.commonpath(places)] if places else []
+def _whole(section: Mapping[str, Any], root: Path) -> str:
+    """Give what holds all places on this machine that the settings name: one place, or a folder."""
+    places = _places(section, root)
+    return os.path.commonpath(places) if places else f"{NOTHING}/weights"
+
+
+def _places(section: Mapping[str, Any], root: Path) -> list[str]:
+    """List the files and folders that the settings name, each once."""
+    named = (value for value in _strings(section) if _is_place(value, root))
+    return list(dict.fromkeys(_relative(root / place, root) for place in named))
 
 
 def _read_by(section: Mapping[str, Any], root: Path) -> str:

@@ -86,7 +86,7 @@ class Scorer(Component):
     outputs: ClassVar[tuple[Output, ...]]
     """What `score` gives: at least one score; maps and marks where the scorer has them."""
 
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(default=64, ge=1)
 
     def score(self, batch: Any) -> Mapping[str, Any]:
         """Score one batch of type `inputs`.
@@ -107,8 +107,13 @@ class EmbeddingScorer(Scorer):
     """
 
     inputs: ClassVar[type[Batch]] = EmbeddingBatch
-    encoder: str = Field(pattern=r"^[a-z0-9_]+$")
-    batch_size: int = Field(4096, ge=1)
+    encoder: str = Field(default="clip", pattern=r"^[a-z0-9_]+$")
+    batch_size: int = Field(default=4096, ge=1)
+
+    @classmethod
+    def reads(cls, section: Mapping[str, Any]) -> str | None:
+        """Name the folder of its encoder's embeddings."""
+        return f"data/embeddings/{section.get('encoder', 'clip')}"
 
 
 def check_encoders(scorers: Mapping[str, Any], encoders: Collection[str]) -> None:

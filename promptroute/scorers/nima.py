@@ -37,7 +37,7 @@ class Nima(Scorer):
             right only, as Keras does before and since. `auto`: what an HDF5 file's layer names say it was
             written with (`conv_pad_1` stands for symmetric); symmetric for safetensors.
         side: pixels that the network sees along each axis; 224 is NIMA's.
-        width: of MobileNet's layers, as a share of its own; 1 is NIMA's.
+        width: of MobileNet's layers, as a share of its own (1 is NIMA's); None: what the weights have.
         batch_size: images per batch.
         device: torch device.
     """
@@ -51,7 +51,7 @@ class Nima(Scorer):
     sha256: str | None = None
     padding: Literal["auto", "symmetric", "asymmetric"] = "auto"
     side: int = Field(SIDE, ge=32)
-    width: float = Field(1.0, gt=0)
+    width: float | None = Field(default=None, gt=0)
     device: str = "cpu"
 
     def weights(self) -> Mapping[str, str]:
@@ -88,9 +88,11 @@ class Nima(Scorer):
         else:
             state, found = read_keras(path)
         padding = found if self.padding == "auto" else self.padding
+        last = state.get("classifier.weight")
+        width = self.width or (1.0 if last is None or last.ndim != 2 else last.shape[1] / 1024)
         network = _gen_mobilenet_v1(
             "mobilenetv1_100",
-            self.width,
+            width,
             pretrained=False,
             num_classes=10,
             bn_eps=1e-3,  # Keras's

@@ -57,21 +57,27 @@ def runner(folder: Path, cems_root: Path) -> Run:
     return run
 
 
-def choose_study(folder: Path, experiment: str, *overrides: str) -> None:
-    """Make another study the default one of a clone, as its owner would, and commit that."""
+def choose_study(folder: Path, experiment: str, *overrides: str, data: Path | None = None) -> None:
+    """Make another study the default one of a clone, as its owner would, and commit that.
+
+    `data`: the folder of published data.
+    """
     config = folder / "conf" / "config.yaml"
     before = config.read_text()
     config.write_text(re.sub(r"- experiment: \w+", f"- experiment: {experiment}", before))
     for command in (
-        [sys.executable, "-m", "promptroute.runtime.compose", *overrides],
+        [sys.executable, "-m", "promptroute", "compose", *overrides],
         ["git", "commit", "--quiet", "--all", "--allow-empty", "--message=another default study"],
     ):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        environment = {**os.environ, **({"PROMPTROUTE_CEMS": str(data)} if data else {})}
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
 
 
 def published_study(folder: Path, cems_root: Path) -> Run:
     """A clone whose default is the published table, in which `dvc repro` has run once and is committed."""
-    choose_study(folder, "published", "compute.threads=1")  # tests run side by side, see tests/conftest.py
+    choose_study(
+        folder, "published", "compute.threads=1", data=cems_root
+    )  # tests run side by side, see tests/conftest.py
     run = runner(folder, cems_root)
     run("dvc", "repro")
     run("git", "add", "--all")

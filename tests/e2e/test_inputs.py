@@ -17,13 +17,15 @@ CODE = {
     "promptroute/prompts/statistics.py": {"read@mini", "describe"},
     "promptroute/prompts/split.py": {"read@mini", "split"},
     "promptroute/io/delimited.py": {"read@mini"},
-    "promptroute/encoders/sentence.py": {"encode@minilm_layers", "calibrate"},
-    "promptroute/encoders/open_clip.py": {"embed@clip_mini", "calibrate"},
-    "promptroute/encoders/static.py": {"calibrate"},
+    "promptroute/encoders/sentence.py": {"encode@minilm_layers", "embed@clip", "calibrate"},
+    "promptroute/encoders/open_clip.py": {"embed@clip", "calibrate"},
     "promptroute/scorers/nima.py": {"score@nima"},
     "promptroute/scorers/clip_score.py": {"score@clip"},
     "promptroute/scorers/consistency.py": {"score@consistency"},
     "promptroute/scorers/base.py": {"score@nima", "score@clip", "score@consistency"},
+    "promptroute/generators/run.py": {
+        f"generate@mini-{name}" for name in ("unet", "masked", "tiny", "student")
+    },
     "promptroute/core/performance.py": {"table"},
     "promptroute/evaluation/comparison.py": {"compare", "evaluate"},
     "promptroute/predictors/kernel.py": {"train", "calibrate", "evaluate"},
@@ -43,7 +45,7 @@ INPUTS = {
     "mini/weights/student/config.json": {"generate@mini-student"},
     "mini/weights/tiny/config.json": {"generate@mini-tiny"},
     "mini/weights/masked/model_index.json": {"generate@mini-masked"},
-    "mini/weights/clip/open_clip_config.json": {"embed@clip_mini"},
+    "mini/weights/clip/open_clip_config.json": {"embed@clip"},
 }
 """A file that the default study's settings name → the stages that read it."""
 
@@ -100,14 +102,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     git_clone(folder)
     write_published(folder.parent / "published-data", table(90))
-    choose_study(
-        folder,
-        "published",
-        "text_encoder=none",
-        "predictor=ridge",
-        "evaluate.resamples=10",
-        "compute.threads=1",
-    )
+    choose_study(folder, "published", data=folder.parent / "published-data")
     runner(folder, folder.parent / "published-data")("dvc", "exp", "run", *OVERRIDES)
     return folder
 

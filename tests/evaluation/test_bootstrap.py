@@ -9,7 +9,7 @@ from promptroute.routing import choices
 from promptroute.routing.frontier import area, hull, quality_at, trace
 from promptroute.routing.steps import slack_steps, tradeoff_steps
 
-from .instances import simulated
+from tests.routing.instances import simulated
 
 
 def resamples_of(n, count, seed):

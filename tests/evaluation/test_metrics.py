@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from promptroute.evaluation import metrics
 from promptroute.routing import choices
 
-from .instances import TABLE_2, problems, simulated
+from tests.routing.instances import TABLE_2, problems, simulated
 
 
 def test_classification_by_hand():

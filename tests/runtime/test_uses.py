@@ -17,17 +17,17 @@ def test_default_study(compose: Compose) -> None:
     student = found["models"]["mini-student"]
     assert (student["weights"], student["parts"]) == ("mini/weights/diffusion", "mini/weights/student")
     assert found["models"]["mini-unet"]["parts"] == "data/none/parts"
-    assert found["scorers"]["nima"]["code"] == "promptroute/scorers/nima.py"
-    assert found["scorers"]["nima"]["images"] == "data/images"
-    assert found["scorers"]["clip"]["images"] == "data/embeddings/clip_mini"
+    assert found["scorers"]["nima"] == {
+        "code": "promptroute/scorers/nima.py",
+        "reads": "mini/weights/nima/model.safetensors",
+    }
+    assert found["scorers"]["clip"]["reads"] == "data/embeddings/clip"
+    assert found["image_encoder"] == {"clip": "mini/weights/clip"}
     assert found["prompts"] == {"mini": "mini/prompts"}
-    places = [
-        place
-        for group in ("models", "scorers", "image_encoder", "text_encoder")
-        for part in found[group].values()
-        for place in part.values()
-    ]
-    assert all((ROOT / place).exists() for place in places if not place.startswith("data/embeddings"))
+    places = [place for part in found["models"].values() for place in part.values()]
+    assert all(
+        (ROOT / place).exists() for place in (*places, found["predictor"], *found["text_encoder"].values())
+    )
 
 
 def test_hub_models(compose: Compose) -> None:
@@ -60,7 +60,7 @@ def test_lora_and_other_weights(tmp_path: Path) -> None:
         "lora": {"model": ".", "weight_name": "lora.safetensors"},
     }
     found = uses({"models": {"mine": {"generator": generator}}}, tmp_path)["models"]["mine"]
-    assert found["code"] == "data/none/code" and found["weights"] == "base" and found["parts"] == "."
+    assert found == {"weights": "base", "parts": "."}
 
 
 def test_untracked_files_are_absolute(tmp_path: Path) -> None:

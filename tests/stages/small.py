@@ -174,7 +174,8 @@ def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -
     params(folder, *overrides)
     encoders = yaml.safe_load((folder / "params.yaml").read_text())["text_encoder"]
     printed = {}
-    for stage in (*CHAIN[:5], *(("encode", name) for name in encoders), *CHAIN[5:]):
+    place = CHAIN.index(("preflight",)) + 1
+    for stage in (*CHAIN[:place], *(("encode", name) for name in encoders), *CHAIN[place:]):
         ran = run(folder, *stage)
         if ran.status:
             pytest.fail(f"{' '.join(stage)}: {ran.err}")

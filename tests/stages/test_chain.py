@@ -502,9 +502,7 @@ def test_defects_of_ours_keep_their_traceback(study: Path, monkeypatch: pytest.M
         run(study, "split")
 
 
-def test_compose_writes_the_projects_parameters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compose_writes_the_projects_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("conf", "hydra_plugins", "mini/prompts", "mini/weights"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)

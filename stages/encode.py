@@ -14,6 +14,7 @@ from promptroute.runtime.stage import run_stage
 
 def main(name: str) -> str:
     params = load_params()
+    prompts = read_table("data/prompts.parquet", Prompt)
     device = read_compute(params["compute"], "params.yaml: compute").device
     section = params["text_encoder"][name]
     encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=device)

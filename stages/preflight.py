@@ -35,8 +35,8 @@ KINDS: dict[str, type[Component]] = {
 
 def main() -> str:
     params = load_params()
-    score = params["score"]
-    check_meaning(flat_weights(score["weights"]), score["scale"], list(study_outputs(params)))
+    meaning = {**params["score"], "weights": flat_weights(params["score"]["weights"])}
+    check_meaning(**meaning, scores=list(study_outputs(params)))
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
     built = components(params, KINDS, device)
@@ -45,7 +45,7 @@ def main() -> str:
         built["cost"].cost(facts_ahead(study_models(params), params["profiled"]))
     except MissingFact as error:
         raise UserError(f"params.yaml: {error}; {fact_hint(params, error.model, error.fact)}") from error
-    prompts, seeds, work = len(read_table("data/prompts.parquet", Prompt)), len(set(generation.seeds)), {}
+    prompts, seeds, work = len(read_table("data/prompts.parquet", Prompt)), len(generation.each_seed), {}
     for name, model in params["models"].items():
         generator = build_generator(model["generator"], f"params.yaml: models.{name}.generator", device)
         size = check_once(generator, generator.check)

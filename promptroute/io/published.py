@@ -87,9 +87,9 @@ class PublishedTable(Component):
     def reads(cls, section: Mapping[str, Any]) -> str | None:
         """Name the augmented file of a section's `scorer` and `stem`."""
         path = str(section.get("augmented") or AUGMENTED)
-        return build(section["source"], "source", Source).place(
-            path.format(scorer=section["scorer"], stem=section["stem"])
-        )
+        source = section.get("source") or cls.model_fields["source"].get_default()
+        named = source if isinstance(source, Source) else build(source, "source", Source)
+        return named.place(path.format(scorer=section["scorer"], stem=section["stem"]))
 
     def at(self, folder: Path | str) -> "PublishedTable":
         """The same table in another local folder.

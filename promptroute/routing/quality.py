@@ -76,13 +76,13 @@ def _turned(score: np.ndarray, higher_is_better: bool) -> np.ndarray:
     return score if higher_is_better else -score
 
 
-def check_meaning(weights: Mapping[str, Any], scale: object, scores: Sequence[str]) -> None:
+def check_meaning(weights: Mapping[str, Any], scores: Sequence[str], scale: object = "minmax") -> None:
     """Refuse what a study can't mean by quality.
 
     Args:
         weights: full name of a score → weight.
-        scale: as `fit_quality`.
         scores: full names of the study's scores.
+        scale: as `fit_quality`.
 
     Raises:
         UserError: no scores, an unknown score or scale, or a weight that is not a positive number.
@@ -118,7 +118,7 @@ def fit_quality(
     Raises:
         UserError: as `check_meaning`, or a score is the same everywhere.
     """
-    check_meaning(weights, scale, list(raw))
+    check_meaning(weights, list(raw), scale)
     offset, spread = dict.fromkeys(weights, 0.0), dict.fromkeys(weights, 1.0)
     for name in weights if scale == "minmax" else ():
         values = _turned(raw[name], higher_is_better[name])

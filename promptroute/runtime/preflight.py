@@ -38,8 +38,8 @@ def components(
     for pattern, kind in kinds.items():
         for name, section in _sections(params, pattern.split(".")):
             place = f"{where}: {name}"
-            found = locate(section.get(TARGET), kind, place) if isinstance(section, Mapping) else kind
-            on_device = "device" in found.model_fields and "device" not in section
+            target = section.get(TARGET) if isinstance(section, Mapping) else None
+            on_device = "device" in locate(target, kind, place).model_fields and "device" not in section
             built[name] = build(section, place, kind, **({"device": device} if on_device else {}))
             built[name].weights()
     return built

@@ -135,11 +135,20 @@ def twice(path: str, number: int) -> Break:
     return line(path, number, lambda row: row + row)
 
 
+def images(folder: Path) -> None:
+    """Give the model `m` a shard of one image."""
+    from promptroute.core.image import Image
+    from promptroute.io.images import write_shard
+
+    row = Image("a", "a dog", "m", 0, "failed", "a reason", None, None, None)
+    write_shard(folder / "data/images/m/part-00000.parquet", [row])
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def drawing(**generator: Any) -> Break:
-    """Make the study's parameters those of drawing with one model, `m`: the tiny `sd` unless another is named."""
+def generating(**generator: Any) -> Break:
+    """Make the study's parameters those of generating with one model, `m`: the tiny `sd` unless another is named."""
 
     def spoil(folder: Path) -> None:
         import yaml

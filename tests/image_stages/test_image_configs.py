@@ -95,7 +95,10 @@ def test_the_papers_models_cost_what_it_says(compose: Compose) -> None:
 
 def test_the_papers_scorers_build_and_find_their_encoders(compose: Compose) -> None:
     composed = compose("+scorers=paper", "+image_encoder=paper", config=None)
-    encoders = {name: build(part, name, ImageEncoder, device="cpu") for name, part in composed["image_encoder"].items()}
+    encoders = {
+        name: build(part, name, ImageEncoder, device="cpu")
+        for name, part in composed["image_encoder"].items()
+    }
     assert all(isinstance(encoder, OpenClip) for encoder in encoders.values()) and len(encoders) == 2
     for name, part in composed["scorers"].items():
         scorer = build(part, name, Scorer)

@@ -48,7 +48,10 @@ def write(tmp_path: Path, text: str) -> Path:
         ("about: [x, '???']", r"no value for about\[1\]"),
         ("predicter: {}", "predicter is no setting of a study; did you mean predictor"),
         ("score: {colour: red}", "score.colour is no setting of score; it takes weights, scale"),
-        ("models: {m: {generater: {}}}", r"models.m.generater is no setting of models.m; did you mean generator"),
+        (
+            "models: {m: {generater: {}}}",
+            r"models.m.generater is no setting of models.m; did you mean generator",
+        ),
         ("models: {m: 3}", "models.m is 3; expected a section"),
         ("evaluate: many", "evaluate is 'many'; expected a section"),
         ("about: &a [*a]", "contains itself"),

@@ -5,7 +5,7 @@ Its output is constant, so it makes nothing run again.
 
 from pathlib import Path
 
-from promptroute.core.component import Component
+from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt
 from promptroute.encoders.base import ImageEncoder, TextEncoder
@@ -27,9 +27,15 @@ from promptroute.runtime.stage import run_stage
 from promptroute.scorers.base import Scorer, check_encoders
 
 KINDS: dict[str, type[Component]] = {
-    **{"split": Split, "predictor": Predictor, "policy": Policy, "cost": CostRule},
-    **{"prompts.sources.*": PromptSource, "published.table": PublishedTable, "scorers.*": Scorer},
-    **{"image_encoder.*": ImageEncoder, "text_encoder.*": TextEncoder},
+    "split": Split,
+    "predictor": Predictor,
+    "policy": Policy,
+    "cost": CostRule,
+    "prompts.sources.*": PromptSource,
+    "published.table": PublishedTable,
+    "scorers.*": Scorer,
+    "image_encoder.*": ImageEncoder,
+    "text_encoder.*": TextEncoder,
 }
 
 
@@ -42,7 +48,9 @@ def main() -> str:
     built = components(params, KINDS, device)
     check_encoders(built, params["image_encoder"])
     try:
-        built["cost"].cost(facts_ahead(study_models(params), params["profiled"]))
+        build(params["cost"], "params.yaml: cost", CostRule).cost(
+            facts_ahead(study_models(params), params["profiled"])
+        )
     except MissingFact as error:
         raise UserError(f"params.yaml: {error}; {fact_hint(params, error.model, error.fact)}") from error
     prompts, seeds, work = len(read_table("data/prompts.parquet", Prompt)), len(generation.each_seed), {}

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Router:
 
     @classmethod
     def load(cls, folder: Path | str, allow: Collection[str] = ()) -> "Router":
-        """Read a router folder. Text encoders are loaded when a prompt is first given.
+        """Read a router folder. Text encoders are loaded when a prompt is first given, or by `Router.load(folder).warm()`.
 
         Args:
             folder: what `save` wrote.
@@ -99,13 +99,14 @@ class Router:
         check_fingerprints(encoders, self.encoders, self.fingerprints)
         return encoders
 
-    def warm(self) -> None:
-        """Load everything that a first prompt would, so that none has to wait, and faults show now.
+    def warm(self) -> Self:
+        """Load everything that a first prompt would, so that none has to wait, and faults show now; return itself.
 
         Raises:
             UserError: an encoder can't be loaded, or is not the encoder that the predictor was trained with.
         """
         self.route(["a red car and a white sheep"])
+        return self
 
     def batch(self, prompts: Sequence[str]) -> PromptBatch:
         """Embed prompts with the router's encoders (loaded on first use).

@@ -44,14 +44,16 @@ def _explained(error: BaseException, overrides: Sequence[str]) -> UserError:
             return UserError(f"{given}: {cause}")
         cause = cause.__cause__ or cause.__context__
     reason = " ".join(str(error).partition("Config search path")[0].split())
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if equals and not value.startswith(("'", '"', "[", "{")) and set(value) & set("=(),:#$ \"'"):
-            if "Error parsing override" in reason or "mismatched" in reason or "no viable" in reason:
-                return UserError(
-                    f"{override}: Hydra reads some of = ( ) , : # as its grammar; quote the value, for a shell as "
-                    f"'{key}=\"{value}\"'"
-                )
+    grammar = any(
+        sign in reason for sign in ("parsing override", "mismatched", "no viable", "Ambiguous value")
+    )
+    for override in overrides if grammar else ():
+        key, _, value = override.partition("=")
+        if value[:1] not in ("'", '"', "[", "{") and set(value) & set("=(),:#"):
+            return UserError(
+                f"{override}: Hydra reads some of = ( ) , : # as its grammar; quote the value, for a shell as "
+                f"'{key}=\"{value}\"'"
+            )
     return UserError(f"{given}: {reason}; conf/ holds every group and its options")
 
 

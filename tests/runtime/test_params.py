@@ -28,6 +28,27 @@ def test_an_unknown_option_lists_the_known_ones(tmp_path: Path) -> None:
     assert not (tmp_path / "params.yaml").exists()
 
 
+@pytest.mark.parametrize("path", ["a=b.csv", "a(1).csv", "a,b.csv"])
+def test_how_to_quote_is_said(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "params.yaml"
+    with pytest.raises(UserError, match=r"quote the value, for a shell as 'prompts.*=\".*\"'"):
+        compose(file, ["prompts=file", f"prompts.sources.file.path={path}"], ROOT)
+    compose(file, ["prompts=file", f'prompts.sources.file.path="{path}"'], ROOT)
+    assert load_params(file)["prompts"]["sources"]["file"]["path"] == path
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["prompts.sources.file.path=2024", "prompts.sources.file=null", "prompts.sources=3", "+models.m=3"],
+)
+def test_wrong_kinds_compose(tmp_path: Path, override: str) -> None:
+    """What a stage then refuses must not fail while DVC composes, far from its reason."""
+    try:
+        compose(tmp_path / "params.yaml", ["prompts=file", override], ROOT)
+    except UserError as error:
+        assert "raised while resolving" not in str(error)
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "params.yaml"
     path.write_text(text)

@@ -26,17 +26,9 @@ from promptroute.runtime.preflight import Images, check_disk, check_once, compon
 from promptroute.runtime.stage import run_stage
 from promptroute.scorers.base import Scorer, check_encoders
 
-KINDS: dict[str, type[Component]] = {
-    "split": Split,
-    "predictor": Predictor,
-    "policy": Policy,
-    "cost": CostRule,
-    "prompts.sources.*": PromptSource,
-    "published.table": PublishedTable,
-    "scorers.*": Scorer,
-    "image_encoder.*": ImageEncoder,
-    "text_encoder.*": TextEncoder,
-}
+Kinds = dict[str, type[Component]]
+SINGLE: Kinds = {"split": Split, "predictor": Predictor, "policy": Policy, "published.table": PublishedTable}
+EACH: Kinds = {"prompts.sources.*": PromptSource, "scorers.*": Scorer, "text_encoder.*": TextEncoder}
 
 
 def main() -> str:
@@ -45,12 +37,11 @@ def main() -> str:
     check_meaning(**meaning, scores=list(study_outputs(params)))
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
-    built = components(params, KINDS, device)
+    built = components(params, {**SINGLE, **EACH, "image_encoder.*": ImageEncoder}, device)
     check_encoders(built, params["image_encoder"])
     try:
-        build(params["cost"], "params.yaml: cost", CostRule).cost(
-            facts_ahead(study_models(params), params["profiled"])
-        )
+        rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
+        rule.cost(facts_ahead(study_models(params), params["profiled"]))
     except MissingFact as error:
         raise UserError(f"params.yaml: {error}; {fact_hint(params, error.model, error.fact)}") from error
     prompts, seeds, work = len(read_table("data/prompts.parquet", Prompt)), len(generation.each_seed), {}

@@ -124,7 +124,7 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); delete it and run `dvc repro`") from error
 
 

@@ -145,7 +145,7 @@ class PublishedTable(Component):
         ]
 
     def _has_base(self, own: str) -> bool:
-        """Whether the table has a base part, which all of its files must agree on.
+        """Tell whether the table has a base part, which all of its files must agree on.
 
         Each file is held against the table's first alone, so that a study asks a web server for two files
         per score rather than for all: together the studies' stages still compare every file.

@@ -19,6 +19,7 @@ SETTINGS = {
     "published": "table models scorers label",
     "published.models.*": "label stem profile hub_id steps",
     "models.*": "label generator profile",
+    "profiled.*": "label generator profile",
     "score": "weights scale",
 }
 """Section → what is read of it, where no component checks its own settings; `*` stands for any name."""
@@ -109,13 +110,13 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
 
 def _check_settings(section: Any, path: list[str], known: list[str], where: Path, name: str = "") -> None:
     """Refuse a setting that nothing reads, in the sections that a path names (`*`: any)."""
-    if section is None:
+    if section is None and name not in ("evaluate", "score"):
         return
     if not isinstance(section, Mapping):
         raise UserError(f"{where}: {name} is {short(section)}; expected a section of settings")
     if path:
-        for key in section if path[0] == "*" else path[:1]:
-            _check_settings(section.get(key), path[1:], known, where, f"{name}.{key}".strip("."))
+        for key in section if path[0] == "*" else [key for key in path[:1] if key in section]:
+            _check_settings(section[key], path[1:], known, where, f"{name}.{key}".strip("."))
     elif unknown := [key for key in section if key not in known]:
         key = f"{name}.{unknown[0]}".strip(".")
         raise UserError(f"{where}: {no_such_setting(key, unknown[0], known, name or 'a study')}")

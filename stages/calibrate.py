@@ -8,7 +8,7 @@ from promptroute.io.files import read_json
 from promptroute.router.packing import NoValidation, Trained, facts_of, pack, provenance
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact
-from promptroute.runtime.params import load_params, named_classes, study_models, study_outputs
+from promptroute.runtime.params import fact_hint, load_params, named_classes, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 DATA = Path("data")
@@ -30,12 +30,7 @@ def main() -> str:
         facts = facts_of(trained, {name: one.get("profile") or {} for name, one in models.items()}, fresh)
         cost = rule.cost(facts)
     except MissingFact as error:
-        group = "models" if error.model in params["models"] else "published.models"
-        profile = f"{group}.{error.model}.profile.{error.fact}"
-        key = f"cost.prices.{error.model}" if error.fact == "price" else profile
-        raise UserError(
-            f"params.yaml: {error}; give it with -S +{key}=NUMBER, or choose another cost"
-        ) from error
+        raise UserError(f"params.yaml: {error}; {fact_hint(params, error.model, error.fact)}") from error
     except UserError as error:
         raise UserError(f"params.yaml: {error}; run `dvc repro` once it is right") from error
     about = {

@@ -1,26 +1,19 @@
 """Read one model's published scores: `published` → data/scores/published-tables/SCORER/MODEL/."""
 
-import argparse
-
-from promptroute.core.component import TARGET
+from promptroute.core.component import TARGET, build
 from promptroute.core.rows import Prompt
-from promptroute.io.published import check_same_prompts
+from promptroute.io.published import PublishedTable, check_same_prompts
 from promptroute.io.scores import scores_folder, write_scores
 from promptroute.io.tables import read_table
-from promptroute.runtime.params import build, load_params, published_output
+from promptroute.runtime.params import load_params, published_output
 from promptroute.runtime.stage import run_stage
 
 
-def main() -> str:
-    parser = argparse.ArgumentParser(prog="python -m stages.published", description=__doc__)
-    parser.add_argument("scorer", help="a key of published.scorers")
-    parser.add_argument("model", help="a key of published.models")
-    options = parser.parse_args()
-    scorer, model = options.scorer, options.model
+def main(scorer: str, model: str) -> str:
     params = load_params()
     published = params["published"]
     prompts = read_table("data/prompts.parquet", Prompt)
-    table = build(published["table"], "published.table")
+    table = build(published["table"], "params.yaml: published.table", PublishedTable)
     section = published["scorers"][scorer]
     output = published_output(section, f"params.yaml: published.scorers.{scorer}")
     read = table.read(scorer, output, published["models"][model]["stem"])
@@ -32,4 +25,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(main, __doc__, "SCORER", "MODEL")

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "promptroute").rglob("*.py"))
-STAGES = sorted((ROOT / "stages").glob("*.py"))
+STAGES = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 QUESTIONS = {"What", "How", "Whether", "Where", "Which", "Who", "Why"}
 
 

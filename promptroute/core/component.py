@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 
 TARGET = "_target_"
 """The key of a section that names its class by dotted path."""
@@ -213,19 +214,17 @@ def _fault(error: ValidationError, kind: type[BaseModel]) -> str:
     fault = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        known = list(kind.model_fields)
-        near = difflib.get_close_matches(name, known, 1)
-        return f"{name} is no setting of {kind.__name__}; " + (
-            f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
-        )
+        return no_such_setting(name, name, kind.model_fields, kind.__name__)
     if fault["type"] == "missing":
         return f"{name} is missing, which {kind.__name__} needs; give it"
     message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if not name:
         return message
-    return f"{name} is {_short(fault['input'])}; {message}"
+    return f"{name} is {short(fault['input'])}; {message}"
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def no_such_setting(name: str, key: object, known: Collection[str], what: str) -> str:
+    """Say that `what` reads no setting `key`, whose full name is `name`, and which is meant, or which there are."""
+    near = difflib.get_close_matches(str(key), known, 1)
+    fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
+    return f"{name} is no setting of {what}; {fix}"

@@ -1,8 +1,21 @@
 """Errors for people."""
 
+import sys
+from types import TracebackType
+
 
 class UserError(ValueError):
     """Something that a person gave us is wrong. The message names it, what was expected, and the fix."""
+
+
+def quiet_interrupts() -> None:
+    """Let Ctrl-C end a program without a traceback, also while it still imports; its status stays."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def reason(error: BaseException | None) -> str:

@@ -20,3 +20,9 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if value - value == 0 else None  # infinity and NaN fail
+
+
+def short(value: object) -> str:
+    """Quote a value for a message: escaped, and no longer than 80 signs, as it may be other people's text."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

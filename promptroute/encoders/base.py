@@ -99,7 +99,7 @@ def encode_all(
     clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
     unique = sorted(set(clean), key=lambda text: (-len(text), text))
     rows: list[np.ndarray] = []
-    with tqdm(total=len(unique), unit="text", desc="encode", disable=not progress) as bar:
+    with tqdm(total=len(unique), unit="text", desc="encode", disable=None if progress else True) as bar:
         for start in range(0, len(unique), size):
             batch = unique[start : start + size]
             vectors = encoder.encode(batch)

@@ -13,6 +13,7 @@ from promptroute.core.errors import UserError, reason
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.lean_bert import LeanBert
 from promptroute.encoders.weights import weights_sha256
+from promptroute.runtime.hub import no_loading_bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -60,6 +61,7 @@ class SentenceEncoder(TextEncoder):
         import torch
         from sentence_transformers import SentenceTransformer
 
+        no_loading_bars()
         try:
             network = SentenceTransformer(
                 place,

@@ -35,6 +35,17 @@ class Generator(Component):
             UserError: it can't be loaded.
         """
 
+    def check(self) -> tuple[int, int] | None:
+        """Load it, as a check before a long run, and return its images' width and height in pixels.
+
+        None where only the first image tells.
+
+        Raises:
+            UserError: as `load`.
+        """
+        self.load()
+        return None
+
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
         """Generate one batch, after `load`; called by `concurrent` threads at once.
 

@@ -34,9 +34,14 @@ class Generation(Component):
         """
         return build({TARGET: cls.class_path(), **section}, where, cls)
 
+    @property
+    def each_seed(self) -> list[int]:
+        """Give every seed once, in ascending order."""
+        return sorted(set(range(self.seeds) if isinstance(self.seeds, int) else self.seeds))
+
     def shards(self, prompt_ids: Sequence[str], prompts: Sequence[str]) -> list[list[ImageRequest]]:
         """Return the images of each shard: every seed of a run of prompts, in the order of (prompt, seed)."""
-        seeds = sorted(set(range(self.seeds) if isinstance(self.seeds, int) else self.seeds))
+        seeds = self.each_seed
         requests = [
             ImageRequest(prompt_id, prompt, seed)
             for prompt_id, prompt in zip(prompt_ids, prompts, strict=True)

@@ -110,9 +110,14 @@ def write_json(path: Path | str, value: Any, digits: int = 9) -> None:
 
     The last digits of a float differ from machine to machine; nine are more than any figure here means.
     """
+    text = json.dumps(_printable(value, digits), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:
-        text = json.dumps(_printable(value, digits), indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Any:
@@ -126,7 +131,7 @@ def read_json(path: Path | str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); delete it and run `dvc repro`") from error
 
 

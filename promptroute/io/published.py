@@ -20,7 +20,7 @@ from pydantic import Field
 from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
-from promptroute.core.text import is_blank, number
+from promptroute.core.text import is_blank, number, short
 from promptroute.io.delimited import read_delimited
 from promptroute.io.sources import Cems, FileRead, Source
 
@@ -87,9 +87,9 @@ class PublishedTable(Component):
     def reads(cls, section: Mapping[str, Any]) -> str | None:
         """Name the augmented file of a section's `scorer` and `stem`."""
         path = str(section.get("augmented") or AUGMENTED)
-        return build(section["source"], "source", Source).place(
-            path.format(scorer=section["scorer"], stem=section["stem"])
-        )
+        source = section.get("source") or cls.model_fields["source"].get_default()
+        named = source if isinstance(source, Source) else build(source, "source", Source)
+        return named.place(path.format(scorer=section["scorer"], stem=section["stem"]))
 
     def at(self, folder: Path | str) -> "PublishedTable":
         """The same table in another local folder.
@@ -226,7 +226,7 @@ def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = Fal
     if len(lost):
         row = lost.iloc[0]
         raise UserError(
-            f"{files}: no row for prompt_id {row['prompt_id']!r} ({_short(row['prompt'])}), {len(lost)} of "
+            f"{files}: no row for prompt_id {row['prompt_id']!r} ({short(row['prompt'])}), {len(lost)} of "
             f"{len(prompts)} missing; sample the study's prompts from the same table, or fetch the file again"
         )
     text = prompts.set_index("prompt_id")["prompt"]
@@ -236,15 +236,10 @@ def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = Fal
         row = differs.iloc[0]
         raise UserError(
             f"{row['file']}: line {row['line']}: the prompt of {row['prompt_id']!r} is "
-            f"{_short(row['prompt'])}, but {_short(text[row['prompt_id']])} in the file that the study's "
+            f"{short(row['prompt'])}, but {short(text[row['prompt_id']])} in the file that the study's "
             f"prompts were taken from ({len(differs)} such row(s)); fetch both again, from one version of "
             "the table"
         )
-
-
-def _short(text: str) -> str:
-    """Quoted, escaped and of bounded length: prompts are other people's text."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 def _refuse_empty(cells: "pd.Series[str]", path: str, column: str) -> None:
@@ -264,12 +259,12 @@ def _numbers(raw: pd.DataFrame, column: str, path: str, low: float, high: float,
         value = number(text)
         if value is None:
             raise UserError(
-                f"{path}: line {line}: {column} {_short(text)} is not a finite number; fetch the file again"
+                f"{path}: line {line}: {column} {short(text)} is not a finite number; fetch the file again"
             )
         if not low <= value <= high:
             between = f"below {low:g}" if value < low else f"above {high:g}"
             raise UserError(
-                f"{path}: line {line}: {column} {_short(text)} is {between}, but expected are {low:g} to "
+                f"{path}: line {line}: {column} {short(text)} is {between}, but expected are {low:g} to "
                 f"{high:g}, {what}; check that the file holds this column's values"
             )
         numbers.append(value)

@@ -3,15 +3,19 @@
 Every file says in its metadata whose it is: the `model`, the scorer's `class`, and of scores the `scorer`'s name.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from promptroute.core.errors import UserError
+from promptroute.core.outputs import Output, check_ranges
+from promptroute.core.performance import performance
 from promptroute.core.rows import SCORE_KEY, Score
 from promptroute.io.parquet import read_parquet
 from promptroute.io.tables import read_table, write_table
@@ -60,6 +64,36 @@ def read_scores(folder: Path, scorer: str, model: str) -> pd.DataFrame:
             f"files were swapped or renamed, so make it again"
         )
     return rows
+
+
+def gather_scores(
+    outputs: Mapping[str, Mapping[str, Output]], models: Sequence[str], published: Collection[str]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read the scores of every model by every scorer, their ranges checked.
+
+    Only models and scorers that are named are read: files of a model that left the study may still be there.
+
+    Args:
+        outputs: scorer → its outputs by name.
+        models: whose scores.
+        published: those of the models whose scores a published table has.
+
+    Returns:
+        `Performance` rows; and the files that published scores were read from, by SCORER/MODEL.
+
+    Raises:
+        UserError: as `read_scores`, or a score is out of its range.
+    """
+    tables, sources = [], {}
+    for scorer, declared in outputs.items():
+        for model in models:
+            folder = scores_folder(scorer, model, published=model in published)
+            scores = read_scores(folder, scorer, model)
+            check_ranges(scores, declared, str(folder / "scores.parquet"))
+            tables.append(performance(scores, model, scorer))
+            if about := scores.attrs.get("sources"):
+                sources[f"{scorer}/{model}"] = json.loads(about)
+    return pd.concat(tables, ignore_index=True), sources
 
 
 @dataclass(frozen=True)

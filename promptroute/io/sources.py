@@ -58,8 +58,10 @@ class Source(Component):
         Raises:
             UserError: the address can't be reached.
         """
-        filesystem, name = self._open(path)
+        if "://" not in self.root:
+            return Path(self.root, path).exists()
         try:
+            filesystem, name = self._open(path)
             # Without `strict`, http answers False for a broken connection too, and a study would shrink.
             strict = {"strict": True} if "http" in filesystem.protocol else {}
             return bool(filesystem.exists(name, **strict))
@@ -73,14 +75,16 @@ class Source(Component):
             UserError: the file is absent or can't be reached; names the places it could come from, and what
                 else the folder holds.
         """
+        root = self.root
         try:
-            filesystem, name = self._open(path)
-            content: bytes = filesystem.cat_file(name)
+            if "://" in root:
+                filesystem, name = self._open(path)
+                content: bytes = filesystem.cat_file(name)
+            else:  # by itself, as fsspec reads more into a path than its name (`a::b.csv`)
+                content = Path(root, path).read_bytes()
         except FileNotFoundError as error:
             beside = self._beside(path)
-            raise UserError(f"{self.root}/{path}: no such file{beside}; {self._remedy()}") from error
-        except UserError:
-            raise
+            raise UserError(f"{root}/{path}: no such file{beside}; {self._remedy()}") from error
         except Exception as error:  # fsspec passes on whatever its protocol's library raises
             raise self._unreadable(path, error) from error
         return content, hashlib.sha256(content).hexdigest()
@@ -88,10 +92,9 @@ class Source(Component):
     def _open(self, path: str) -> tuple[Any, str]:
         import fsspec
 
-        root = self.root
         # Let aiohttp honour HTTPS_PROXY and NO_PROXY, as pip and git do.
-        options = {"client_kwargs": {"trust_env": True}} if root.startswith(("http:", "https:")) else {}
-        filesystem, name = fsspec.core.url_to_fs(f"{root}/{path}", **options)
+        options = {"client_kwargs": {"trust_env": True}} if self.root.startswith(("http:", "https:")) else {}
+        filesystem, name = fsspec.core.url_to_fs(f"{self.root}/{path}", **options)
         return filesystem, str(name)
 
     def _unreadable(self, path: str, error: Exception) -> UserError:

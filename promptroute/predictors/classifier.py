@@ -174,7 +174,7 @@ class Classifier(Predictor):
                 decay.step()
             return float(loss.item())
 
-        with tqdm(total=steps, desc=type(self).__name__, unit="step") as bar:
+        with tqdm(total=steps, desc=type(self).__name__, unit="step", disable=None) as bar:
             return self._run_epochs(network, step, len(labels), score, bar)
 
     def _run_epochs(

@@ -101,7 +101,10 @@ class ByRow(Split):
                 rest, test_size=0.5, stratify=sets[rest], random_state=self.seed
             )
         except ValueError as error:
-            raise UserError(f"{str(error).rstrip('.')}; split small studies by text") from error
+            reason = str(error).rstrip(".")
+            raise UserError(
+                f"{len(prompts)} prompts can't be split by row ({reason}); split small studies by text"
+            ) from error
         split = np.empty(len(prompts), dtype=object)
         for name, index in zip(SPLITS, (train, validation, test), strict=True):
             split[index] = name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError
+from promptroute.core.errors import UserError, reason
 from promptroute.core.rows import SPLITS
 from promptroute.core.study import StudyData
 from promptroute.evaluation import metrics
@@ -76,17 +76,28 @@ class Trained:
 
         predictor = data / "predictor"
         fitted = read_json(predictor / "quality.json")
+        try:
+            quality, _ = Quality(**fitted["quality"]), fitted["models"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{predictor}/quality.json: not what training wrote; train again") from error
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
             raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
-        rows = pd.read_parquet(predictor / "out_of_fold.parquet")
+        try:
+            rows = pd.read_parquet(predictor / "out_of_fold.parquet")
+            predicted = rows[fitted["models"]].to_numpy(np.float64)
+            ids = rows["prompt_id"].astype(str).to_list()
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{predictor}: its predictions can't be read ({reason(error)}); train it"
+            ) from error
         return cls(
             study=study,
             split=split,
             predictor=load_predictor(predictor, allow),
-            quality=Quality(**fitted["quality"]),
-            out_of_fold={str(prompt_id): place for place, prompt_id in enumerate(rows["prompt_id"])},
-            predicted=rows[fitted["models"]].to_numpy(np.float64),
+            quality=quality,
+            out_of_fold={prompt_id: place for place, prompt_id in enumerate(ids)},
+            predicted=predicted,
             encoders=encoders,
             allow=allow,
         )

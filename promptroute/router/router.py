@@ -3,15 +3,17 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 from promptroute.encoders.base import encode_all
 from promptroute.router.parts import Parts
 from promptroute.router.storage import load, save
-from promptroute.router.types import Assessment, Decision, check_prompts, short
+from promptroute.router.types import Assessment, Decision, check_prompts
 from promptroute.routing.base import Candidates, Policy
 from promptroute.routing.policies import CheapestWithin, CostAware
 
@@ -22,7 +24,7 @@ class Router(Parts):
 
     @classmethod
     def load(cls, folder: Path | str, allow: Collection[str] = ()) -> "Router":
-        """Read a router folder. Text encoders are loaded when a prompt is first given.
+        """Read a router folder. Text encoders are loaded when a prompt is first given, or by `Router.load(folder).warm()`.
 
         Args:
             folder: what `save` wrote.
@@ -41,13 +43,14 @@ class Router(Parts):
         """
         save(self, Path(folder), Path(predictor))
 
-    def warm(self) -> None:
-        """Load everything that a first prompt would, so that none has to wait, and faults show now.
+    def warm(self) -> Self:
+        """Load everything that a first prompt would, so that none has to wait, and faults show now; return itself.
 
         Raises:
             UserError: an encoder can't be loaded, or is not the encoder that the predictor was trained with.
         """
         self.route(["a red car and a white sheep"])
+        return self
 
     def batch(self, prompts: Sequence[str]) -> PromptBatch:
         """Embed prompts with the router's encoders (loaded on first use).

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pair
 
@@ -33,12 +34,6 @@ def check_prompts(prompts: Sequence[str]) -> None:
         else:
             continue
         raise UserError(f"prompt {index + 1} of {len(prompts)} ({short(prompt)}) {fault}")
-
-
-def short(value: object) -> str:
-    """Quote a value, escaped and of bounded length: prompts are other people's text."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _printable(label: str) -> str:

@@ -5,7 +5,7 @@ A rule is a component; to add one, write a class and a YAML.
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
@@ -45,6 +45,22 @@ class Facts:
         known = {one.name for one in fields(cls)} - {"stated"}
         own = {name: value for name, value in profile.items() if name in known}
         return cls(**own, stated={name: value for name, value in profile.items() if name not in known})
+
+
+def facts_ahead(models: Mapping[str, Mapping[str, Any]], timed: Collection[str]) -> dict[str, Facts]:
+    """Return the facts that a study will have: what it measures only later counts as 1.
+
+    Args:
+        models: name → what is stated of it, as its `profile`.
+        timed: those that will be profiled here.
+    """
+    later = dict.fromkeys(("seconds", "memory_gb", "gflops"), 1.0)
+    return {
+        name: Facts.of(
+            {"measured_seconds": 1.0, **(model.get("profile") or {}), **(later if name in timed else {})}
+        )
+        for name, model in models.items()
+    }
 
 
 class MissingFact(UserError):

@@ -1,6 +1,6 @@
 """What quality means in a study: one number a (prompt, model), higher is better, from one score or several."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,30 @@ def _turned(score: np.ndarray, higher_is_better: bool) -> np.ndarray:
     return score if higher_is_better else -score
 
 
+def check_meaning(weights: Mapping[str, Any], scores: Sequence[str], scale: object = "minmax") -> None:
+    """Refuse what a study can't mean by quality.
+
+    Args:
+        weights: full name of a score → weight.
+        scores: full names of the study's scores.
+        scale: as `fit_quality`.
+
+    Raises:
+        UserError: no scores, an unknown score or scale, or a weight that is not a positive number.
+    """
+    if not weights:
+        raise UserError(f"score.weights: no scores; choose from {sorted(scores)}")
+    for name, weight in weights.items():
+        if name not in scores:
+            raise UserError(f"score.weights: unknown score {name!r}; choose from {sorted(scores)}")
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
+            raise UserError(
+                f"score.weights.{name}: {weight!r}; expected a positive number (leave a score out to ignore it)"
+            )
+    if scale not in ("none", "minmax"):
+        raise UserError(f"score.scale: {scale!r}; expected 'none' or 'minmax'")
+
+
 def fit_quality(
     raw: Mapping[str, np.ndarray],
     weights: Mapping[str, float],
@@ -92,30 +116,17 @@ def fit_quality(
             one maximum over all models and training prompts (CEMS, section 3).
 
     Raises:
-        UserError: no scores, an unknown score or scale, a weight that is not a positive number, or a score
-            that is the same everywhere.
+        UserError: as `check_meaning`, or a score is the same everywhere.
     """
-    if not weights:
-        raise UserError(f"score.weights: no scores; choose from {sorted(raw)}")
-    offset, spread = {}, {}
-    for name, weight in weights.items():
-        if name not in raw:
-            raise UserError(f"score.weights: unknown score {name!r}; choose from {sorted(raw)}")
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < float("inf"):
-            raise UserError(
-                f"score.weights.{name}: {weight!r}; expected a positive number (leave a score out to ignore it)"
-            )
+    check_meaning(weights, list(raw), scale)
+    offset, spread = dict.fromkeys(weights, 0.0), dict.fromkeys(weights, 1.0)
+    for name in weights if scale == "minmax" else ():
         values = _turned(raw[name], higher_is_better[name])
-        if scale == "minmax":
-            offset[name], spread[name] = float(values.min()), float(values.max() - values.min())
-            if spread[name] == 0:
-                raise UserError(
-                    f"score {name!r} is {values.min()} for every training prompt and model; it can't be scaled"
-                )
-        elif scale == "none":
-            offset[name], spread[name] = 0.0, 1.0
-        else:
-            raise UserError(f"score.scale: {scale!r}; expected 'none' or 'minmax'")
+        offset[name], spread[name] = float(values.min()), float(values.max() - values.min())
+        if spread[name] == 0:
+            raise UserError(
+                f"score {name!r} is {values.min()} for every training prompt and model; it can't be scaled"
+            )
     return Quality(
         {name: float(weight) for name, weight in weights.items()},
         {name: higher_is_better[name] for name in weights},

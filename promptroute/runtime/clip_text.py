@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from promptroute.core.errors import UserError
-from promptroute.runtime.hub import load_error
+from promptroute.runtime.hub import load_error, no_loading_bars
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -29,6 +29,7 @@ def load_clip_text(
     # Untyped: the library's types lack a null revision, and the pair that loading info makes.
     loader: Any = CLIPTextModel
     tokenizers: Any = CLIPTokenizer
+    no_loading_bars()
     try:
         tokenizer = tokenizers.from_pretrained(model, revision=revision)
         network, loading = loader.from_pretrained(

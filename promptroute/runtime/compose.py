@@ -32,10 +32,29 @@ def compose(output: Path, overrides: Sequence[str] = (), project: Path | None = 
             str(output), str(project / "conf"), None, "config", str(project), [str(one) for one in overrides]
         )
     except (HydraException, ValueError) as error:  # Hydra raises plain ValueErrors too, as for GROUP=null
-        reason = " ".join(str(error).partition("Config search path")[0].split())
-        raise UserError(
-            f"{' '.join(overrides) or 'conf/'}: {reason}; conf/ holds every group and its options"
-        ) from error
+        raise _explained(error, [str(one) for one in overrides]) from error
+
+
+def _explained(error: BaseException, overrides: Sequence[str]) -> UserError:
+    """Say in a line why Hydra composes nothing: our own reason, where a resolver of ours gave it."""
+    given = " ".join(overrides) or "conf/"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return UserError(f"{given}: {cause}")
+        cause = cause.__cause__ or cause.__context__
+    reason = " ".join(str(error).partition("Config search path")[0].split())
+    grammar = any(
+        sign in reason for sign in ("parsing override", "mismatched", "no viable", "Ambiguous value")
+    )
+    for override in overrides if grammar else ():
+        key, _, value = override.partition("=")
+        if value[:1] not in ("'", '"', "[", "{") and set(value) & set("=(),:#"):
+            return UserError(
+                f"{override}: Hydra reads some of = ( ) , : # as its grammar; quote the value, for a shell as "
+                f"'{key}=\"{value}\"'"
+            )
+    return UserError(f"{given}: {reason}; conf/ holds every group and its options")
 
 
 def compose_params(*overrides: str) -> str:

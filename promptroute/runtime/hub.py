@@ -5,6 +5,13 @@ from collections.abc import Iterator
 from promptroute.core.errors import UserError
 
 
+def no_loading_bars() -> None:
+    """Keep transformers' progress bars of loading off the terminal: a line for what takes a second."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def load_error(what: str, device: str, place: str, error: BaseException, otherwise: str) -> UserError:
     """Return the error for a model that can't be loaded.
 

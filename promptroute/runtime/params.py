@@ -4,15 +4,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from promptroute.core.component import TARGET, Component, locate
-from promptroute.core.component import build as build_component
+from promptroute.core.component import TARGET, Component, build, locate, no_such_setting
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, full_name
 from promptroute.core.rows import MODEL_NAME, SCORER_NAME, check_names
+from promptroute.core.text import short
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
-OWN_ORDER = ("prompts.seed", "prompt_sets.seed")
-"""Seeds that may be null: the sources' own order."""
+SETTINGS = {
+    "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
+    "scorers seed split text_encoder uses",
+    "evaluate": "resamples",
+    "prompts": "sources n seed",
+    "published": "table models scorers label",
+    "published.models.*": "label stem profile hub_id steps",
+    "models.*": "label generator profile",
+    "profiled.*": "label generator profile",
+    "score": "weights scale",
+}
+"""Section → what is read of it, where no component checks its own settings; `*` stands for any name."""
 
 
 class Params(dict[str, Any]):
@@ -43,26 +53,22 @@ def _params(value: Any, name: str) -> Any:
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:
-    """Read the composed parameters, and refuse names that can't be paths and stage names.
+    """Read the composed parameters, and refuse what nothing reads, and names that can't be paths and stage names.
 
     Raises:
-        UserError: the file is absent, is no mapping, holds a `???` that nobody filled in, a bad name, or an invalid
-            seed.
+        UserError: the file is absent, is no mapping, holds a `???` that nobody filled in, an unknown setting, a bad
+            name, or an invalid seed.
     """
-    import yaml
-
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; run this from the project's top folder, or `make params`")
-    try:
-        params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not readable as YAML ({error}); `make params` rewrites it") from error
-    if not isinstance(params, dict):
-        raise UserError(f"{path}: should be a mapping of sections; `make params` rewrites it")
+    params = _read_yaml(path)
     leaves = list(_leaves(params))
     if blanks := [name for name, value in leaves if value == "???"]:  # Hydra's mark of what must be given
+        blanks = [name for name in blanks if not name.startswith("uses.")] or blanks  # `uses` only repeats it
         raise UserError(f"{path}: no value for {', '.join(blanks)}; give each with -S NAME=VALUE")
+    for name, known in SETTINGS.items():
+        _check_settings(params, name.split(".") if name else [], known.split(), path)
     params["published"] = published = {
         "table": None,
         "models": {},
@@ -80,9 +86,40 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         check_names(names or {}, pattern, f"{path}: {what}")
     for name, value in leaves:
         whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED
-        if name.split(".")[-1] == "seed" and not whole and not (value is None and name in OWN_ORDER):
+        if name.split(".")[-1] == "seed" and not whole and not (value is None and name == "prompts.seed"):
             raise UserError(f"{path}: {name} is {value!r}; give a whole number from 0 to {MAX_SEED}")
     return Params(params)
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        params = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = repr(params)  # a mapping within itself shows as {...}, one too deep fails
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path}: not readable as YAML ({error}); `make params` rewrites it") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: sections are nested too deeply; `make params` rewrites it") from error
+    if not isinstance(params, dict):
+        raise UserError(f"{path}: should be a mapping of sections; `make params` rewrites it")
+    if "{...}" in text or "[...]" in text:
+        raise UserError(f"{path}: a section contains itself, by an alias; `make params` rewrites it")
+    return params
+
+
+def _check_settings(section: Any, path: list[str], known: list[str], where: Path, name: str = "") -> None:
+    """Refuse a setting that nothing reads, in the sections that a path names (`*`: any)."""
+    if section is None and name not in ("evaluate", "score"):
+        return
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where}: {name} is {short(section)}; expected a section of settings")
+    if path:
+        for key in section if path[0] == "*" else [key for key in path[:1] if key in section]:
+            _check_settings(section[key], path[1:], known, where, f"{name}.{key}".strip("."))
+    elif unknown := [key for key in section if key not in known]:
+        key = f"{name}.{unknown[0]}".strip(".")
+        raise UserError(f"{where}: {no_such_setting(key, unknown[0], known, name or 'a study')}")
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -128,7 +165,7 @@ def scorer_outputs(section: object, where: str) -> dict[str, Output]:
     path = section.get(TARGET) if isinstance(section, Mapping) else None
     declared = getattr(locate(path, Component, where), "outputs", None)
     if isinstance(declared, property):
-        declared = getattr(build_component(section, where, Component), "outputs", None)
+        declared = getattr(build(section, where, Component), "outputs", None)
     if not isinstance(declared, tuple) or not all(isinstance(output, Output) for output in declared):
         raise UserError(f"{where}: {path} is no scorer, as it declares no outputs; name a scorer's class")
     return {output.name: output for output in declared}
@@ -181,42 +218,8 @@ def study_outputs(params: Mapping[str, Any]) -> dict[str, Output]:
     return outputs
 
 
-def plain(value: Any) -> Any:
-    """Turn parameters into ordinary dicts and lists."""
-    if isinstance(value, Mapping):
-        return {key: plain(part) for key, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list) else value
-
-
-def build(config: Mapping[str, Any], where: str, **given: Any) -> Any:
-    """Make the object that a section describes: `_target_` is its dotted path, the rest its arguments.
-
-    For classes that are no components yet; others are made by `promptroute.core.component.build`.
-
-    Args:
-        config: the section, from our own conf/.
-        where: the section's name, for the message.
-        given: arguments that the stage adds.
-
-    Raises:
-        UserError: no `_target_`, a path that can't be imported, or arguments that the object refuses.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    if not isinstance(config, Mapping) or TARGET not in config:
-        raise UserError(
-            f"params.yaml: {where} has no _target_, so there is nothing to build; "
-            f"see conf/{where.split('.')[0]}/ for what can be built"
-        )
-    try:
-        return instantiate(plain(config), **given, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from error
-        reason = cause if cause is not None else str(error).splitlines()[0]
-        raise UserError(
-            f"params.yaml: {where} can't be built as {config['_target_']}: {reason}; "
-            f"see conf/{where.split('.')[0]}/ for what it takes"
-        ) from error
+def fact_hint(params: Mapping[str, Any], model: str, fact: str) -> str:
+    """Say how a fact that the cost rule needs is given: a price, or what a model's profile lacks."""
+    group = "models" if model in params["models"] else "published.models"
+    key = f"cost.prices.{model}" if fact == "price" else f"{group}.{model}.profile.{fact}"
+    return f"give it with -S +{key}=NUMBER, or choose another cost"

@@ -16,13 +16,12 @@ dvc.yaml take them from the section `uses` of the parameters:
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from promptroute.core.component import TARGET, Component, locate
-from promptroute.core.errors import UserError
 
 NOTHING = "data/none"
 """Holds files that stand where a component names no file on this machine: DVC wants a path for every dependency."""
@@ -38,21 +37,26 @@ def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
     Returns:
         The section described above. Paths below `root` are relative to it; others, and addresses, as they are.
     """
-    generators = {name: model["generator"] for name, model in (study.get("models") or {}).items()}
+
+    def each(section: Any, find: Callable[[Any, Path], Any]) -> dict[str, Any]:
+        return {name: find(part, root) for name, part in _mapping(section).items()}
+
     return {
-        "models": {name: _weights(section, root) for name, section in generators.items()},
-        "scorers": {name: _scorer(section, root) for name, section in (study.get("scorers") or {}).items()},
-        **{
-            group: {name: _whole(section, root) for name, section in (study.get(group) or {}).items()}
-            for group in ("image_encoder", "text_encoder")
-        },
-        "predictor": _whole(study.get("predictor") or {}, root),
-        "prompts": {
-            name: _read_by(section, root)
-            for name, section in ((study.get("prompts") or {}).get("sources") or {}).items()
-        },
-        "published": _published(study.get("published") or {}, root),
+        "models": each(
+            study.get("models"), lambda model, root: _weights(_mapping(model).get("generator"), root)
+        ),
+        "scorers": each(study.get("scorers"), _scorer),
+        "image_encoder": each(study.get("image_encoder"), _whole),
+        "text_encoder": each(study.get("text_encoder"), _whole),
+        "predictor": _whole(study.get("predictor"), root),
+        "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
+        "published": _published(_mapping(study.get("published")), root),
     }
+
+
+def _mapping(section: Any) -> Mapping[str, Any]:
+    """Give a section, or an empty one where it is none: whoever reads the parameters says what is wrong with it."""
+    return section if isinstance(section, Mapping) else {}
 
 
 def make_absolute(section: MutableMapping[str, Any], root: Path) -> None:
@@ -70,10 +74,20 @@ def make_absolute(section: MutableMapping[str, Any], root: Path) -> None:
             section[key] = str((root / value).resolve())
 
 
-def _scorer(section: Mapping[str, Any], root: Path) -> dict[str, str]:
+def _scorer(section: Any, root: Path) -> dict[str, str]:
     """Name a scorer's module, and what it reads besides images: its weights, or stored embeddings."""
-    reads = locate(section.get(TARGET), Component, "scorers").reads(section)
-    return {"code": _code(section.get(TARGET), root), "reads": reads or _whole(section, root)}
+    read = _reads(section, "scorers")
+    return {"code": _code(_mapping(section).get(TARGET), root), "reads": read or _whole(section, root)}
+
+
+def _reads(section: Any, where: str) -> str | None:
+    """Ask a section's class what it reads; None also where settings are invalid, as whoever builds it says how."""
+    kind = locate(_mapping(section).get(TARGET), Component, where)
+    try:
+        place = kind.reads(section)
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return place if isinstance(place, str) else None
 
 
 def _code(target: object, root: Path) -> str:
@@ -95,47 +109,45 @@ def _code(target: object, root: Path) -> str:
     return _relative(place, root)
 
 
-def _weights(section: Mapping[str, Any], root: Path) -> dict[str, str]:
+def _weights(section: Any, root: Path) -> dict[str, str]:
     """Give the places on this machine that a model's settings name: the first, and what holds all others."""
     first, *others = _places(section, root) or [f"{NOTHING}/weights"]
-    return {"weights": first, "parts": os.path.commonpath(others) if others else f"{NOTHING}/parts"}
+    return {"weights": first, "parts": _together(others, root) if others else f"{NOTHING}/parts"}
 
 
-def _whole(section: Mapping[str, Any], root: Path) -> str:
+def _whole(section: Any, root: Path) -> str:
     """Give what holds all places on this machine that the settings name: one place, or a folder."""
     places = _places(section, root)
-    return os.path.commonpath(places) if places else f"{NOTHING}/weights"
+    return _together(places, root) if places else f"{NOTHING}/weights"
 
 
-def _places(section: Mapping[str, Any], root: Path) -> list[str]:
+def _together(places: list[str], root: Path) -> str:
+    """Give the folder that holds several places; the first where that holds the whole project, too."""
+    shared = Path(os.path.commonpath([root / place for place in places]))
+    return places[0] if shared in root.parents else _relative(shared, root)
+
+
+def _places(section: Any, root: Path) -> list[str]:
     """List the files and folders that the settings name, each once."""
     named = (value for value in _strings(section) if _is_place(value, root))
     return list(dict.fromkeys(_named(place, root) for place in named))
 
 
-def _read_by(section: Mapping[str, Any], root: Path) -> str:
+def _read_by(section: Any, root: Path) -> str:
     """Ask the class of a prompt source which file, folder or address it reads."""
-    kind = locate(section.get(TARGET), Component, "prompts.sources")
-    place = kind.reads(section)
-    if place is None:
-        return f"{NOTHING}/prompts"
-    return _named(place, root)
+    place = _reads(section, "prompts.sources")
+    return f"{NOTHING}/prompts" if place is None else _named(place, root)
 
 
 def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
-    table = section.get("table")
-    if not table:
-        return {}
-    kind = locate(table.get(TARGET), Component, "published.table")
+    """Name the file of each scorer and model of a published table."""
     found = {}
-    for scorer in section["scorers"]:
-        for model, facts in section["models"].items():
-            place = kind.reads({**table, "scorer": scorer, "stem": facts["stem"]})
-            if place is None:
-                raise UserError(
-                    f"published.table: {kind.__name__} doesn't say which file holds {scorer} of {model}"
-                )
-            found[f"{scorer}-{model}"] = {"scorer": scorer, "model": model, "table": _named(place, root)}
+    for scorer in _mapping(section.get("scorers")) if section.get("table") else ():
+        for model, facts in _mapping(section.get("models")).items():
+            named = {**_mapping(section["table"]), "scorer": scorer, "stem": _mapping(facts).get("stem")}
+            place = _reads(named, "published.table")
+            where = f"{NOTHING}/prompts" if place is None else _named(place, root)
+            found[f"{scorer}-{model}"] = {"scorer": scorer, "model": model, "table": where}
     return found
 
 

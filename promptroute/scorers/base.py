@@ -1,12 +1,13 @@
 """What a scorer is, and what it takes: one type of batch for each kind of input."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from promptroute.core.component import TARGET, Component, build, locate
+from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
 
 if TYPE_CHECKING:
@@ -124,3 +125,21 @@ def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
     kind = locate(section.get(TARGET), Scorer, where)
     given = {"device": device} if "device" in kind.model_fields and "device" not in section else {}
     return build(section, where, Scorer, **given)
+
+
+def check_encoders(scorers: Mapping[str, Any], encoders: Collection[str]) -> None:
+    """Refuse a scorer that takes embeddings by an encoder which the study lacks.
+
+    Args:
+        scorers: name → component; those that are no `EmbeddingScorer` are passed over.
+        encoders: names of the study's image encoders.
+
+    Raises:
+        UserError: naming the scorer and the encoder.
+    """
+    for name, scorer in scorers.items():
+        if isinstance(scorer, EmbeddingScorer) and scorer.encoder not in encoders:
+            raise UserError(
+                f"{name} takes embeddings by {scorer.encoder}, which image_encoder lacks; add it there, or name "
+                f"one that it has ({', '.join(encoders) or 'none'})"
+            )

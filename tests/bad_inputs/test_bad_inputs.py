@@ -1,7 +1,6 @@
 """Every bad input of the list gets its one-line error, and the document is the list."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tests.bad_inputs.cases import CASES
 from tests.bad_inputs.document import PATH, render
 from tests.bad_inputs.world import Case, provoke
-from tests.stages.small import run_chain
+from tests.stages.small import copied, run_chain
 
 LISTED = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in CASES.items() for case in cases]
 
@@ -31,7 +30,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("case", LISTED)
 def test_bad_input(case: Case, finished_study: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(finished_study, tmp_path / "study"))
+    folder = copied(finished_study, tmp_path / "study")
     case.breaks(folder)
     kept = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
     said = provoke(case, folder)

@@ -19,8 +19,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.io.files import sha256
 from promptroute.runtime.compose import compose
-from tests.stages.small import BASE as STUDY
-from tests.stages.small import judge, path_of, run
+from tests.stages.small import judge, params, path_of, run
 
 FIRST = path_of("nima", "sdxl-turbo")  # the file that the prompts are taken from
 OTHER = path_of("nima", "amused")
@@ -136,11 +135,20 @@ def twice(path: str, number: int) -> Break:
     return line(path, number, lambda row: row + row)
 
 
+def images(folder: Path) -> None:
+    """Give the model `m` a shard of one image."""
+    from promptroute.core.image import Image
+    from promptroute.io.images import write_shard
+
+    row = Image("a", "a dog", "m", 0, "failed", "a reason", None, None, None)
+    write_shard(folder / "data/images/m/part-00000.parquet", [row])
+
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def drawing(**generator: Any) -> Break:
-    """Make the study's parameters those of drawing with one model, `m`: the tiny `sd` unless another is named."""
+def generating(**generator: Any) -> Break:
+    """Make the study's parameters those of generating with one model, `m`: the tiny `sd` unless another is named."""
 
     def spoil(folder: Path) -> None:
         import yaml
@@ -231,14 +239,13 @@ def provoke(case: Case, folder: Path) -> str:
         if case.server.startswith("hub: "):
             stack.enter_context(hub_at(address, folder))
         elif address:
-            overrides += [f"published.table.source.address={address}"]
-            environment["PROMPTROUTE_CEMS"] = ""
+            overrides += [f"+published.table.source.address={address}", "published.table.source.folder=null"]
         if stage == "compose":
             with pytest.raises(UserError) as caught:
                 compose(folder / "params.yaml", arguments, Path(__file__).parents[2])
             return str(caught.value)
         if (folder / "params.yaml").is_file() and overrides:
-            compose(folder / "params.yaml", [*STUDY, *overrides], Path(__file__).parents[2])
+            params(folder, *overrides)
         if stage == "promptroute":
             ran = judge(folder, *arguments[1:])
         else:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptroute.core.component import build as build_component
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.encoders.base import ImageEncoder
 from promptroute.encoders.open_clip import OpenClip
 from promptroute.generators.base import build_generator
 from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.run import generate_images
 from promptroute.generators.study import Generation
 from promptroute.io.images import ImageCache, ImageRequest
-from promptroute.routing.costs import Facts, Flops, Serverless
-from promptroute.runtime.params import build
+from promptroute.routing.costs import CostRule, Facts, Flops, Serverless
 from promptroute.scorers.base import EmbeddingScorer, Scorer
 from promptroute.scorers.nima import Nima
 
@@ -67,7 +67,7 @@ def test_sets_of_models(compose: Compose) -> None:
     assert [model["generator"]["steps"] for model in steps.values()] == [5, 10, 20, 50]
     generators = [build_generator(model["generator"], name, "cpu") for name, model in steps.items()]
     assert len({str(generator.fingerprint()) for generator in generators}) == 4
-    cost = build(compose("+cost=flops", config=None)["cost"], "cost")
+    cost = build(compose("+cost=flops", config=None)["cost"], "cost", CostRule)
     dollars = cost.cost({name: Facts.of(model["profile"]) for name, model in steps.items()})
     assert (np.diff(dollars) > 0).all() and dollars[0] > 0
     paper = compose("+models=paper", config=None)["models"]
@@ -90,15 +90,18 @@ def test_costs_of_papers_models(compose: Compose) -> None:
     generators = [build_generator(model["generator"], name, "cpu") for name, model in models.items()]
     assert [generator.steps for generator in generators] == [4, 1, 12, 25]
     assert set(compose("+models=consistency", config=None)["models"]) == {"sdxl", "pixart-alpha"}
-    assert isinstance(build(compose("+cost=flops", config=None)["cost"], "cost"), Flops)
+    assert isinstance(build(compose("+cost=flops", config=None)["cost"], "cost", CostRule), Flops)
 
 
 def test_scorers_of_papers(compose: Compose) -> None:
     composed = compose("+scorers=paper", "+image_encoder=paper", config=None)
-    encoders = {name: build(part, name, device="cpu") for name, part in composed["image_encoder"].items()}
+    encoders = {
+        name: build(part, name, ImageEncoder, device="cpu")
+        for name, part in composed["image_encoder"].items()
+    }
     assert all(isinstance(encoder, OpenClip) for encoder in encoders.values()) and len(encoders) == 2
     for name, part in composed["scorers"].items():
-        scorer = build_component(part, name, Scorer)
+        scorer = build(part, name, Scorer)
         assert all(output.higher_is_better for output in scorer.outputs)
         assert scorer.encoder in encoders if isinstance(scorer, EmbeddingScorer) else type(scorer) is Nima
     assert list(composed["scorers"]) == ["nima", "clip", "consistency"]

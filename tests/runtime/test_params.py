@@ -11,7 +11,7 @@ from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
 from promptroute.runtime.compose import compose
 from promptroute.runtime.device import pick_device
-from promptroute.runtime.params import build, load_params, published_output, study_models, study_outputs
+from promptroute.runtime.params import load_params, published_output, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,27 @@ def test_unknown_option(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)score/nope.*clip.*mixed.*nima"):
         compose(tmp_path / "params.yaml", ["score=nope"], ROOT)
     assert not (tmp_path / "params.yaml").exists()
+
+
+@pytest.mark.parametrize("path", ["a=b.csv", "a(1).csv", "a,b.csv"])
+def test_how_to_quote_is_said(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "params.yaml"
+    with pytest.raises(UserError, match=r"quote the value, for a shell as 'prompts.*=\".*\"'"):
+        compose(file, ["prompts=file", f"prompts.sources.file.path={path}"], ROOT)
+    compose(file, ["prompts=file", f'prompts.sources.file.path="{path}"'], ROOT)
+    assert load_params(file)["prompts"]["sources"]["file"]["path"] == path
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["prompts.sources.file.path=2024", "prompts.sources.file=null", "prompts.sources=3", "+models.m=3"],
+)
+def test_wrong_kinds_compose(tmp_path: Path, override: str) -> None:
+    """What a stage then refuses must not fail while DVC composes, far from its reason."""
+    try:
+        compose(tmp_path / "params.yaml", ["prompts=file", override], ROOT)
+    except UserError as error:
+        assert "raised while resolving" not in str(error)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -45,7 +66,19 @@ def write(tmp_path: Path, text: str) -> Path:
             "prompts: {sources: {file: {path: '???'}}}",
             r"no value for prompts.sources.file.path; give each with -S",
         ),
-        ("a: [x, '???']", r"no value for a\[1\]"),
+        ("about: [x, '???']", r"no value for about\[1\]"),
+        ("predicter: {}", "predicter is no setting of a study; did you mean predictor"),
+        ("score: {colour: red}", "score.colour is no setting of score; it takes weights, scale"),
+        (
+            "models: {m: {generater: {}}}",
+            r"models.m.generater is no setting of models.m; did you mean generator",
+        ),
+        ("models: {m: 3}", "models.m is 3; expected a section"),
+        ("evaluate: many", "evaluate is 'many'; expected a section"),
+        ("about: &a [*a]", "contains itself"),
+        ("about: &a {b: *a}", "contains itself"),
+        ("about: " + "[" * 10_000 + "]" * 10_000, "nested too deeply"),
+        ("about: 2024-99-99", "not readable as YAML"),
         ("a: [", "not readable as YAML"),
         ("seed: -1", "seed is -1; give a whole number from 0 to 4294967295"),
         ("split: {seed: x}", "split.seed is 'x'; give a whole number"),
@@ -67,17 +100,17 @@ def test_whole_needs_no_seed(tmp_path: Path) -> None:
 
 
 def test_missing_key(tmp_path: Path) -> None:
-    params = load_params(write(tmp_path, "published: {models: {a: {stem: A}, b: {}}}\nlist: [{x: 1}]"))
+    params = load_params(write(tmp_path, "published: {models: {a: {stem: A}, b: {}}}\nabout: [{x: 1}]"))
     assert params["published"]["models"]["a"]["stem"] == "A"
     assert params.get("nope") is None and "nope" not in params  # asking whether is no mistake
     for look, message in (
-        (lambda: params["score"], "there is no 'score', only published, list; .* -S \\+score=VALUE"),
+        (lambda: params["score"], "there is no 'score', only published, about; .* -S \\+score=VALUE"),
         (lambda: params["published"]["models"]["c"], r"published.models has no 'c', only a, b; "),
         (
             lambda: params["published"]["models"]["b"]["stem"],
             r"published.models.b has no 'stem', only nothing",
         ),
-        (lambda: params["list"][0]["y"], r"list\[0\] has no 'y', only x"),
+        (lambda: params["about"][0]["y"], r"about\[0\] has no 'y', only x"),
     ):
         with pytest.raises(UserError, match=message):
             look()
@@ -86,40 +119,6 @@ def test_missing_key(tmp_path: Path) -> None:
 def test_absent_parameters(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run this from the project's top folder"):
         load_params(tmp_path / "params.yaml")
-
-
-def test_build_makes_the_object() -> None:
-    output = build(
-        {"_target_": "promptroute.core.outputs.Output", "name": "a", "label": "A", "low": 0}, "x", high=2
-    )
-    assert output == Output("a", "A", 0, 2)
-
-
-def test_build_takes_sections(tmp_path: Path) -> None:
-    text = "split: {_target_: promptroute.core.outputs.Output, name: a, label: {a: [{b: 1}]}}"
-    built = build(load_params(write(tmp_path, text))["split"], "split")
-    assert built.label == {"a": [{"b": 1}]} and type(built.label) is dict
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"alpha": 1}, "predictor has no _target_, .*; see conf/predictor/"),
-        (None, "predictor has no _target_"),
-        (
-            {"_target_": "promptroute.core.rows.Nope"},
-            "predictor can't be built as promptroute.core.rows.Nope",
-        ),
-        ({"_target_": "promptroute.core.rows.SplitRow", "color": 1}, "predictor can't be built .*color"),
-        (
-            {"_target_": "promptroute.routing.costs.Serverless", "seconds": "guess"},
-            "expected 'profile' or 'measured'",
-        ),
-    ],
-)
-def test_build_says_what_is_wrong(config: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        build(config, "predictor")
 
 
 def test_device_auto() -> None:

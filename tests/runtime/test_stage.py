@@ -166,3 +166,9 @@ class TestPlainEnding:
         process = self.start("run_stage(lambda: 'a → 🦊')", PYTHONIOENCODING="ascii")
         out, err = process.communicate(timeout=20)
         assert (process.returncode, out, err) == (0, b"a \\u2192 \\U0001f98a\n", b"")
+
+
+def test_interrupted_import_leaves_no_traceback() -> None:
+    code = "import stages; raise KeyboardInterrupt"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode in (-signal.SIGINT, 130) and ran.stderr == ""

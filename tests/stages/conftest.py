@@ -1,11 +1,10 @@
 """One small study in which every stage has run, and copies of it to break."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.stages.small import run_chain
+from tests.stages.small import copied, run_chain
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +17,4 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 @pytest.fixture
 def study(finished: tuple[Path, dict[str, str]], tmp_path: Path) -> Path:
     """A copy of the finished study."""
-    return Path(shutil.copytree(finished[0], tmp_path / "study"))
+    return copied(finished[0], tmp_path / "study")

@@ -6,6 +6,7 @@ Its files are named as CEMS's are, so the committed conf/ reads them: only `text
 import contextlib
 import io
 import runpy
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,24 +143,38 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("sample",),
     ("describe",),
     ("split",),
+    ("preflight",),
     *(("published", scorer, model) for scorer in SCORERS for model in STEMS),
     ("table",),
     ("train",),
     ("calibrate",),
     ("evaluate",),
 )
-"""Every stage in the order of dvc.yaml."""
+"""Every stage in the order of dvc.yaml; `encode` comes before `train`, once for each text encoder."""
+
+
+def params(folder: Path, *overrides: str, cems: Path | None = None) -> None:
+    """Compose a study's parameters; they name where the published table lies, `folder`/cems where None."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems" if cems is None else cems))
+        compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
+
+
+def copied(finished: Path, folder: Path) -> Path:
+    """Copy a finished study, published table and all."""
+    shutil.copytree(finished, folder)
+    named = folder / "params.yaml"
+    named.write_text(named.read_text().replace(str(finished), str(folder)))
+    return folder
 
 
 def run_chain(folder: Path, *overrides: str, rows: pd.DataFrame | None = None) -> dict[str, str]:
     """Make a study in an empty folder and run all of it; returns what each stage printed."""
     write_published(folder / "cems", table() if rows is None else rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROMPTROUTE_CEMS", str(folder / "cems"))
-        compose(folder / "params.yaml", [*BASE, *overrides], Path(__file__).parents[2])
-    printed = {}
+    params(folder, *overrides)
     encoders = yaml.safe_load((folder / "params.yaml").read_text())["text_encoder"]
-    place = CHAIN.index(("split",)) + 1
+    printed = {}
+    place = CHAIN.index(("preflight",)) + 1
     for stage in (*CHAIN[:place], *(("encode", name) for name in encoders), *CHAIN[place:]):
         ran = run(folder, *stage)
         if ran.status:

@@ -22,15 +22,21 @@ from promptroute.io.scores import read_scores, scores_folder, write_scores
 from promptroute.io.tables import read_table
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.router import Router
-from promptroute.runtime.compose import compose
-from tests.stages.small import BASE, SCORERS, STEMS, judge, path_of, run, run_chain, table, write_published
+from promptroute.runtime.compose import compose_params
+from tests.stages.small import (
+    SCORERS,
+    STEMS,
+    judge,
+    params,
+    path_of,
+    run,
+    run_chain,
+    table,
+    write_published,
+)
 
 ROOT = Path(__file__).parents[2]
 MODELS = list(STEMS)
-
-
-def params(folder: Path, *overrides: str) -> None:
-    compose(folder / "params.yaml", [*BASE, *overrides], ROOT)
 
 
 def published(folder: Path) -> None:
@@ -60,7 +66,7 @@ def test_each_stage_prints_one_line(finished: tuple[Path, dict[str, str]]) -> No
     printed = finished[1]
     assert all(re.fullmatch(r"\w+: .*\n", text) for text in printed.values()), printed
     assert printed["sample"].startswith("sample: 150 prompts (DRAW ")
-    assert printed["describe"] == "describe: 9 prompts in 5 sets\n"
+    assert printed["describe"] == "describe: 150 prompts in 3 sets\n"
     assert printed["split"] == "split: 120 train, 15 validation, 15 test\n"
     assert printed["table"] == "table: 1200 rows of 4 models and 2 scores\n"
     assert printed["train"].startswith("train: Ridge on 120 prompts in ")
@@ -87,20 +93,22 @@ def test_sample_is_prefix(study: Path) -> None:
 
 def test_describe_by_hand(finished: tuple[Path, Any]) -> None:
     sets = json.loads((finished[0] / "metrics/prompts.json").read_text())
-    assert list(sets) == ["ms_coco", "ln_coco", "drawbench", "partiprompts", "diffusiondb"]
-    # Two prompts of 3 words and one of 4.
-    assert sets["ms_coco"]["prompts"] == 3 and sets["ms_coco"]["duplicates"] == 1
-    assert sets["ms_coco"]["words"] == pytest.approx(
-        {"mean": 10 / 3, "std": math.sqrt(2 / 9), "min": 3, "max": 4}
-    )
-    assert sets["partiprompts"]["words"]["max"] == 1
+    assert sorted(sets["sets"]) == ["DIFF", "DRAW", "PP"] and len(sets["files"]) == 1
+    rows = table()
+    for name, described in sets["sets"].items():
+        prompts = rows.loc[rows["dataset_id"] == name, "prompt"]
+        words = prompts.str.split().str.len()
+        assert described["prompts"] == len(prompts) and described["duplicates"] == 0
+        assert described["words"] == pytest.approx(
+            {"mean": words.mean(), "std": words.std(ddof=0), "min": words.min(), "max": words.max()}
+        )
 
 
 def test_split_by_text(study: Path) -> None:
     rows = table()
     rows.loc[rows.index[:40], "prompt"] = "the very same robot"
     write_published(study / "cems", rows)
-    rerun(study, "sample", "split")
+    rerun(study, "read cems_table", "sample", "split")
     assert sides(study)[rows["prompt_id"][:40]].nunique() == 1
     params(study, "split=cems")  # the paper's, by row
     rerun(study, "split")
@@ -471,7 +479,7 @@ def test_entry_point(study: Path) -> None:
     bad = start("stages.split")
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr == (
-        "error: split.shares: [0.5, 0.1, 0.1]; expected three positive shares adding up to 1, "
+        "error: params.yaml: split: shares is [0.5, 0.1, 0.1]; expected three shares above 0 that add up to 1, "
         "as [0.8, 0.1, 0.1]\n"
     )
     assert start("stages.published", "nima").returncode == 2
@@ -487,30 +495,23 @@ def test_failed_stage_keeps_old(study: Path) -> None:
 
 
 def test_defects_keep_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.split.build", lambda *_: 1 / 0)
+    monkeypatch.setattr("promptroute.prompts.split.ByText.split", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(study, "split")
 
 
-def test_compose_writes_the_projects_parameters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import shutil
-
-    from promptroute.runtime import compose as module
-
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["compose"])
-    assert module.main() == "params.yaml: composed from conf/"
+def test_compose_writes_the_projects_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("conf", "hydra_plugins", "mini/prompts", "mini/weights"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    assert compose_params() == "params.yaml: composed from conf/"
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
-    monkeypatch.setattr(sys, "argv", ["compose", "score=clip"])
-    assert module.main() == "params.yaml: composed from conf/ with score=clip"
+    assert compose_params("score=clip") == "params.yaml: composed from conf/ with score=clip"
     assert "clip:\n      score: 1.0" in (tmp_path / "params.yaml").read_text()
     before = (tmp_path / "params.yaml").read_bytes()
-    monkeypatch.setattr(sys, "argv", ["compose", "predictor=null"])
     with pytest.raises(UserError, match=r"predictor=null: .*; conf/ holds every group and its options"):
-        module.main()
+        compose_params("predictor=null")
     assert (tmp_path / "params.yaml").read_bytes() == before
 
 

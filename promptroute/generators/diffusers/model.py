@@ -180,6 +180,16 @@ class DiffusersModel(LocalGenerator):
         with _LOADING:
             _ = self.pool
 
+    def check(self) -> tuple[int, int] | None:
+        """Load the pipeline, and return width and height of its images; see `Generator.check`."""
+        pipeline = self.pipeline
+        if self.width is not None and self.height is not None:
+            return self.width, self.height
+        network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        side = getattr(getattr(network, "config", None), "sample_size", None)
+        scale = getattr(pipeline, "vae_scale_factor", None)
+        return (side * scale, side * scale) if isinstance(side, int) and isinstance(scale, int) else None
+
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
         """Generate one batch of images float32 [height, width, 3]; see `Generator.generate`.
 

@@ -1,0 +1,122 @@
+"""Check all that a study names before any of it is computed: what fails now doesn't fail after a day."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptroute.core.component import TARGET, Component, build, locate
+from promptroute.core.errors import UserError
+from promptroute.io.cache import cache_path
+from promptroute.io.files import read_json, write_json
+
+BYTES_PER_PIXEL = 2.0
+"""Of a stored PNG, at most: 3 bytes a pixel, of which a photograph's compression leaves about half to two thirds."""
+COPIES = 2
+"""Of each image on disk: DVC's cache may hold its own."""
+
+
+def components(
+    params: Mapping[str, Any], kinds: Mapping[str, type[Component]], device: str, where: str = "params.yaml"
+) -> dict[str, Component]:
+    """Build every component that the parameters name, and see that its weights are there.
+
+    Args:
+        params: the parameters.
+        kinds: dotted name of a section → what its class must be; `*` stands for each name of a section.
+        device: what those that compute on one are given.
+        where: the file, for the message.
+
+    Returns:
+        Dotted name → component, in the order of `kinds`.
+
+    Raises:
+        UserError: a section is invalid, or weights are missing.
+    """
+    built = {}
+    for pattern, kind in kinds.items():
+        for name, section in _sections(params, pattern.split(".")):
+            place = f"{where}: {name}"
+            target = section.get(TARGET) if isinstance(section, Mapping) else None
+            on_device = "device" in locate(target, kind, place).model_fields and "device" not in section
+            built[name] = build(section, place, kind, **({"device": device} if on_device else {}))
+            built[name].weights()
+    return built
+
+
+def _sections(section: Any, path: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
+    """List the sections that a pattern names; absent and empty ones are passed over."""
+    if not path:
+        yield name, section
+    elif isinstance(section, Mapping):
+        for key in section if path[0] == "*" else [path[0]]:
+            if (part := section.get(key)) is not None or path[0] == "*":
+                yield from _sections(part, path[1:], f"{name}.{key}".strip("."))
+
+
+def check_once(component: Component, check: Callable[[], Any]) -> Any:
+    """Return what a check gave, as JSON-able values; a component that passed before isn't checked again."""
+    path = cache_path("preflight", component.fingerprint()).with_suffix(".json")
+    if not path.is_file():
+        write_json(path, check())
+    return read_json(path)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that one model is asked for.
+
+    Attributes:
+        count: how many.
+        size: width and height in pixels; None where only the first image tells.
+        seconds: per image, as the model's profile says; None where it doesn't.
+    """
+
+    count: int
+    size: Sequence[int] | None
+    seconds: float | None
+
+    @property
+    def bytes(self) -> float:
+        """Return what they take on disk at most; nothing is said of an unknown size."""
+        width, height = self.size or (0, 0)
+        return self.count * width * height * BYTES_PER_PIXEL * COPIES
+
+
+def check_disk(work: Mapping[str, Images], folder: Path) -> None:
+    """Refuse images that the disk has no room for.
+
+    Args:
+        work: model → its images.
+        folder: where they are written.
+
+    Raises:
+        UserError: with what is free and what they take.
+    """
+    needed, free = sum(images.bytes for images in work.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder.resolve()}: {free / 1e9:.1f} GB are free, but the study's images may take "
+            f"{needed / 1e9:.1f} GB; free some space, or generate fewer images"
+        )
+
+
+def plan(work: Mapping[str, Images], prompts: int, seeds: int) -> str:
+    """Describe in a line what will be generated, and about how long by the models' profiles."""
+    if not work:
+        return "no image to generate"
+    total = sum(images.count for images in work.values())
+    known = [images.count * images.seconds for images in work.values() if images.seconds is not None]
+    unknown = len(work) - len(known)
+    length = f"about {_duration(sum(known))} by the models' profiles" if known else "of unknown duration"
+    more = f", {unknown} of unknown duration besides" if known and unknown else ""
+    return f"{len(work)} models × {prompts} prompts × {seeds} seeds = {total} images; {length}{more}"
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds in the unit that suits them."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -182,7 +182,7 @@ def test_the_command_line_routes_prompts(clone: Path, run: Run, tmp_path: Path) 
 def test_switch_score(small: Path, go: Run) -> None:
     nima = evaluated(small)["strategies"]["single_sdxl-turbo"]["quality"]
     output = go("dvc", "exp", "run", "-S", "score=clip", "-n", "clip").stdout
-    assert ran(output) == {"train", "calibrate", "evaluate", "report"}
+    assert ran(output) == {"preflight", "train", "calibrate", "evaluate", "report"}
     found = evaluated(small)
     assert found["score"] == "clip.score"
     assert (

@@ -131,7 +131,7 @@ def tokenizer(encoder: Any) -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
 
 
-def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> pd.DataFrame:
+def measured(device: str, ways: Sequence[str], images: int, max_batch: int, tolerance: float) -> pd.DataFrame:
     """Measure each model of the paper in each way: a row each.
 
     Seconds of an image, and images a second by batch: of the generator alone, call after call; and of the generate
@@ -147,7 +147,7 @@ def measured(device: str, ways: Sequence[str], images: int, max_batch: int) -> p
         settings = {key: value for key, value in model["generator"].items() if key != "_target_"}
         for way in ways:
             generator = RandomModel(architecture_of(settings), **{**settings, **WAYS[way], "device": device})
-            found = profile(generator, prompts, images=images, max_batch=max_batch)
+            found = profile(generator, prompts, images=images, max_batch=max_batch, tolerance=tolerance)
             rates = found["images_per_second"]
             rows.append(
                 {
@@ -236,10 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--way", action="append", choices=list(WAYS), help="of --measure (default: all)")
     parser.add_argument("--images", type=int, default=20, help="timed one by one (default: %(default)s)")
     parser.add_argument("--max-batch", type=int, default=64, help="largest batch (default: %(default)s)")
+    parser.add_argument("--tolerance", type=float, default=0.05, help="of the median (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     if chosen.measure:
         device = pick_device(chosen.device)
-        rows = measured(device, chosen.way or list(WAYS), chosen.images, chosen.max_batch)
+        rows = measured(device, chosen.way or list(WAYS), chosen.images, chosen.max_batch, chosen.tolerance)
         write_csv(MEASURED, rows)
     elif not chosen.table:
         write_csv(CSV, counted())

@@ -223,7 +223,7 @@ CASES: dict[str, list[Case]] = {
              "rename it", overrides=("+text_encoder.mini-lm={}",)),
         Case("a GPU that isn't there", "encode clip",
              "compute.device=cuda:77: can't be used (…)",
-             "give auto or cpu", overrides=("+compute.device=cuda:77",)),
+             "give auto or cpu", overrides=("++compute.device=cuda:77",)),
         Case("no number of threads", "encode clip",
              "compute.threads: 0",
              "expected a whole number of 1 or more, or null", overrides=("compute.threads=0",)),

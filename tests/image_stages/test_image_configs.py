@@ -113,4 +113,4 @@ def test_scorers_of_papers(compose: Compose) -> None:
 
 def test_generation_section(compose: Compose) -> None:
     section = compose("+generation=default", config=None)["generation"]
-    assert Generation.read(section, "generation").seeds == [0, 1, 2]
+    assert Generation.read(section, "generation").seeds == 3

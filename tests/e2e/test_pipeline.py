@@ -212,7 +212,8 @@ def test_experiments_are_compared(small: Path, go: Run) -> None:
     assert {"clip", "measured", "ridge", "knn"} <= set(pd.read_csv(io.StringIO(shown))["Experiment"].dropna())
     go("dvc", "exp", "apply", "clip")
     changes = json.loads(go("dvc", "metrics", "diff", "HEAD", "--json").stdout)
-    assert "oracle_gap_closed" in changes["metrics/summary.json"]
+    # Neither router gains anything on so few prompts; what the frontier says differs with the score.
+    assert {"study", "frontier_oracle_gap_closed", "frontier_area"} <= set(changes["metrics/summary.json"])
     assert set(changes) <= {"metrics/summary.json", "metrics/sources.json"}
     page = go("dvc", "plots", "diff", "HEAD", "--out", "plots_page").stdout
     assert (small / "plots_page" / "index.html").exists(), page

@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pandas as pd
 
 from promptroute.core.component import TARGET, Component
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Plain, Section
 from promptroute.core.text import is_blank, number, short
 from promptroute.io.delimited import read_delimited
 from promptroute.io.published import ScoreTable, TableRead
@@ -74,7 +75,7 @@ class TidyTable(ScoreTable):
     _files: Mapping[str, FileRead] = {}
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the scores file."""
         return section.get("scores")
 
@@ -83,7 +84,7 @@ class TidyTable(ScoreTable):
         files = {name: f"{folder}/{_name(getattr(self, name))}" for name in ("prompts", "scores")}
         return type(self)(**{**dict(self), **files})
 
-    def models(self) -> dict[str, dict[str, Any]]:
+    def models(self) -> dict[str, Plain]:
         """Give the models by key, in the file's order: label, stem (its name in the file), profile.
 
         The profile holds the means of the columns `seconds` and `dollars`, where the file has them.
@@ -98,7 +99,7 @@ class TidyTable(ScoreTable):
             found[str(key)] = {"label": name, "stem": name, **({"profile": profile} if profile else {})}
         return found
 
-    def scorers(self) -> dict[str, dict[str, Any]]:
+    def scorers(self) -> dict[str, Plain]:
         """Give the sections of the scores, by key."""
         self._table()
         return {

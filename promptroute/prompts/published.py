@@ -1,11 +1,11 @@
 """Prompts of a published table, and of a tidy one."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import FileRead
 from promptroute.io.tidy import TidyTable
@@ -33,7 +33,7 @@ class PublishedPrompts(PromptSource):
         return True
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the table's file."""
         return PublishedTable.reads(
             {**section["table"], "scorer": section["scorer"], "stem": section["stem"]}
@@ -64,7 +64,7 @@ class TidyPrompts(PromptSource):
         return True
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the file of prompts."""
         return section["table"].get("prompts")
 

@@ -5,6 +5,7 @@ where several votes are about one prompt.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -105,17 +106,33 @@ def resampled(
     return Interval(estimate, low, high, 1 - len(defined) / len(values))
 
 
-def rater_agreement(ratings: pd.DataFrame, level: Level, *, seed: int, resamples: int = 1000) -> Plain:
+@dataclass(frozen=True)
+class RaterAgreement:
+    """How far raters agree.
+
+    Attributes:
+        units, raters, ratings: how many.
+        figures: `alpha_nominal`, `fleiss_kappa` and, where values have an order, α of their level, with intervals.
+        cohen_kappa: "A / B" → κ of every two raters that share two units or more, linearly weighted where values have
+            an order.
+    """
+
+    units: int
+    raters: int
+    ratings: int
+    figures: dict[str, Interval]
+    cohen_kappa: dict[str, float]
+
+
+def rater_agreement(
+    ratings: pd.DataFrame, level: Level, *, seed: int, resamples: int = 1000
+) -> RaterAgreement:
     """Measure how far raters agree.
 
     Args:
         ratings: columns `unit`, `rater`, `value`; one row for each unit that a rater rated.
         level: of the values.
         seed, resamples: of the bootstrap over units.
-
-    Returns:
-        `units`, `raters`, `ratings`; `alpha_nominal` and, for ordered values, `alpha_ordinal`; `fleiss_kappa`, each
-        with its interval; `cohen_kappa`: {"A / B": κ} of every two raters that share two units or more.
 
     Raises:
         UserError: a rater rated a unit twice.
@@ -131,16 +148,16 @@ def rater_agreement(ratings: pd.DataFrame, level: Level, *, seed: int, resamples
     }
     if level != "nominal":
         figures[f"alpha_{level}"] = lambda rows: alpha(counts[rows], level)
-    return {
-        "units": len(counts),
-        "raters": int(ratings["rater"].nunique()),
-        "ratings": int(counts.sum()),
-        **{
+    return RaterAgreement(
+        len(counts),
+        int(ratings["rater"].nunique()),
+        int(counts.sum()),
+        {
             name: resampled(figure, len(counts), seed=seed, resamples=resamples)
             for name, figure in figures.items()
         },
-        "cohen_kappa": _every_two(ratings, None if level == "nominal" else "linear"),
-    }
+        _every_two(ratings, None if level == "nominal" else "linear"),
+    )
 
 
 def _every_two(ratings: pd.DataFrame, weights: str | None) -> dict[str, float]:

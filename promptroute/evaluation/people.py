@@ -141,7 +141,7 @@ def _pairs(
         "ties": float((rows["lead"] == 0).mean()),
         "sides": side_bias(every.loc[every["side"] != 0, "side"].to_numpy()),
         "same_again": self_agreement(every),
-        "raters_agree": rater_agreement(by, "ordinal", **chosen),
+        "raters_agree": asdict(rater_agreement(by, "ordinal", seed=seed, resamples=resamples)),
         "models": _ranking(rows, models, **chosen),
         "models_by_set": {
             name: _ranking(rows[voted == name], models, **chosen) for name in dict.fromkeys(voted)
@@ -218,7 +218,7 @@ def _ratings(given: Answers, seed: int, resamples: int) -> Plain:
         }
     return {
         "models": found,
-        "raters_agree": rater_agreement(rows, "ordinal", seed=seed, resamples=resamples),
+        "raters_agree": asdict(rater_agreement(rows, "ordinal", seed=seed, resamples=resamples)),
     }
 
 

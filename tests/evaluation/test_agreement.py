@@ -88,10 +88,10 @@ class TestRaters:
 
     def test_whole_table(self) -> None:
         found = rater_agreement(tidy(OBSERVERS), "ordinal", seed=0, resamples=200)
-        assert (found["units"], found["raters"], found["ratings"]) == (12, 4, 41)
-        own = found["alpha_ordinal"]
+        assert (found.units, found.raters, found.ratings) == (12, 4, 41)
+        own = found.figures["alpha_ordinal"]
         assert own.low < own.estimate < own.high <= 1
-        assert set(found["cohen_kappa"]) == {f"r{a} / r{b}" for a in range(4) for b in range(a + 1, 4)}
+        assert set(found.cohen_kappa) == {f"r{a} / r{b}" for a in range(4) for b in range(a + 1, 4)}
 
     def test_a_unit_rated_twice(self) -> None:
         rows = pd.DataFrame({"unit": ["a", "a"], "rater": ["x", "x"], "value": [1, 2]})
@@ -187,7 +187,7 @@ class TestRealRatings:
         )
         found = rater_agreement(rows, "ordinal", seed=0, resamples=20)
         matrix = rows.pivot(index="rater", columns="unit", values="value").to_numpy(np.float64)
-        assert found["alpha_ordinal"].estimate == pytest.approx(
+        assert found.figures["alpha_ordinal"].estimate == pytest.approx(
             krippendorff.alpha(matrix, level_of_measurement="ordinal"), abs=1e-9
         )
 
@@ -201,4 +201,4 @@ class TestRealRatings:
         found = rater_agreement(rows, "ordinal", seed=0, resamples=20)
         both = rows.pivot(index="unit", columns="rater", values="value").dropna()
         own = cohen_kappa_score((both["r1"] * 2).astype(int), (both["r2"] * 2).astype(int), weights="linear")
-        assert found["cohen_kappa"]["r1 / r2"] == pytest.approx(own, abs=1e-9)
+        assert found.cohen_kappa["r1 / r2"] == pytest.approx(own, abs=1e-9)

@@ -106,7 +106,7 @@ def connect(address: str | None) -> Any:
     if ray.is_initialized():
         return ray
     where = address or os.environ.get("RAY_ADDRESS")
-    local = (
+    local: Plain = (
         {} if where else {"object_store_memory": 200_000_000}
     )  # shards are files: little goes through memory
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -115,7 +115,7 @@ def connect(address: str | None) -> Any:
             address=where,
             include_dashboard=None if where else False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             **local,
         )
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
@@ -354,7 +354,9 @@ class _Pool:
         now = time.monotonic()
         for member in [one for one in self._members if one.task is not None]:
             if member.probe is not None and self._ray.wait([member.probe], timeout=0)[0]:
-                with contextlib.suppress(self._ray.exceptions.RayError):  # its shard's answer says what became of it
+                with contextlib.suppress(
+                    self._ray.exceptions.RayError
+                ):  # its shard's answer says what became of it
                     member.heard = now - self._ray.get(member.probe)
                 member.probe = None
             if member.probe is None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,23 +122,21 @@ class TestCluster:
             run(Squares(tmp_path), [1], self.on(nodes, gpus=8.0, start_seconds=2.0), "squares")
 
     def test_a_node_leaves_and_another_joins(self, nodes: Any, tmp_path: Path) -> None:
-        changed: list[Any] = []
-
-        def change() -> None:
-            while len(list(tmp_path.iterdir())) < 4:
-                time.sleep(0.1)
-            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
-            changed.append(nodes.add_node(**nodes.small))
-
-        thread = threading.Thread(target=change)
-        thread.start()
         notes: list[tuple[int, int]] = []
-        numbers = list(range(24))
+
+        def note(done: tuple[int, int]) -> None:
+            notes.append(done)
+            if len(notes) == 4:
+                nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+            if len(notes) == 6:
+                nodes.add_node(**nodes.small)
+
+        numbers = list(range(40))
         executor = self.on(nodes, max_workers=3)
-        paths = run(Squares(tmp_path, 0.5), numbers, executor, "squares", note=notes.append)
-        thread.join()
+        paths = run(Squares(tmp_path, 1.0), numbers, executor, "squares", note=note)
         assert [path.read_text() for path in paths] == [str(number**2) for number in numbers]
-        assert changed and len({process for _, process in notes}) >= 3
+        assert sorted(number for number, _ in notes) == numbers
+        assert len({process for _, process in notes}) >= 3
 
     def test_driver_is_killed(self, nodes: Any, tmp_path: Path) -> None:
         """What was finished stays, and is not done again; nothing half-written is left."""
@@ -162,3 +159,22 @@ class TestCluster:
         late = {path.name: path.stat().st_mtime_ns for path in paths}
         # A shard that was under way at the kill may still end by itself; those before it are as they were.
         assert sum(late[name] == time for name, time in before.items()) == len(before)
+
+    def test_images_are_equal(self, nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Images of a real pipeline from two nodes are those of one process, byte for byte."""
+        from promptroute.generators.diffusers.model import DiffusersModel
+        from promptroute.generators.run import generate_images
+        from promptroute.io.images import ImageCache, ImageRequest
+
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mini").symlink_to(ROOT / "mini")
+        generator = DiffusersModel(model="mini/weights/diffusion", steps=2, guidance=0.0, batch_size=2)
+        shards = [
+            [ImageRequest(f"p{number}", f"{number} red circles", seed) for seed in (0, 1)] for number in range(4)
+        ]
+        made = {}
+        for name, executor in (("here", InProcess()), ("there", self.on(nodes))):
+            cache = ImageCache(Path("cache") / name, "same")
+            images = generate_images(generator, "mini", shards, cache, executor=executor)
+            made[name] = [path.read_bytes() for path in images.shards]
+        assert made["here"] == made["there"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 from promptroute.evaluation import metrics
 from promptroute.routing import checks
 from promptroute.routing.checks import Array, FloatArray, IntArray
@@ -19,6 +20,8 @@ from promptroute.routing.steps import StepsOf, tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
 
+MOST = 1_000_000
+"""Resamples, at most."""
 # Counts of so many resamples are held at once.
 _AT_ONCE = 100
 
@@ -42,10 +45,14 @@ def check_resamples(value: object, where: str) -> int:
     """Return a number of resamples.
 
     Raises:
-        UserError: it is no whole number of 0 or more; names `where`.
+        UserError: it is no whole number from 0 to `MOST`; names `where`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"{where} is {value!r}; give a whole number, 0 for no intervals")
+        raise UserError(f"{where} is {short(value)}; give a whole number, 0 for no intervals")
+    if value > MOST:
+        raise UserError(
+            f"{where} is {short(value)}; give {MOST:,} at most, as more change no digit that is shown"
+        )
     return value
 
 

@@ -86,6 +86,10 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     ):
         check_names(names or {}, pattern, f"{path}: {what}")
     for name, value in leaves:
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise UserError(
+                f"{path}: {name} is {short(value)}, which is more than any setting can be; correct it"
+            )
         whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED
         if name.split(".")[-1] == "seed" and not whole and not (value is None and name == "prompts.seed"):
             raise UserError(f"{path}: {name} is {value!r}; give a whole number from 0 to {MAX_SEED}")

@@ -14,18 +14,9 @@ from promptroute.core.text import short
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
 DEEPEST, MOST = 100, 1_000_000
 """Levels of sections, and settings on one level, at most."""
-PLAIN = [
-    "prompts",
-    "published",
-    "generation",
-    "evaluate",
-    "score",
-    "split",
-    "predictor",
-    "cost",
-    "policy",
-    "compute",
-]
+PLAIN = (
+    "prompts published generation evaluate score score.weights split predictor cost policy compute".split()
+)
 NAMED = [
     "models",
     "scorers",

@@ -91,6 +91,7 @@ def write(tmp_path: Path, text: str) -> Path:
             )
             for value in ("7", "[]", ".nan", "x")
         ),
+        ("score: {weights: 7}", "score.weights is 7; expected a section"),
         ("generation: null", "generation is None; expected a section"),
         ("prompts: {sources: [a]}", r"prompts.sources is \['a'\]; expected a section"),
         ("prompts: {sources: {a: null}}", "prompts.sources.a is None; expected a section"),

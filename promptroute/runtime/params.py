@@ -14,19 +14,10 @@ from promptroute.core.text import short
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
 DEEPEST, MOST = 100, 1_000_000
 """Levels of sections, and settings on one level, at most."""
-PLAIN = (
-    "prompts published generation evaluate score score.weights split predictor cost policy compute".split()
+PLAIN = "prompts published generation evaluate score score.weights split predictor cost policy compute"
+NAMED = (
+    "models scorers image_encoder text_encoder profiled prompts.sources published.models published.scorers"
 )
-NAMED = [
-    "models",
-    "scorers",
-    "image_encoder",
-    "text_encoder",
-    "profiled",
-    "prompts.sources",
-    "published.models",
-    "published.scorers",
-]
 """Sections that hold settings, and those that hold a section for each name."""
 SETTINGS = {
     "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
@@ -140,14 +131,15 @@ def _check_sections(params: dict[Any, Any], path: Path) -> None:
     Raises:
         UserError: naming the section.
     """
-    for name in (*PLAIN, *NAMED):
+    named = NAMED.split()
+    for name in (*PLAIN.split(), *named):
         *above, key = name.split(".")
         section = params[above[0]] if above and above[0] in params else {} if above else params
         if key not in section:
             continue
-        if section[key] is None and (name in NAMED or name == "published"):
+        if section[key] is None and (name in named or name == "published"):
             section[key] = {}
-        parts = section[key].items() if name in NAMED and isinstance(section[key], Mapping) else ()
+        parts = section[key].items() if name in named and isinstance(section[key], Mapping) else ()
         for place, value in ((name, section[key]), *((f"{name}.{part}", value) for part, value in parts)):
             if not isinstance(value, Mapping):
                 raise UserError(f"{path}: {place} is {short(value)}; expected a section of settings")

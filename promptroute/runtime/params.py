@@ -20,9 +20,10 @@ NAMED = (
 )
 """Sections that hold settings, and those that hold a section for each name."""
 SETTINGS = {
-    "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
+    "": "about agreement compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
     "scorers seed split text_encoder uses",
     "evaluate": "resamples",
+    "agreement": "votes",
     "prompts": "sources n seed",
     "published": "table models scorers label",
     "published.models.*": "label stem profile hub_id steps",

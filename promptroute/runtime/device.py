@@ -56,7 +56,7 @@ def arithmetic(device: str) -> dict[str, str]:
     return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
-def pick_device(device: str, threads: int | None = None) -> str:
+def pick_device(device: object, threads: int | None = None) -> str:
     """Decide the device of a stage, and how many threads torch may use on the CPU.
 
     Args:
@@ -72,6 +72,8 @@ def pick_device(device: str, threads: int | None = None) -> str:
     """
     import torch
 
+    if not isinstance(device, str):
+        raise UserError(f"compute.device: {device!r}; expected auto or cpu, or another device's name")
     if threads is not None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")

@@ -13,7 +13,7 @@ from promptroute.core.text import short
 from promptroute.encoders.base import encode_all
 from promptroute.router.parts import Parts
 from promptroute.router.storage import load, save
-from promptroute.router.types import Assessment, Decision, check_prompts
+from promptroute.router.types import Asked, Assessment, Decision, check_prompts
 from promptroute.routing.base import Candidates, Policy
 from promptroute.routing.policies import CheapestWithin, CostAware
 
@@ -98,60 +98,36 @@ class Router(Parts):
         """
         if not len(prompts):
             return []
-        policy = self._deciding(policy, tradeoff, slack)
-        quality, ood = self.assess(prompts, policy)
-        return self.decide(prompts, quality, ood=ood, models=models, policy=policy)
+        asked = self.asked(models, policy, tradeoff, slack)
+        return self.decide(prompts, self.assess(prompts, asked.policy), asked)
 
-    def _deciding(self, policy: Policy | None, tradeoff: float | None, slack: float | None) -> Policy:
-        """Return the policy that a request asks for; the router's own where it asks for none."""
-        asked = [value for value in (policy, tradeoff, slack) if value is not None]
-        if len(asked) > 1:
+    def asked(
+        self,
+        models: Sequence[str] | None = None,
+        policy: Policy | None = None,
+        tradeoff: float | None = None,
+        slack: float | None = None,
+    ) -> Asked:
+        """Return how a request decides; see `route` for its arguments and what is refused."""
+        if sum(value is not None for value in (policy, tradeoff, slack)) > 1:
             raise UserError("policy, tradeoff and slack are ways to decide; give one of them, not both")
         if tradeoff is not None:
-            return CostAware(tradeoff=tradeoff)
-        if slack is not None:
-            return CheapestWithin(slack=slack)
-        return policy or self.policy
-
-    def choose(
-        self,
-        quality: np.ndarray,
-        *,
-        ood: np.ndarray | None = None,
-        models: Sequence[str] | None = None,
-        policy: Policy | None = None,
-        tradeoff: float | None = None,
-        slack: float | None = None,
-    ) -> np.ndarray:
-        """Return the column chosen for each prompt, int64 [n]; arguments as of `decide`."""
-        allowed = None if models is None else self._columns(models)
-        deciding = self._deciding(policy, tradeoff, slack)
-        return deciding.choose(quality, self.cost, allowed=allowed, ood=ood)
+            policy = CostAware(tradeoff=tradeoff)
+        elif slack is not None:
+            policy = CheapestWithin(slack=slack)
+        return Asked(policy or self.policy, None if models is None else self._columns(models))
 
     def decide(
-        self,
-        prompts: Sequence[str],
-        quality: np.ndarray,
-        *,
-        ood: np.ndarray | None = None,
-        models: Sequence[str] | None = None,
-        policy: Policy | None = None,
-        tradeoff: float | None = None,
-        slack: float | None = None,
+        self, prompts: Sequence[str], assessment: Assessment, asked: Asked | None = None
     ) -> list[Decision]:
-        """Decide as `route` for prompts that `assess` has seen.
-
-        Args:
-            prompts: n texts.
-            quality: predicted [n, m].
-            ood: which are out-of-distribution, bool [n].
-            models, policy, tradeoff, slack: see `route`.
-        """
-        policy = self._deciding(policy, tradeoff, slack)
-        choice = self.choose(quality, ood=ood, models=models, policy=policy)
-        columns = range(len(self.models)) if models is None else self._columns(models).tolist()
+        """Decide for n prompts that `assess` has seen, as `asked` says; None: the router's own way."""
+        policy, allowed = asked or self.asked()
+        choice = policy.choose(assessment.quality, self.cost, allowed=allowed, ood=assessment.ood)
+        columns = range(len(self.models)) if allowed is None else allowed.tolist()
         candidates = Candidates(self.labels, self.cost.tolist(), columns)
-        far = [False] * len(choice) if ood is None else ood.tolist()
+        rows = zip(
+            prompts, assessment.quality.tolist(), choice.tolist(), assessment.ood.tolist(), strict=True
+        )
         return [
             Decision(
                 prompt=prompt,
@@ -160,7 +136,7 @@ class Router(Parts):
                 quality=dict(zip(self.names, row, strict=True)),
                 reason=policy.explain(row, chosen, candidates, ood=away),
             )
-            for prompt, row, chosen, away in zip(prompts, quality.tolist(), choice.tolist(), far, strict=True)
+            for prompt, row, chosen, away in rows
         ]
 
     def _columns(self, models: Sequence[str]) -> np.ndarray:

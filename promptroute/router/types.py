@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from promptroute.core.errors import UserError
 from promptroute.core.text import short
+from promptroute.routing.base import Policy
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pair
 
@@ -70,6 +71,13 @@ class Assessment(NamedTuple):
 
     quality: np.ndarray
     ood: np.ndarray
+
+
+class Asked(NamedTuple):
+    """How a request decides: by which policy, and among which columns (ascending; None: all)."""
+
+    policy: Policy
+    allowed: np.ndarray | None
 
 
 @dataclass(frozen=True)

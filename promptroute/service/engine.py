@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from promptroute.router.router import Router
-from promptroute.router.types import Decision, check_prompts
+from promptroute.router.types import Asked, Assessment, Decision, check_prompts
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,24 @@ class Engine:
         self.names = router.names
         self.costs = {model.name: model.cost for model in router.models}
 
-    def check(self, prompts: Sequence[str], choosing: Mapping[str, Any]) -> None:
-        """Refuse what can't be routed.
+    def asked(self, prompts: Sequence[str], choosing: Mapping[str, Any]) -> Asked:
+        """Return how a request decides; `choosing` holds arguments of `Router.route`.
 
         Raises:
             UserError: a prompt is empty or invalid text, a model is unknown, or both operating points are given.
         """
         check_prompts(prompts)
-        self._router.choose(np.empty((0, len(self.names))), **choosing)
+        return self._router.asked(**choosing)
 
     def predict(self, prompts: Sequence[str]) -> list[Predicted]:
         """Give each prompt's row."""
         quality, ood = self._router.assess(prompts)
         return [Predicted(row, bool(away)) for row, away in zip(quality, ood, strict=True)]
 
-    def decide(
-        self, prompts: Sequence[str], rows: Sequence[Predicted], choosing: Mapping[str, Any]
-    ) -> list[Decision]:
-        """Choose a model for each prompt from its row; `choosing` holds arguments of `Router.route`."""
+    def decide(self, prompts: Sequence[str], rows: Sequence[Predicted], asked: Asked) -> list[Decision]:
+        """Choose a model for each prompt from its row."""
         quality, ood = np.stack([row.quality for row in rows]), np.array([row.ood for row in rows])
-        return self._router.decide(prompts, quality, ood=ood, **choosing)
+        return self._router.decide(prompts, Assessment(quality, ood), asked)
 
     def about(self) -> dict[str, Any]:
         """Say what decides, for programs and people."""

@@ -1,7 +1,8 @@
 """What a caller did wrong, in one sentence, and how it is answered."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+
+from promptroute.core.errors import UserError
 
 PATHS = ("/", "/route", "/healthz", "/metrics")
 
@@ -43,6 +46,15 @@ class Json(JSONResponse):
     def render(self, content: Any) -> bytes:
         """Encode the answer; NaN and infinity are refused."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """Answer with 422 what the router refuses of a request."""
+    try:
+        yield
+    except UserError as error:
+        raise ApiError(422, str(error)) from None
 
 
 def add_handlers(app: FastAPI) -> None:

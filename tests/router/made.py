@@ -19,7 +19,7 @@ from promptroute.routing.wrappers import WithMargin, WithOodFallback
 
 EXPENSIVE, MIDDLE, CHEAP = 1.0e-3, 4.0e-4, 1.0e-4
 MODELS = (
-    ModelInfo("dear", "Dear", EXPENSIVE, 5.0),
+    ModelInfo("expensive", "Expensive", EXPENSIVE, 5.0),
     ModelInfo("middle", "Middle", MIDDLE, 4.8),
     ModelInfo("cheap", "Cheap", CHEAP, 4.5),
 )

@@ -162,14 +162,15 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
     label = result.labels[model]
     shown = []
     for image in images.get((example.prompt_id, result.names[model]), ()):
-        scores = [
+        lines = [
             f"{result.scores.get(name, name)} {number(score, 2)}" for name, score in image.scores.items()
         ]
         source = ""
         if image.data is not None:
             source = f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
-        text = f"failed: {image.reason}" if image.data is None else " · ".join(scores)
-        shown.append({"source": source, "alt": visible(f"{label}, seed {image.seed}"), "text": visible(text)})
+        lines = [f"failed: {image.reason}"] if image.data is None else lines
+        alt = visible(f"{label}, seed {image.seed}")
+        shown.append({"source": source, "alt": alt, "lines": [visible(line) for line in lines]})
     return {
         "name": visible(label),
         "predicted": number(example.predicted[model], digits),

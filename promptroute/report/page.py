@@ -23,7 +23,12 @@ _MANY = (
 
 
 def page(
-    result: Result, figures: Mapping[str, Figure], examples: Sequence[Example], images: Images, note: str = ""
+    result: Result,
+    figures: Mapping[str, Figure],
+    examples: Sequence[Example],
+    images: Images,
+    note: str = "",
+    lengths: str = "",
 ) -> str:
     """Write the page as HTML; the same arguments give the same text.
 
@@ -33,6 +38,7 @@ def page(
         examples: prompts to show.
         images: of the examples; empty where none were generated.
         note: what readers must know about the data before anything else, as that it is synthetic.
+        lengths: which prompts were read only in part.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -53,6 +59,7 @@ def page(
         subtitle=visible(result.subtitle),
         note=visible(note),
         headline=[visible(line) for line in headline(result)],
+        lengths=visible(lengths),
         scores=[visible(result.scores[name]) for name in _scores(result)],
         rows=_cost_table(result),
         sets=_sets(result),

@@ -82,6 +82,8 @@ class Belief:
 
         It depends on which are seen and not on what was seen, so that one answer serves many prompts.
         """
+        if not len(known):
+            return np.zeros((len(self), 0)), self.covariance
         across = self.covariance[:, known]
         gain = across @ np.linalg.pinv(across[known], rcond=_RANK, hermitian=True)
         left = self.covariance - gain @ across.T

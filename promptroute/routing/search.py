@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,9 @@ Step = Callable[[IntArray, FloatArray], IntArray]
 Keep = Callable[[IntArray, FloatArray], IntArray]
 """Prompts (their rows [k]) and their scores so far [k, m] → the model whose image is delivered [k]."""
 
-_LOW, _HIGH = -8.0, 36.0  # of the table of h: below it h(t) = -t, above it h is 0 in floating point
+_LOW, _HIGH = -8, 36  # of the table of h: below it h(t) = -t, above it h is 0 for our purposes
+_LOG_LOW, _LOG_HIGH = -600, 3  # of the table of its inverse, over ln h
+_PER_UNIT = 500
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
@@ -130,24 +133,7 @@ def next_draw(
     trust: float = 1.0,
     allowed: BoolArray | None = None,
 ) -> IntArray:
-    """Return the model to generate with next, or `STOP`, for each prompt [n]; see `view`."""
-    return view(
-        belief, mean, scores, price, tradeoff=tradeoff, max_images=max_images, trust=trust, allowed=allowed
-    ).model
-
-
-def view(
-    belief: Belief,
-    mean: Array,
-    scores: Array,
-    price: Array,
-    *,
-    tradeoff: float,
-    max_images: int | None = None,
-    trust: float = 1.0,
-    allowed: BoolArray | None = None,
-) -> View:
-    """Tell what to do next with each prompt, and why.
+    """Return the model to generate with next, or `STOP`, for each prompt [n].
 
     Without a limit: Weitzman's rule. Generate with the model of the highest reservation value as long as that is
     above the value in hand; with a covariance of 0 between models this is optimal. Given `max_images`, what is left
@@ -174,38 +160,44 @@ def view(
     tradeoff = checks.nonnegative(tradeoff, "tradeoff")
     if max_images is not None and (isinstance(max_images, bool) or max_images < 1):
         raise UserError(f"max_images is {max_images!r}, expected 1 or more, or None for no limit")
-    if isinstance(trust, bool) or not 0 <= trust <= 1:
-        raise UserError(f"trust is {trust!r}, expected a number from 0 to 1")
     free = np.isnan(seen) & (True if allowed is None else np.asarray(allowed, bool))
-    n, m = guess.shape
-    best, holds = np.full(n, -np.inf), np.full(n, STOP)
-    z, gain, model = np.full((n, m), np.nan), np.full((n, m), np.nan), np.full(n, STOP)
+    model = np.full(len(guess), STOP)
     for rows, known in groups(np.isfinite(seen)):
-        center, spread, value, left = _state(belief, guess[rows], seen[rows], known, trust)
+        remaining = len(cost) if max_images is None else max_images - len(known)
+        if remaining > 0:
+            state = _state(belief, guess[rows], seen[rows], known, trust)
+            merit, stay = _merit(belief, state, free[rows], cost, tradeoff, remaining, trust)
+            model[rows] = _pick(merit, free[rows], stay, cost)
+    return model
+
+
+def view(
+    belief: Belief,
+    mean: Array,
+    scores: Array,
+    price: Array,
+    *,
+    tradeoff: float,
+    max_images: int | None = None,
+    trust: float = 1.0,
+    allowed: BoolArray | None = None,
+) -> View:
+    """Tell what `next_draw` does next with each prompt, and why; arguments and errors as there."""
+    model = next_draw(
+        belief, mean, scores, price, tradeoff=tradeoff, max_images=max_images, trust=trust, allowed=allowed
+    )
+    guess, seen = belief.check(mean, scores)
+    cost, free = checks.cost_vector(price, len(belief)), np.isnan(seen)
+    best, holds = np.full(len(guess), -np.inf), np.full(len(guess), STOP)
+    z, gain = np.full(guess.shape, np.nan), np.full(guess.shape, np.nan)
+    for rows, known in groups(np.isfinite(seen)):
+        state = _state(belief, guess[rows], seen[rows], known, trust)
+        best[rows] = state.best
+        z[rows] = np.where(free[rows], reservation(state.center, state.spread, cost, tradeoff), np.nan)
         if len(known):
-            holds[rows] = known[value.argmax(axis=1)]
-            best[rows] = value.max(axis=1)
-        have, open_ = best[rows], free[rows]
-        z[rows] = np.where(open_, reservation(center, spread, cost, tradeoff), np.nan)
-        if len(known):
-            gain[rows] = np.where(open_, improvement(center, spread, have[:, None]), np.nan)
-        remaining = m if max_images is None else max_images - len(known)
-        stay = have
-        if remaining <= 0:
-            continue
-        if tradeoff == np.inf:
-            # The cheapest, of equally cheap ones the best predicted, and nothing after it.
-            least = np.where(open_, cost, np.inf).min(axis=1, keepdims=True)
-            merit, stay = np.where(cost == least, center, -np.inf), np.where(len(known), np.inf, -np.inf)
-        elif remaining >= 3 or remaining >= m - len(known):
-            merit = z[rows]
-        elif remaining == 2:
-            merit = _ahead(belief, center, left, have, cost, tradeoff, trust, open_)
-        elif len(known):
-            merit, stay = improvement(center, spread, have[:, None]) - tradeoff * cost, np.zeros(len(rows))
-        else:
-            merit = center - tradeoff * cost
-        model[rows] = _pick(merit, open_, np.broadcast_to(stay, len(rows)), cost)
+            holds[rows] = known[state.value.argmax(axis=1)]
+            more = improvement(state.center, state.spread, state.best[:, None])
+            gain[rows] = np.where(free[rows], more, np.nan)
     return View(model, holds, best, z, gain)
 
 
@@ -218,8 +210,7 @@ def kept(belief: Belief, mean: Array, scores: Array, *, trust: float = 1.0) -> I
     holds = np.full(len(guess), STOP)
     for rows, known in groups(np.isfinite(seen)):
         if len(known):
-            value = _state(belief, guess[rows], seen[rows], known, trust)[2]
-            holds[rows] = known[value.argmax(axis=1)]
+            holds[rows] = known[_state(belief, guess[rows], seen[rows], known, trust).value.argmax(axis=1)]
     return holds
 
 
@@ -333,15 +324,30 @@ def trace(
     return sweep(belief, mean, scores, price, tradeoffs, max_images=max_images, trust=trust).frontier
 
 
-def _state(
-    belief: Belief, mean: FloatArray, scores: FloatArray, known: IntArray, trust: float
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Tell what is believed of k prompts of which the same columns `known` [o] are seen.
+class _State(NamedTuple):
+    """What is believed of k prompts of which the same models are seen.
 
-    Returns:
-        center [k, m] and spread [m] of the value that each model's image would have; value [k, o] of those seen;
-        covariance left between scores [m, m].
+    Attributes:
+        center, spread: [k, m] and [m], mean and standard deviation of the value that each model's image would have.
+        value: [k, o], of those seen.
+        left: covariance between the scores [m, m] once these are seen.
     """
+
+    center: FloatArray
+    spread: FloatArray
+    value: FloatArray
+    left: FloatArray
+
+    @property
+    def best(self) -> FloatArray:
+        """Give the value in hand [k]; -inf where there is none."""
+        return self.value.max(axis=1, initial=-np.inf)
+
+
+def _state(belief: Belief, mean: FloatArray, scores: FloatArray, known: IntArray, trust: float) -> _State:
+    """Tell what is believed of k prompts of which the columns `known` [o] are seen."""
+    if isinstance(trust, bool) or not 0 <= trust <= 1:
+        raise UserError(f"trust is {trust!r}, expected a number from 0 to 1")
     gain, left = belief.given(known)
     residual = scores[:, known] - mean[:, known]
     center, spread, value = mean + residual @ gain.T, _spread(belief, np.diag(left), trust), scores[:, known]
@@ -349,7 +355,32 @@ def _state(
         inverse = np.linalg.pinv(belief.covariance[np.ix_(known, known)], rcond=1e-10, hermitian=True)
         # E[luck | seen] of each image: what of its surprise is not the model's own.
         value = value - (1 - trust) * (residual @ inverse) * belief.noise[known]
-    return center, spread, value, left
+    return _State(center, spread, value, left)
+
+
+def _merit(
+    belief: Belief,
+    state: _State,
+    open_: BoolArray,
+    price: FloatArray,
+    tradeoff: float,
+    remaining: int,
+    trust: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Return each model's merit [k, m] where `remaining` images may follow, and that of stopping [k]."""
+    m, seen, have = len(price), state.value.shape[1], state.best
+    if tradeoff == np.inf:
+        # The cheapest, of equally cheap ones the best predicted, and nothing after it.
+        least = np.where(open_, price, np.inf).min(axis=1, keepdims=True)
+        return np.where(price == least, state.center, -np.inf), np.where(np.isfinite(have), np.inf, -np.inf)
+    if remaining >= 3 or remaining >= m - seen:
+        return reservation(state.center, state.spread, price, tradeoff), have
+    if remaining == 2:
+        return _ahead(belief, state, price, tradeoff, trust, open_), have
+    if seen:
+        gain = improvement(state.center, state.spread, have[:, None])
+        return gain - tradeoff * price, np.zeros(len(have))
+    return state.center - tradeoff * price, have
 
 
 def _spread(belief: Belief, variance: FloatArray, trust: float) -> FloatArray:
@@ -371,34 +402,27 @@ def _spread(belief: Belief, variance: FloatArray, trust: float) -> FloatArray:
 
 
 def _ahead(
-    belief: Belief,
-    center: FloatArray,
-    left: FloatArray,
-    have: FloatArray,
-    price: FloatArray,
-    tradeoff: float,
-    trust: float,
-    open_: BoolArray,
+    belief: Belief, state: _State, price: FloatArray, tradeoff: float, trust: float, open_: BoolArray
 ) -> FloatArray:
     """Return what asking each model is worth where one more image may follow [k, m], the value in hand included.
 
     Q_j = -λ c_j + E[max(b, X_j) + max(0, max_k EI_k(max(b, X_j)) - λ c_k)], by Gauss-Hermite with 9 nodes over X_j.
     """
-    m = len(price)
-    worth = np.empty((len(center), m))
-    variance = np.diag(left)
-    deviation, spread = np.sqrt(variance), _spread(belief, variance, trust)
-    for first in range(m):
+    left, variance = state.left, np.diag(state.left)
+    deviation = np.sqrt(variance)
+    worth = np.empty(state.center.shape)
+    for first, sd in enumerate(deviation):
         # A look at the first moves the others by the covariance of scores, and narrows them.
-        slope = left[:, first] / deviation[first] if deviation[first] > 0 else np.zeros(m)
+        slope = left[:, first] / sd if sd > 0 else np.zeros(len(price))
         narrowed = _spread(belief, np.maximum(variance - slope**2, 0.0), trust)
-        value = center[:, first, None] + spread[first] * _NODES
-        value = np.maximum(value, have[:, None])
-        moved = center[:, None, :] + slope * _NODES[:, None]
-        more = improvement(moved, narrowed, value[:, :, None]) - tradeoff * price
-        more[np.broadcast_to(~open_[:, None, :], more.shape)] = 0.0
-        more[:, :, first] = 0.0
-        worth[:, first] = (value + np.maximum(more.max(axis=2), 0.0)) @ _WEIGHTS - tradeoff * price[first]
+        value = np.maximum(state.center[:, [first]] + state.spread[first] * _NODES, state.best[:, None])
+        more = np.zeros(value.shape)
+        for second in np.flatnonzero(open_.any(axis=0)):
+            if second != first:
+                moved = state.center[:, [second]] + slope[second] * _NODES
+                gain = improvement(moved, narrowed[second], value) - tradeoff * price[second]
+                np.maximum(more, gain, out=more, where=open_[:, [second]])
+        worth[:, first] = (value + more) @ _WEIGHTS - tradeoff * price[first]
     return worth
 
 
@@ -413,28 +437,47 @@ def _pick(merit: FloatArray, open_: BoolArray, stay: FloatArray, price: FloatArr
     return np.where(go, model, STOP)
 
 
+class _Table(NamedTuple):
+    """Tables at even steps, for interpolation that is right to 1e-6: ln h over t, and t over ln h."""
+
+    log: FloatArray
+    log_step: FloatArray
+    inverse: FloatArray
+    inverse_step: FloatArray
+
+
 @cache
-def _table() -> tuple[FloatArray, FloatArray]:
-    """Return t and ln h(t), rising and falling: dense enough that interpolation is right to 1e-6."""
-    t = np.linspace(_LOW, _HIGH, 22001)
+def _table() -> _Table:
+    """Make the tables, in some 10 ms."""
+    t = _LOW + np.arange((_HIGH - _LOW) * _PER_UNIT + 1) / _PER_UNIT
     tail = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in t.tolist()])
     density = np.exp(-t * t / 2) / math.sqrt(2 * math.pi)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Far out both terms agree in nearly all their digits: there the asymptotic series is the better.
         far = density / t**2 * (1 - 3 / t**2 + 15 / t**4 - 105 / t**6)
-    return t, np.log(np.where(t > 20, far, density - t * tail))
+    log = np.log(np.where(t > 20, far, density - t * tail))
+    even = _LOG_LOW + np.arange((_LOG_HIGH - _LOG_LOW) * _PER_UNIT + 1) / _PER_UNIT
+    inverse = np.interp(even, log[::-1], t[::-1])
+    return _Table(log, np.diff(log), inverse, np.diff(inverse))
+
+
+def _between(values: FloatArray, steps: FloatArray, low: int, x: FloatArray) -> FloatArray:
+    """Interpolate a table that starts at `low`; beyond its ends the outer steps go on."""
+    place = np.clip((x - low) * _PER_UNIT, 0, len(steps) - 1e-6)
+    index = place.astype(np.int64)
+    return np.asarray(values[index] + (place - index) * steps[index])
 
 
 def _h(t: FloatArray) -> FloatArray:
     """Return h(t) = φ(t) - t (1 - Φ(t)): what a standard normal is expected to exceed t by."""
-    grid, log = _table()
-    middle = np.exp(np.interp(t, grid, log))
+    table = _table()
+    middle = np.exp(_between(table.log, table.log_step, _LOW, t))
     return np.where(t < _LOW, -t, np.where(t > _HIGH, 0.0, middle))
 
 
 def _inverse(value: FloatArray) -> FloatArray:
-    """Return t with h(t) = value, for values above 0."""
-    grid, log = _table()
+    """Return t with h(t) = value, for values above 0; below e^-600 that of e^-600."""
+    table = _table()
     with np.errstate(divide="ignore"):
-        middle = np.interp(np.log(value), log[::-1], grid[::-1])
+        middle = _between(table.inverse, table.inverse_step, _LOG_LOW, np.log(value))
     return np.where(value > -_LOW, -value, middle)

@@ -45,6 +45,7 @@ class TestFit:
         mean, truth = made(8000)
         luck = rng.normal(size=(8000, 3, 3)) * np.array([0.3, 0.5, 0.7])[:, None]
         found = fit(mean, truth[:, :, None] + luck)
+        assert found.noise is not None
         np.testing.assert_allclose(found.noise, [0.09, 0.25, 0.49], rtol=0.03)
         np.testing.assert_allclose(found.covariance, COVARIANCE + np.diag([0.09, 0.25, 0.49]), atol=0.09)
 

@@ -267,10 +267,9 @@ class TestNextDraw:
         ],
     )
     def test_bad_input(self, change: dict[str, Any], error: type[Exception], says: str) -> None:
-        whole = {"mean": np.zeros((1, 3)), "scores": np.full((1, 3), np.nan), "price": PRICE, "tradeoff": 1.0}
-        whole |= change
+        given: dict[str, Any] = {"mean": np.zeros((1, 3)), "scores": np.full((1, 3), np.nan), "price": PRICE}
         with pytest.raises(error, match=says):
-            next_draw(belief(), whole.pop("mean"), whole.pop("scores"), whole.pop("price"), **whole)
+            next_draw(belief(), **given | {"tradeoff": 1.0} | change)
 
 
 class TestTrust:

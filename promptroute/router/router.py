@@ -139,6 +139,64 @@ class Router(Parts):
             for prompt, row, chosen, away in rows
         ]
 
+    def next(self, prompt: str, seen: Seen | None = None, *, models: Sequence[str] | None = None) -> Next:
+        """Say what to do next for a prompt, after a look at the images that it has: generate with which model, or stop.
+
+        Nothing is remembered of a prompt but what is predicted for it, so each call tells all that was seen:
+
+            while (step := router.next(prompt, seen)).model:
+                seen[step.model] = score(generate(step.model, prompt))
+            deliver(step.keep)
+
+        Args:
+            prompt: the text.
+            seen: model → quality of its image in the unit of the router's score, or its scores by their full names;
+                None where the image failed or was withheld: its price is spent, and its model not asked again. A list
+                of these where the policy asks a model for several images.
+            models: names that may be asked; all where None.
+
+        Raises:
+            UserError: the router's policy decides before it sees an image; an empty prompt, or one that is no text; in
+                `seen` an unknown model or score, or a score that is no finite number; an unknown model, or none.
+        """
+        allowed = self.looking(models)
+        scores = self.seen({} if seen is None else seen)
+        check_prompts([prompt])
+        if (quality := self._recent.get(prompt)) is None:
+            quality = self.predict([prompt])[0]
+            self._recent.add(prompt, quality)
+        return self.steps(quality[None], scores[None], allowed)[0]
+
+    def looking(self, models: Sequence[str] | None = None) -> np.ndarray | None:
+        """Return the columns that may be asked, None for all, where the router's policy looks at images.
+
+        Raises:
+            UserError: it doesn't; an unknown model, or none.
+        """
+        if not self.policy.looks:
+            raise UserError(
+                f"the policy {self.policy.name} decides before it sees an image, so there is no next one; ask `route`, "
+                f"or train a router with a policy that looks, as search"
+            )
+        return self.asked(models).allowed
+
+    def seen(self, seen: Seen) -> np.ndarray:
+        """Return the quality of the images that a prompt has, as `steps` takes them [images · m].
+
+        Raises:
+            UserError: see `next`.
+        """
+        return seen_scores(seen, self.names, self.quality, self.policy.images)  # type: ignore[attr-defined]
+
+    def steps(self, quality: np.ndarray, scores: np.ndarray, allowed: np.ndarray | None = None) -> list[Next]:
+        """Say what to do next for n prompts of predicted quality [n, m] and images as `seen` gives them."""
+        view = self.policy.view(quality, scores, self.cost, allowed=allowed)
+        return steps(view, scores, self.policy.prices(self.cost), self.names, self.labels)
+
+    @cached_property
+    def _recent(self) -> Recent:
+        return Recent()
+
     def _columns(self, models: Sequence[str]) -> np.ndarray:
         if unknown := [name for name in models if name not in self.names]:
             raise UserError(f"model {short(unknown[0])} is unknown; expected some of {', '.join(self.names)}")

@@ -52,6 +52,17 @@ class Belief:
                     f"noise {self.noise}, expected [{m}] variances from 0 to those of the covariance"
                 )
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Belief)
+            and (self.prompts, self.coverage) == (other.prompts, other.coverage)
+            and np.array_equal(self.covariance, other.covariance)
+            and (self.noise is None) == (other.noise is None)
+            and (self.noise is None or np.array_equal(self.noise, other.noise))  # type: ignore[arg-type]
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
         return len(self.covariance)
 

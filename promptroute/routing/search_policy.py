@@ -1,0 +1,356 @@
+"""The policy that looks: generate an image, see its score, stop or go on, deliver the best so far."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from promptroute.core.errors import UserError
+from promptroute.routing import checks, choices
+from promptroute.routing.base import Calibration, Candidates, OperatingPoint, Policy, Training
+from promptroute.routing.belief import Belief, fit
+from promptroute.routing.calibrate import REASON
+from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
+from promptroute.routing.policies import GOALS, Single, Tuned
+from promptroute.routing.search import Drawn, Sweep, View, grid, kept, run, sweep, view
+from promptroute.routing.steps import tradeoff_steps
+
+_FINE = 64  # points between two values of λ that were tried, when one is read off between them
+
+
+class SearchFacts(BaseModel):
+    """What is known of a calibrated search, on the held-out prompts that it was calibrated on.
+
+    Attributes:
+        prompts: held-out prompts behind the belief.
+        coverage: of the belief's 90 % intervals there.
+        single_images: it was fitted on single images; else on a score a prompt, perhaps a mean of several images.
+        first: share of the prompts whose first image is each model's [m].
+        images: share of the prompts that take 1, 2, … images.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    prompts: int
+    coverage: float
+    single_images: bool
+    first: list[float]
+    images: list[float]
+
+
+class Search(Tuned):
+    """Generate with one model, look at the image's score, stop or generate with another, deliver the best so far.
+
+    Weitzman's rule on a belief about the scores (`routing.search`), fitted on out-of-fold predictions.
+
+    Settings, besides those of `Tuned`:
+        tradeoff: λ, quality per dollar, 0 or more; None: set by `calibrate`.
+        look: dollars for scoring an image, 0 or more; None: what the study's scorers cost by its cost rule.
+        max_images: of a prompt, 1 or more; None: no limit; 1 is choosing before, exactly as `CostAware` does.
+        images: of one model for a prompt, at most; 1 or more.
+        trust: κ, the part of an image's luck that counts as real, 0 to 1; below 1 needs several seeds.
+        facts: what is known of it on the prompts that it was calibrated on; set by `calibrate`.
+    """
+
+    title = "search"
+    operating_point = OperatingPoint("tradeoff", "λ", "quality per dollar")
+    steps = staticmethod(tradeoff_steps)
+    looks: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
+
+    tradeoff: float | None = Field(default=None, ge=0)
+    look: float | None = Field(default=None, ge=0)
+    max_images: int | None = Field(default=None, ge=1)
+    images: int = Field(default=1, ge=1)
+    trust: float = Field(default=1.0, ge=0, le=1)
+    facts: SearchFacts | None = None
+
+    _belief: Belief | None = PrivateAttr(default=None)
+
+    @property
+    def description(self) -> str:
+        most = "" if self.max_images is None else f", at most {self.max_images} images"
+        return f"an image, a look at its score, then another or the best so far{most}; λ set {GOALS[self.target]}"
+
+    @property
+    def belief(self) -> Belief:
+        """Give what is believed of the scores of each model's `images` images.
+
+        Raises:
+            UserError: it isn't calibrated.
+        """
+        if self._belief is None:
+            raise UserError(f"{self.title} has no belief about the models' scores yet; calibrate it")
+        return self._belief.repeated(self.images)
+
+    def prices(self, cost: Array) -> FloatArray:
+        """Return dollars of each image with its look, [images · m], for those of generating [m].
+
+        Raises:
+            UserError: the price of a look isn't known.
+        """
+        price = np.asarray(cost, np.float64)
+        if self.max_images == 1:  # nothing comes of a look
+            return np.tile(price, self.images)
+        if self.look is None:
+            raise UserError(
+                f"{self.title} doesn't know what a look costs; give it as `look`, in dollars an image, or calibrate it"
+            )
+        return np.tile(price + self.look, self.images)
+
+    def view(self, quality: Array, scores: Array, cost: Array, *, allowed: IntArray | None = None) -> View:
+        """Tell what comes next for each prompt, and why.
+
+        Args:
+            quality: predicted [n, m].
+            scores: [n, images · m], every model's first image, then every model's second, and so on: observed quality,
+                NaN where there is no image yet, -inf where it failed.
+            cost: dollars of generating an image [m].
+            allowed: ascending columns of the models that may be asked; None: all.
+        """
+        guess = np.tile(checks.quality_matrix(quality), self.images)
+        may = None
+        if allowed is not None:
+            may = np.isin(np.arange(guess.shape[1]) % (guess.shape[1] // self.images), allowed)
+        return view(self.belief, guess, scores, self.prices(cost), allowed=may, **self._rule())
+
+    def kept(self, quality: Array, scores: Array) -> IntArray:
+        """Return the place in `scores` of the image that is delivered [n], -1 where there is none; see `view`."""
+        guess = np.tile(checks.quality_matrix(quality), self.images)
+        return kept(self.belief, guess, scores, trust=self.trust)
+
+    def choose(
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
+    ) -> IntArray:
+        """Return the model of each prompt's first image [n]; what follows depends on its score."""
+        if self.max_images == 1:
+            return super().choose(quality, cost, allowed=allowed, ood=ood)
+        guess = checks.quality_matrix(quality)
+        return self.view(guess, np.full((len(guess), len(self.belief)), np.nan), cost, allowed=allowed).model
+
+    def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
+        return choices.cost_aware(quality, cost, tradeoff=self.point)
+
+    def replays(
+        self, quality: Array, observed: Array, cost: Array, images: FloatArray | None = None
+    ) -> list[Drawn]:
+        """Search n prompts whose scores are known; columns of the result are those of `view`'s scores.
+
+        Args:
+            quality: predicted [n, m].
+            observed: [n, m], taken for an image's score where `images` is None.
+            cost: dollars of generating an image [m].
+            images: observed quality of k images a model [n, m, k]; each is the first in one of k replays.
+        """
+        guess = np.tile(checks.quality_matrix(quality), self.images)
+        return [
+            run(self.belief, guess, scores, self.prices(cost), **self._rule())
+            for scores in rounds(observed, images, self.images)
+        ]
+
+    def sweep(
+        self,
+        quality: Array,
+        observed: Array,
+        cost: Array,
+        images: FloatArray | None = None,
+        tradeoffs: Array | None = None,
+    ) -> list[Sweep]:
+        """Search as `replays` does at each λ of `tradeoffs` [k], falling; those of `search.grid` where None."""
+        guess, price = np.tile(checks.quality_matrix(quality), self.images), self.prices(cost)
+        values = grid(observed, price) if tradeoffs is None else tradeoffs
+        limits = {"max_images": self.max_images, "trust": self.trust}
+        return [
+            sweep(self.belief, guess, scores, price, values, **limits)  # type: ignore[arg-type]
+            for scores in rounds(observed, images, self.images)
+        ]
+
+    def calibrate(
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
+    ) -> Policy:
+        """Return the policy with its belief, and with λ set; the best single model where none meets the target.
+
+        λ is read off between those of a grid, mean cost and quality being interpolated in ln λ.
+        """
+        guess, truth, price = checks.evaluation(predicted, observed, cost)
+        known = training or Training()
+        images = known.images
+        look = self.look if self.look is not None else known.look
+        if look is None and self.max_images != 1:
+            raise UserError(
+                f"{self.title} doesn't know what a look costs: no scorer of this study says what it takes; give it as "
+                f"policy.look, in dollars an image"
+            )
+        own = self.model_copy(update={"look": look})
+        own._belief = fit(guess, truth if images is None else images)
+        if self.tradeoff is None and self.max_images == 1:
+            set_ = super(Search, own).calibrate(guess, truth, price, training)
+            if not isinstance(set_, Search):
+                return set_
+            own = set_
+        elif self.tradeoff is None:
+            swept = own.sweep(guess, truth, price, images)
+            point, why = set_tradeoff(swept, truth, price, self.target, self.standard_errors)
+            if point is None:
+                single = checks.best_single(truth)
+                facts = Calibration.of(
+                    truth, price, np.full(len(truth), single), single, reached=False, reason=why
+                )
+                return Single(model=single, because=why, calibration=facts)
+            own = own.model_copy(update={"tradeoff": point})
+            return own._measured(guess, truth, price, images, why)
+        return own._measured(guess, truth, price, images, "")
+
+    def measured(self, predicted: FloatArray, observed: FloatArray, cost: FloatArray) -> Self:
+        return self._measured(predicted, observed, cost, None, "")
+
+    def _measured(
+        self, guess: FloatArray, truth: FloatArray, price: FloatArray, images: FloatArray | None, why: str
+    ) -> Self:
+        drawn = self.replays(guess, truth, price, images)
+        m, belief = len(price), self._belief
+        assert belief is not None
+        opened = np.concatenate([one.images for one in drawn])
+        first = np.concatenate([one.order[:, 0] % m for one in drawn])
+        facts = SearchFacts(
+            prompts=belief.prompts,
+            coverage=belief.coverage,
+            single_images=images is not None,
+            first=(np.bincount(first, minlength=m) / len(first)).tolist(),
+            images=(np.bincount(opened)[1:] / len(opened)).tolist(),
+        )
+        single = checks.best_single(truth)
+        means = Calibration.of(truth, price, np.full(len(truth), single), single, reason=why)
+        own = {
+            "quality": float(np.mean([one.quality for one in drawn])),
+            "cost": float(np.mean([one.cost for one in drawn])),
+        }
+        return self.model_copy(update={"calibration": means.model_copy(update=own), "facts": facts})
+
+    def _rule(self) -> dict[str, Any]:
+        return {"tradeoff": self.point, "max_images": self.max_images, "trust": self.trust}
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        if self.max_images == 1:
+            return super().explain(predicted, chosen, candidates, ood=ood)
+        return "first, as its image may be worth most for what it costs; what comes next depends on that image's score"
+
+    def summary(self, labels: Sequence[str]) -> str:
+        look = "" if not self.look else f"; a look costs ${1000 * self.look:.4g} per 1000 images"
+        return super().summary(labels) + look
+
+    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+        more = {"look": self.look, "max_images": self.max_images, "images": self.images, "trust": self.trust}
+        return {
+            **super().describe(models),
+            **more,
+            "facts": None if self.facts is None else self.facts.model_dump(),
+        }
+
+    def notes(self, labels: Sequence[str]) -> list[str]:
+        if self.facts is None or self._belief is None:
+            return []
+        facts, belief = self.facts, self._belief
+        sd = np.sqrt(np.diag(belief.covariance))
+        shared = belief.covariance / np.where(sd > 0, sd, 1.0) / np.where(sd > 0, sd, 1.0)[:, None]
+        pairs = shared[np.triu_indices(len(sd), 1)]
+        first = ", ".join(
+            f"{label} {share:.0%}" for label, share in zip(labels, facts.first, strict=True) if share > 0
+        )
+        taken = ", ".join(
+            f"{place} on {share:.0%}" for place, share in enumerate(facts.images, 1) if share > 0
+        )
+        kind = "single images" if facts.single_images else "one score a prompt and model, priced as one image"
+        alike = (
+            f" Correlations of what is not predicted: {pairs.min():.2f} to {pairs.max():.2f}."
+            if len(pairs)
+            else ""
+        )
+        return [
+            f"Search: the first image comes from {first}; images taken: {taken} of the prompts it was calibrated on. "
+            f"Scoring an image costs ${1000 * (self.look or 0):.4g} per 1000 and is included in all its costs.",
+            f"Belief: of {facts.prompts} held-out prompts' scores ({kind}) {facts.coverage:.1%} lie within their 90 % "
+            f"interval.{alike}",
+            "The best of several scores is partly luck: a fresh image of the same model would score less. What is left "
+            "on fresh images stands beside its gain wherever the study has several seeds.",
+        ]
+
+    def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
+        if self._belief is None or self._belief.covariance.shape != (len(cost), len(cost)):
+            found = "none" if self._belief is None else f"one of {len(self._belief)} models"
+            raise ValueError(f"a search needs a belief of {len(cost)} models; this has {found}")
+        if self.facts is not None and len(self.facts.first) != len(cost):
+            raise ValueError(f"first images of {len(self.facts.first)} models, expected {len(cost)}")
+        self.prices(cost)
+        super().check(cost, encoders)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        if self._belief is None:
+            return {}
+        noise = {} if self._belief.noise is None else {"noise": self._belief.noise}
+        return {"covariance": self._belief.covariance, **noise}
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        if "covariance" not in arrays or self.facts is None:
+            raise ValueError("a search has no covariance, or no facts of its calibration")
+        noise = arrays.get("noise")
+        own = self.model_copy()
+        own._belief = Belief(
+            arrays["covariance"].astype(np.float64),
+            None if noise is None else noise.astype(np.float64),
+            self.facts.prompts,
+            self.facts.coverage,
+        )
+        return own
+
+
+def rounds(observed: Array, images: FloatArray | None, per_model: int) -> list[FloatArray]:
+    """Return the scores of each replay, [n, per_model · m]: every model's first image, then every model's second.
+
+    Args:
+        observed: [n, m], the only replay where there are no single `images`.
+        images: [n, m, k]; in the replay r of k, image r of each model is its first, r + 1 its second.
+        per_model: images of one model.
+
+    Raises:
+        UserError: more images of a model are asked than there are.
+    """
+    k = 1 if images is None else images.shape[2]
+    if per_model > k:
+        raise UserError(
+            f"a search with {per_model} images a model needs as many scores of each; this study has {k}, so generate "
+            f"more seeds, or leave `images` at 1"
+        )
+    if images is None:
+        return [np.asarray(observed, np.float64)]
+    return [np.concatenate([images[:, :, (r + i) % k] for i in range(per_model)], axis=1) for r in range(k)]
+
+
+def set_tradeoff(
+    swept: Sequence[Sweep], observed: FloatArray, cost: FloatArray, target: str, standard_errors: float
+) -> tuple[float | None, str]:
+    """Return λ that meets a target on calibration prompts, None where none does, and the reason in words.
+
+    target "quality": least mean cost at the best single model's mean quality, plus `standard_errors` of the paired
+    difference; "cost": highest mean quality at no more than its cost. Between the λ tried, mean cost and quality are
+    interpolated in ln λ.
+    """
+    model = checks.best_single(observed)
+    lead = np.mean([one.quality for one in swept], axis=0) - observed[:, [model]]
+    spent = np.mean([one.cost for one in swept], axis=0).mean(axis=0)
+    error = lead.std(axis=0, ddof=1) / np.sqrt(len(lead)) if len(lead) > 1 else np.zeros(len(spent))
+    log = np.log(swept[0].tradeoffs)
+    fine = np.interp(np.arange((len(log) - 1) * _FINE + 1) / _FINE, np.arange(len(log)), log)
+    price, gain, doubt = (np.interp(-fine, -log, values) for values in (spent, lead.mean(axis=0), error))
+    affordable = price <= cost[model] * (1 + 1e-9)
+    fits = affordable & (gain >= (standard_errors * doubt if target == "quality" else 0) - 1e-12)
+    if not fits.any():
+        return None, (
+            f"no search met the target ({target}) on the prompts that it was calibrated on, so every prompt goes to "
+            f"the best single model"
+        )
+    place = np.flatnonzero(fits)[(price if target == "quality" else -gain)[fits].argmin()]
+    return float(np.exp(fine[place])), REASON[target]

@@ -1,10 +1,13 @@
 """One prompt, with a look at its images so far: what may be said of them, and what comes next and why."""
 
+import contextlib
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +23,22 @@ Seen = Mapping[str, Look | Sequence[Look]]
 """Model → its image, or its images in their order."""
 _MOST = 1e9  # of a score's absolute value: beyond it arithmetic says nothing
 _ORDINALS = ("first", "second", "third")
+
+
+class Looker(Protocol):
+    """A policy that looks, as `routing.search_policy.Search`; `images`: of a model, at most."""
+
+    images: int
+
+    def view(
+        self, quality: np.ndarray, scores: np.ndarray, cost: np.ndarray, *, allowed: np.ndarray | None = None
+    ) -> View:
+        """Tell what comes next for each prompt, and why; scores [n, images · m]."""
+        ...
+
+    def prices(self, cost: np.ndarray) -> np.ndarray:
+        """Return dollars of each image with its look, [images · m]."""
+        ...
 
 
 class Recent:
@@ -72,7 +91,9 @@ def seen_scores(seen: Seen, names: Sequence[str], quality: Quality, images: int 
             raise UserError(f"seen: model {_shown(name)} is unknown; expected some of {', '.join(names)}")
         looks = given if isinstance(given, list | tuple) else [given]
         if len(looks) > images:
-            raise UserError(f"seen: {len(looks)} images of {name}; the router asks for {images} of a model at most")
+            raise UserError(
+                f"seen: {len(looks)} images of {name}; the router asks for {images} of a model at most"
+            )
         for place, look in enumerate(looks):
             failed = look is None
             scores[place, names.index(name)] = -np.inf if failed else _quality(name, look, quality)
@@ -92,9 +113,15 @@ def _quality(model: str, look: object, quality: Quality) -> float:
 
 
 def _number(what: str, value: object) -> float:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not abs(value) <= _MOST:
-        raise UserError(f"seen: {what} is {_shown(value)}; expected a finite number, or null where the image failed")
-    return float(value)
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    if not abs(number) <= _MOST:
+        raise UserError(
+            f"seen: {what} is {_shown(value)}; expected a finite number, or null where the image failed"
+        )
+    return number
 
 
 def _shown(value: object) -> str:
@@ -147,7 +174,9 @@ def _reason(view: View, row: int, scores: np.ndarray, price: np.ndarray, labels:
     """Say in a sentence why."""
     have, about, holds = _in_hand(view, row, scores, labels), _about(view, row), view.kept[row] != STOP
     if about is None:
-        return f"{have}, and no model is left" + (": keep it" if holds else " to ask: there is nothing to keep")
+        return f"{have}, and no model is left" + (
+            ": keep it" if holds else " to ask: there is nothing to keep"
+        )
     z, dollars, value = float(view.reservation[row, about]), f"${price[about]:.3g}", float(view.value[row])
     if view.model[row] == STOP and z > value:
         return f"{have}, and no more images may be made: keep it"
@@ -168,7 +197,7 @@ def _reason(view: View, row: int, scores: np.ndarray, price: np.ndarray, labels:
 
 def _in_hand(view: View, row: int, scores: np.ndarray, labels: Sequence[str]) -> str:
     if (holds := int(view.kept[row])) == STOP:
-        failed = [_owner(column, labels, "image") for column in np.flatnonzero(np.isneginf(scores))]
+        failed = [_owner(column, labels, "image") for column in np.flatnonzero(np.isneginf(scores)).tolist()]
         return f"{' and '.join(failed)} failed" if failed else "there is no image yet"
     score, value = float(scores[holds]), float(view.value[row])
     counted = "" if score == value else f" and counts as {value:.4g}"
@@ -177,7 +206,7 @@ def _in_hand(view: View, row: int, scores: np.ndarray, labels: Sequence[str]) ->
 
 def _owner(column: int, labels: Sequence[str], thing: str) -> str:
     """Name the image of a column, or something of it, as `SD-Turbo's image`."""
-    place, model = divmod(int(column), len(labels))
+    place, model = divmod(column, len(labels))
     if not place:
         return f"{labels[model]}'s {thing}"
     image = f"{_ORDINALS[place] if place < len(_ORDINALS) else f'{place + 1}th'} image"

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.core.text import short
 from promptroute.encoders.base import encode_all
+from promptroute.router.looking import Looker, Recent, Seen, seen_scores, steps
 from promptroute.router.parts import Parts
 from promptroute.router.storage import load, save
-from promptroute.router.types import Asked, Assessment, Decision, check_prompts
+from promptroute.router.types import Asked, Assessment, Decision, Next, check_prompts
 from promptroute.routing.base import Candidates, Policy
 from promptroute.routing.policies import CheapestWithin, CostAware
 
@@ -159,39 +161,36 @@ class Router(Parts):
             UserError: the router's policy decides before it sees an image; an empty prompt, or one that is no text; in
                 `seen` an unknown model or score, or a score that is no finite number; an unknown model, or none.
         """
-        allowed = self.looking(models)
-        scores = self.seen({} if seen is None else seen)
+        scores = self.looked({} if seen is None else seen)
+        allowed = self.asked(models).allowed
         check_prompts([prompt])
         if (quality := self._recent.get(prompt)) is None:
             quality = self.predict([prompt])[0]
             self._recent.add(prompt, quality)
         return self.steps(quality[None], scores[None], allowed)[0]
 
-    def looking(self, models: Sequence[str] | None = None) -> np.ndarray | None:
-        """Return the columns that may be asked, None for all, where the router's policy looks at images.
+    @property
+    def looker(self) -> Looker:
+        """Give the router's policy.
 
         Raises:
-            UserError: it doesn't; an unknown model, or none.
+            UserError: it doesn't look at images.
         """
         if not self.policy.looks:
             raise UserError(
-                f"the policy {self.policy.name} decides before it sees an image, so there is no next one; ask `route`, "
-                f"or train a router with a policy that looks, as search"
+                f"the policy {self.policy.name} decides before it sees an image, so there is no next one; ask for a "
+                f"choice, or train a router with a policy that looks, as search"
             )
-        return self.asked(models).allowed
+        return cast(Looker, self.policy)
 
-    def seen(self, seen: Seen) -> np.ndarray:
-        """Return the quality of the images that a prompt has, as `steps` takes them [images · m].
-
-        Raises:
-            UserError: see `next`.
-        """
-        return seen_scores(seen, self.names, self.quality, self.policy.images)  # type: ignore[attr-defined]
+    def looked(self, seen: Seen) -> np.ndarray:
+        """Return the quality of the images that a prompt has, as `steps` takes them, [images · m]; see `next`."""
+        return seen_scores(seen, self.names, self.quality, self.looker.images)
 
     def steps(self, quality: np.ndarray, scores: np.ndarray, allowed: np.ndarray | None = None) -> list[Next]:
-        """Say what to do next for n prompts of predicted quality [n, m] and images as `seen` gives them."""
-        view = self.policy.view(quality, scores, self.cost, allowed=allowed)
-        return steps(view, scores, self.policy.prices(self.cost), self.names, self.labels)
+        """Say what to do next for n prompts of predicted quality [n, m] and images as `looked` gives them."""
+        view = self.looker.view(quality, scores, self.cost, allowed=allowed)
+        return steps(view, scores, self.looker.prices(self.cost), self.names, self.labels)
 
     @cached_property
     def _recent(self) -> Recent:

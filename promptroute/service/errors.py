@@ -14,7 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from promptroute.core.errors import UserError
 
-PATHS = ("/", "/route", "/healthz", "/metrics")
+PATHS = ("/", "/route", "/next", "/healthz", "/metrics")
+_FIELDS = {"/next": "prompts, seen, models"}
 
 
 class ApiError(Exception):
@@ -65,8 +66,8 @@ def add_handlers(app: FastAPI) -> None:
         return error.answer()
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_body(_: Request, error: RequestValidationError) -> Json:
-        return explain(error).answer()
+    async def refuse_body(request: Request, error: RequestValidationError) -> Json:
+        return explain(error, _FIELDS.get(request.url.path, "prompts, tradeoff, slack, models")).answer()
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Json:
@@ -82,8 +83,8 @@ def add_handlers(app: FastAPI) -> None:
         return Json({"error": "the service failed on this request; its log says why"}, 500)
 
 
-def explain(error: RequestValidationError) -> ApiError:
-    """Put the first fault of a body into one sentence."""
+def explain(error: RequestValidationError, known: str) -> ApiError:
+    """Put the first fault of a body into one sentence; `known`: the fields that it may have."""
     fault = error.errors()[0]
     where = ""
     for part in fault["loc"][1:]:  # without "body"
@@ -94,15 +95,12 @@ def explain(error: RequestValidationError) -> ApiError:
             return ApiError(400, f"the body is not JSON: {fault['ctx']['error']}")
         case "missing" if not where:
             return ApiError(400, "the body is not JSON: it is empty")
-        case "model_type" | "model_attributes_type" | "dict_type":
+        case "model_type" | "model_attributes_type" | "dict_type" if not where:
             return ApiError(422, 'the body must be an object, as {"prompts": ["a red car"]}')
         case "missing":
             return ApiError(422, f"{where} is missing; give a list of texts")
         case "extra_forbidden":
-            return ApiError(
-                422,
-                f"field {ascii(where)[:60]} is unknown; expected some of prompts, tradeoff, slack, models",
-            )
+            return ApiError(422, f"field {ascii(where)[:60]} is unknown; expected some of {known}")
         case "too_short":
             return ApiError(422, f"{where} is empty; give at least one")
     return ApiError(422, f"{where}: {message}")

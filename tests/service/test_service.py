@@ -164,7 +164,7 @@ def test_bad_body(service: Service, body: bytes, status: int, message: str) -> N
 @pytest.mark.parametrize(
     ("path", "method", "kind", "headers", "status", "message"),
     [
-        ("/nowhere", "GET", None, {}, 404, "there is no such path; there are /, /route, /healthz, /metrics"),
+        ("/nowhere", "GET", None, {}, 404, "there is no such path; there are /, /route, /next, /healthz, /metrics"),
         ("/route/", "POST", "application/json", {}, 404, "there is no such path"),
         ("/../../etc/passwd", "GET", None, {}, 404, "there is no such path"),
         ("/docs", "GET", None, {}, 404, "there is no such path"),

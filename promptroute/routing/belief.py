@@ -184,9 +184,9 @@ def fit(predicted: Array, observed: Array, noise: Array | None = None) -> Belief
     if images.shape[2] > 1:
         noise = images.var(axis=2, ddof=1).mean(axis=0)
     own = None if noise is None else np.minimum(np.asarray(noise, np.float64), variance)
-    return Belief(covariance, own, n, covered(residual, np.sqrt(variance)[:, None]))
+    return Belief(covariance, own, n, float(within(residual, np.sqrt(variance)[:, None]).mean()))
 
 
-def covered(residual: FloatArray, sd: FloatArray) -> float:
-    """Return the share of residuals within their 90 % interval, for standard deviations that broadcast to them."""
-    return float((np.abs(residual) <= _Z * sd).mean())
+def within(residual: FloatArray, sd: FloatArray) -> BoolArray:
+    """Tell which residuals lie within their 90 % interval, for standard deviations that broadcast to them."""
+    return np.asarray(np.abs(residual) <= _Z * sd)

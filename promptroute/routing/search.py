@@ -80,22 +80,6 @@ class Drawn:
         return np.asarray((self.order >= 0).sum(axis=1), np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """A search at each of k values of λ, falling: `cost`, `quality` float64 [n, k], `kept`, `images` int64 [n, k]."""
-
-    tradeoffs: FloatArray
-    cost: FloatArray
-    quality: FloatArray
-    kept: IntArray
-    images: IntArray
-
-    @property
-    def frontier(self) -> Frontier:
-        """Give the means."""
-        return Frontier(self.tradeoffs, self.cost.mean(axis=0), self.quality.mean(axis=0))
-
-
 def improvement(mean: Array, sd: Array, best: Array) -> FloatArray:
     """Return E[max(X - best, 0)] for X ~ N(mean, sd²), of the shape that the arguments broadcast to.
 
@@ -291,25 +275,16 @@ def sweep(
     mean: Array,
     scores: Array,
     price: Array,
-    tradeoffs: Array | None = None,
+    tradeoffs: Array,
     *,
     max_images: int | None = None,
     trust: float = 1.0,
-) -> Sweep:
-    """Replay the search at each λ of `tradeoffs` [k], those of `grid` where None."""
-    given = grid(scores, price) if tradeoffs is None else np.asarray(tradeoffs, np.float64)
-    values = np.sort(given)[::-1]
-    runs = [
+) -> list[Drawn]:
+    """Replay the search at each λ of `tradeoffs`, in their order."""
+    return [
         run(belief, mean, scores, price, tradeoff=float(value), max_images=max_images, trust=trust)
-        for value in values
+        for value in np.asarray(tradeoffs, np.float64)
     ]
-    return Sweep(
-        values,
-        np.stack([one.cost for one in runs], axis=1),
-        np.stack([one.quality for one in runs], axis=1),
-        np.stack([one.kept for one in runs], axis=1),
-        np.stack([one.images for one in runs], axis=1),
-    )
 
 
 def trace(
@@ -322,8 +297,15 @@ def trace(
     max_images: int | None = None,
     trust: float = 1.0,
 ) -> Frontier:
-    """Return mean cost and mean observed quality of the search at each λ; see `sweep`."""
-    return sweep(belief, mean, scores, price, tradeoffs, max_images=max_images, trust=trust).frontier
+    """Return mean cost and mean observed quality of the search at each λ, falling; at those of `grid` where None."""
+    given = grid(scores, price) if tradeoffs is None else np.asarray(tradeoffs, np.float64)
+    values = np.sort(given)[::-1]
+    found = sweep(belief, mean, scores, price, values, max_images=max_images, trust=trust)
+    return Frontier(
+        values,
+        np.array([one.cost.mean() for one in found]),
+        np.array([one.quality.mean() for one in found]),
+    )
 
 
 class _State(NamedTuple):

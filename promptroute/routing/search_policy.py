@@ -13,7 +13,7 @@ from promptroute.routing.belief import Belief, fit
 from promptroute.routing.calibrate import REASON
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 from promptroute.routing.policies import GOALS, Single, Tuned
-from promptroute.routing.search import Drawn, Sweep, View, grid, kept, run, sweep, view
+from promptroute.routing.search import Drawn, View, grid, kept, run, sweep, view
 from promptroute.routing.steps import tradeoff_steps
 
 _FINE = 64  # points between two values of λ that were tried, when one is read off between them
@@ -155,16 +155,15 @@ class Search(Tuned):
         observed: Array,
         cost: Array,
         images: FloatArray | None = None,
-        tradeoffs: Array | None = None,
-    ) -> list[Sweep]:
-        """Search as `replays` does at each λ of `tradeoffs` [k], falling; those of `search.grid` where None."""
+    ) -> tuple[FloatArray, list[list[Drawn]]]:
+        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ."""
         guess, price = np.tile(checks.quality_matrix(quality), self.images), self.prices(cost)
-        values = grid(observed, price) if tradeoffs is None else tradeoffs
-        limits = {"max_images": self.max_images, "trust": self.trust}
-        return [
-            sweep(self.belief, guess, scores, price, values, **limits)  # type: ignore[arg-type]
+        values = grid(observed, price)
+        found = [
+            sweep(self.belief, guess, scores, price, values, max_images=self.max_images, trust=self.trust)
             for scores in rounds(observed, images, self.images)
         ]
+        return values, found
 
     def calibrate(
         self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
@@ -190,8 +189,14 @@ class Search(Tuned):
                 return set_
             own = set_
         elif self.tradeoff is None:
-            swept = own.sweep(guess, truth, price, images)
-            point, why = set_tradeoff(swept, truth, price, self.target, self.standard_errors)
+            values, swept = own.sweep(guess, truth, price, images)
+            spent, gained = (
+                np.mean([[getattr(each, name) for each in one] for one in swept], axis=0)
+                for name in ("cost", "quality")
+            )
+            point, why = set_tradeoff(
+                values, spent, gained, truth, price, self.target, standard_errors=self.standard_errors
+            )
             if point is None:
                 single = checks.best_single(truth)
                 facts = Calibration.of(
@@ -330,21 +335,35 @@ def rounds(observed: Array, images: FloatArray | None, per_model: int) -> list[F
 
 
 def set_tradeoff(
-    swept: Sequence[Sweep], observed: FloatArray, cost: FloatArray, target: str, standard_errors: float
+    tradeoffs: FloatArray,
+    spent: FloatArray,
+    gained: FloatArray,
+    observed: FloatArray,
+    cost: FloatArray,
+    target: str,
+    *,
+    standard_errors: float = 0.0,
 ) -> tuple[float | None, str]:
     """Return λ that meets a target on calibration prompts, None where none does, and the reason in words.
 
     target "quality": least mean cost at the best single model's mean quality, plus `standard_errors` of the paired
     difference; "cost": highest mean quality at no more than its cost. Between the λ tried, mean cost and quality are
     interpolated in ln λ.
+
+    Args:
+        tradeoffs: λ tried, falling [k].
+        spent, gained: dollars and observed quality of each prompt at each [k, n].
+        observed, cost: of the models alone, [n, m] and [m].
+        target, standard_errors: as settings of `Tuned`.
     """
     model = checks.best_single(observed)
-    lead = np.mean([one.quality for one in swept], axis=0) - observed[:, [model]]
-    spent = np.mean([one.cost for one in swept], axis=0).mean(axis=0)
-    error = lead.std(axis=0, ddof=1) / np.sqrt(len(lead)) if len(lead) > 1 else np.zeros(len(spent))
-    log = np.log(swept[0].tradeoffs)
+    lead = gained - observed[:, model]
+    error = lead.std(axis=1, ddof=1) / np.sqrt(len(observed))
+    log = np.log(tradeoffs)
     fine = np.interp(np.arange((len(log) - 1) * _FINE + 1) / _FINE, np.arange(len(log)), log)
-    price, gain, doubt = (np.interp(-fine, -log, values) for values in (spent, lead.mean(axis=0), error))
+    price, gain, doubt = (
+        np.interp(-fine, -log, values) for values in (spent.mean(axis=1), lead.mean(axis=1), error)
+    )
     affordable = price <= cost[model] * (1 + 1e-9)
     fits = affordable & (gain >= (standard_errors * doubt if target == "quality" else 0) - 1e-12)
     if not fits.any():

@@ -363,8 +363,8 @@ class TestSweep:
         found = sweep(belief(), mean, scores, PRICE, [0.5, 0.1], max_images=2)
         for place, tradeoff in enumerate([0.5, 0.1]):
             drawn = run(belief(), mean, scores, PRICE, tradeoff=tradeoff, max_images=2)
-            np.testing.assert_array_equal(found.cost[:, place], drawn.cost)
-            np.testing.assert_array_equal(found.images[:, place], drawn.images)
+            np.testing.assert_array_equal(found[place].cost, drawn.cost)
+            np.testing.assert_array_equal(found[place].order, drawn.order)
 
     def test_grid_of_equal_scores(self) -> None:
         assert (grid(np.ones((3, 2)), PRICE) > 0).all() and len(grid(np.ones((3, 2)), PRICE)) == 33

@@ -13,9 +13,10 @@ from promptroute.core.text import short
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
 SETTINGS = {
-    "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
+    "": "about agreement compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
     "scorers seed split text_encoder uses",
     "evaluate": "resamples",
+    "agreement": "votes",
     "prompts": "sources n seed",
     "published": "table models scorers label",
     "published.models.*": "label stem profile hub_id steps",

@@ -261,7 +261,7 @@ def run(
     def keep(rows: IntArray, seen: FloatArray) -> IntArray:
         return kept(belief, guess[rows], seen, trust=trust)
 
-    return replay(step, scores, price, keep=keep)
+    return replay(step, scores, price, keep=None if trust == 1 else keep)
 
 
 def grid(observed: Array, price: Array, points: int = 33) -> FloatArray:

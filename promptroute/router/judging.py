@@ -31,7 +31,7 @@ def judge(router: Router, study: StudyData, train: StudyData | None = None) -> J
         raw=study.raw,
         cost=router.cost,
         models=router.names,
-        decided=router.choose(predicted, ood=ood),
+        decided=router.policy.choose(predicted, router.cost, ood=ood),
         policy=router.policy,
         calibrated=router.compared,
         per_set=learnt,

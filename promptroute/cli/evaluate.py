@@ -66,6 +66,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     from promptroute.io.files import write_json
     from promptroute.router.judging import embedded, judge, measure, summary, unseen
     from promptroute.router.router import Router
+    from promptroute.router.seen import seen
     from promptroute.runtime.params import load_params, named_classes, study_outputs
 
     params = load_params()
@@ -75,11 +76,14 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     scores = {
         name: output.label for name, output in study_outputs({**params, "models": {}, "scorers": {}}).items()
     }
-    kept, known = (study, 0) if every else unseen(loaded, study)
+    known = int(seen(study.batch.texts, loaded.seen).sum())
+    kept = study if every else unseen(loaded, study)
     kept = embedded(loaded, kept)
     result = measure(loaded, kept, judge(loaded, kept), scores, resamples=resamples, seed=params["seed"])
     result["table"] = "judged on another table than the study's"
-    if known:
+    if known and every:
+        result["seen"] = f"the router was trained on {known} of these {len(study)} prompts"
+    elif known:
         result["seen"] = f"{known} of {len(study)} prompts left out: the router was trained on them"
     write_json(out, result)
     return summary(result)

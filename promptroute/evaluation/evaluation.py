@@ -38,7 +38,7 @@ def to_calibrate(policy: Policy) -> dict[str, Policy]:
             update={"target": target, "tradeoff": None, "standard_errors": 0.0}
         )
         for target in targets
-        if isinstance(policy, Search)
+        if type(policy) is Search
     }
     return {
         **looking,

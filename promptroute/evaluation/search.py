@@ -193,11 +193,15 @@ def _curve(policy: Search, known: Known, most: int | None, resamples: int, seed:
 def _seconds(known: Known, replays: list[Drawn]) -> dict[str, float] | None:
     if known.seconds is None:
         return None
-    each = np.append(known.seconds, 0.0)  # the last for "no image"
-    m = len(known.seconds)
-    taken = np.concatenate([each[np.where(one.order < 0, m, one.order % m)].sum(axis=1) for one in replays])
+    taken = seconds_of(known.seconds, replays)
     p50, p95 = np.quantile(taken, [0.5, 0.95]).tolist()
     return {"mean": float(taken.mean()), "p50": p50, "p95": p95}
+
+
+def seconds_of(seconds: FloatArray, replays: list[Drawn]) -> FloatArray:
+    """Return what each request of every replay takes, one image after the other, for `seconds` an image [m]."""
+    each, m = np.append(seconds, 0.0), len(seconds)  # the last for "no image"
+    return np.concatenate([each[np.where(one.order < 0, m, one.order % m)].sum(axis=1) for one in replays])
 
 
 def coverage(policy: Search, known: Known, replays: list[Drawn]) -> dict[str, float]:

@@ -22,10 +22,13 @@ def chart(result: Result) -> style.Chart:
     rows = [name for name in _SHOWN if name in result.values.strategies]
     router, oracle = (_shares(result.values, result, name) for name in ("router", "oracle"))
     most = int(np.argmax(router))
-    title = (
-        f"The router sends {percent(router[most], 0)} of prompts to {result.labels[most]}, "
-        f"the oracle {percent(oracle[most], 0)}"
-    )
+    label = result.labels[most]
+    title = f"The router sends {percent(router[most], 0)} of prompts to {label}, the oracle {percent(oracle[most], 0)}"
+    if result.strips is not None:
+        title = (
+            f"The search delivers an image of {label} for {percent(router[most], 0)} of prompts, the oracle for "
+            f"{percent(oracle[most], 0)}"
+        )
     sets = result.values.sets if len(result.values.sets) > 1 else {}
     largest = sorted(sets, key=lambda name: -sets[name].prompts)[:_SETS]
     few = f"; the {_SETS} largest of {len(sets)} prompt sets" if len(sets) > _SETS else ""

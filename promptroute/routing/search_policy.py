@@ -1,10 +1,11 @@
 """The policy that looks: generate an image, see its score, stop or go on, deliver the best so far."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks, choices
@@ -12,8 +13,9 @@ from promptroute.routing.base import Calibration, Candidates, OperatingPoint, Po
 from promptroute.routing.belief import Belief, fit
 from promptroute.routing.calibrate import REASON
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
+from promptroute.routing.guarantees import Guarantee, calibrate_draft, coverage, draft_margins
 from promptroute.routing.policies import GOALS, Single, Tuned
-from promptroute.routing.search import Drawn, View, grid, kept, run, sweep, view
+from promptroute.routing.search import STOP, Drawn, View, grid, kept, replay, run, sweep, view
 from promptroute.routing.steps import tradeoff_steps
 
 _FINE = 64  # points between two values of λ that were tried, when one is read off between them
@@ -175,13 +177,7 @@ class Search(Tuned):
         guess, truth, price = checks.evaluation(predicted, observed, cost)
         known = training or Training()
         images = known.images
-        look = self.look if self.look is not None else known.look
-        if look is None and self.max_images != 1:
-            raise UserError(
-                f"{self.title} doesn't know what a look costs: no scorer of this study says what it takes; give it as "
-                f"policy.look, in dollars an image"
-            )
-        own = self.model_copy(update={"look": look})
+        own = self.model_copy(update={"look": self._priced(known)})
         own._belief = fit(guess, truth if images is None else images)
         if self.tradeoff is None and self.max_images == 1:
             set_ = super(Search, own).calibrate(guess, truth, price, training)
@@ -206,6 +202,15 @@ class Search(Tuned):
             own = own.model_copy(update={"tradeoff": point})
             return own._measured(guess, truth, price, images, why)
         return own._measured(guess, truth, price, images, "")
+
+    def _priced(self, known: Training) -> float | None:
+        look = self.look if self.look is not None else known.look
+        if look is None and self.max_images != 1:
+            raise UserError(
+                f"{self.title} doesn't know what a look costs: no scorer of this study says what it takes; give it as "
+                f"policy.look, in dollars an image"
+            )
+        return look
 
     def measured(self, predicted: FloatArray, observed: FloatArray, cost: FloatArray) -> Self:
         return self._measured(predicted, observed, cost, None, "")
@@ -373,3 +378,166 @@ def set_tradeoff(
         )
     place = np.flatnonzero(fits)[(price if target == "quality" else -gain)[fits].argmin()]
     return float(np.exp(fine[place])), REASON[target]
+
+
+class GuaranteedSearch(Search):
+    """Look at the cheapest model's image, then stop or generate with the best single model too, under a guarantee.
+
+    Conformal risk control sets the threshold; see `guarantees.calibrate_draft` for what is guaranteed: within ε of the
+    best single model's own image, with probability 1 - α, on average over prompts.
+
+    Settings, besides `look`, of those of `Search`:
+        epsilon: ε, in units of quality, 0 or more.
+        alpha: α, the probability of falling shorter than that, above 0 and below 1.
+        guarantee: what was calibrated; None: set by `calibrate`.
+    """
+
+    title = "guaranteed search"
+    operating_point = OperatingPoint("epsilon", "ε", "of quality")
+
+    epsilon: float = Field(default=0.1, ge=0)
+    alpha: float = Field(default=0.1, gt=0, lt=1)
+    guarantee: Guarantee | None = None
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def description(self) -> str:
+        return (
+            f"a draft by the cheapest model, then the best single model's image unless the draft is within "
+            f"{self.epsilon:g} of it with probability {1 - self.alpha:g}"
+        )
+
+    @property
+    def _given(self) -> Guarantee:
+        if self.guarantee is None:
+            raise UserError(f"{self.title} has no threshold yet; calibrate it")
+        return self.guarantee
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if self.images != 1 or self.trust != 1 or self.max_images is not None:
+            raise UserError(f"{self.title} makes one image a model, two at most, and trusts their scores")
+        return self
+
+    def view(self, quality: Array, scores: Array, cost: Array, *, allowed: IntArray | None = None) -> View:
+        guess, seen = self.belief.check(quality, scores)
+        price = self.prices(cost)
+        # What λ would say has no part in it; reservation values are those at which another image costs nothing.
+        plain = view(self.belief, guess, seen, price, tradeoff=0.0)
+        return replace(plain, model=self._next(guess, seen, price, allowed))
+
+    def _next(
+        self, guess: FloatArray, seen: FloatArray, price: FloatArray, allowed: IntArray | None
+    ) -> IntArray:
+        own, draft = self._given, int(price.argmin())
+        single = own.single if allowed is None or own.single in allowed else self.safest(allowed)
+        free = np.isnan(seen)
+        last = np.where(free[:, single], single, STOP)
+        if not own.given or own.threshold is None or single != own.single or draft == single:
+            return np.where(np.isfinite(seen).any(axis=1), STOP, last)
+        worth, stop = draft_margins(
+            self.belief, guess, seen[:, draft], price, draft=draft, single=single, epsilon=self.epsilon
+        )
+        may = allowed is None or draft in allowed
+        first = np.where((worth <= own.threshold) & may, draft, last)
+        after = np.where((stop <= own.threshold) & np.isfinite(seen[:, draft]), STOP, last)
+        model = np.where(free.all(axis=1), first, after)
+        # Where its image failed and nothing is in hand, any other model's must do.
+        lost = (model == STOP) & ~np.isfinite(seen).any(axis=1) & free.any(axis=1)
+        return np.asarray(np.where(lost, np.where(free, price, np.inf).argmin(axis=1), model), np.int64)
+
+    def choose(
+        self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
+    ) -> IntArray:
+        guess = checks.quality_matrix(quality)
+        return self._next(guess, np.full(guess.shape, np.nan), self.prices(cost), allowed)
+
+    def replays(
+        self, quality: Array, observed: Array, cost: Array, images: FloatArray | None = None
+    ) -> list[Drawn]:
+        guess, price = checks.quality_matrix(quality), self.prices(cost)
+
+        def step(rows: IntArray, seen: FloatArray) -> IntArray:
+            return self._next(guess[rows], seen, price, None)
+
+        found = [replay(step, scores, price) for scores in rounds(observed, images, 1)]
+        # Whoever asks the best single model at once needs no look.
+        own, look = self._given.single, self.look or 0.0
+        return [
+            replace(one, cost=one.cost - look * ((one.order[:, 0] == own) & (one.images == 1)))
+            for one in found
+        ]
+
+    def calibrate(
+        self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
+    ) -> Policy:
+        guess, truth, price = checks.evaluation(predicted, observed, cost)
+        known = training or Training()
+        own = self.model_copy(update={"look": self._priced(known)})
+        own._belief = fit(guess, truth if known.images is None else known.images)
+        single = checks.best_single(truth, known.single)
+        # Of several images the first is judged: they are alike, and the theorem asks for one prompt, one loss.
+        scores = rounds(truth, known.images, 1)[0]
+        paid = own.prices(price)
+        found = calibrate_draft(
+            own._belief,
+            guess,
+            scores,
+            paid,
+            draft=int(paid.argmin()),
+            single=single,
+            epsilon=self.epsilon,
+            alpha=self.alpha,
+        )
+        fitted = own.model_copy(update={"guarantee": found})._measured(
+            guess, truth, price, known.images, found.statement
+        )
+        facts = fitted.calibration
+        assert facts is not None
+        against = {
+            "single": single,
+            "single_quality": float(truth[:, single].mean()),
+            "single_cost": float(price[single]),
+            "reached": found.given,
+        }
+        return fitted.model_copy(update={"calibration": facts.model_copy(update=against)})
+
+    def figures(
+        self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
+    ) -> dict[str, Any]:
+        """Measure the share of prompts whose delivered image is within epsilon; of single images nothing is said."""
+        own = self._given
+        if self.facts is None or self.facts.single_images:
+            return {}
+        reached = coverage(observed, choice, single=own.single, epsilon=own.epsilon)
+        return {
+            "guarantee": {
+                "given": own.given,
+                "epsilon": own.epsilon,
+                "alpha": own.alpha,
+                "against": models[own.single],
+                "promised": 1 - own.alpha,
+                "coverage": {"estimate": reached.share, "low": reached.low, "high": reached.high},
+                "to_a_cheaper_model": float((cost[choice] < cost[own.single]).mean()),
+            }
+        }
+
+    def explain(
+        self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
+    ) -> str:
+        if chosen == self._given.single:
+            return "no draft is likely enough to be kept, so the best single model's image is made at once"
+        return f"a draft: kept if its score makes sure enough that it is within {self.epsilon:g}"
+
+    def notes(self, labels: Sequence[str]) -> list[str]:
+        return [
+            f"Guarantee, against {labels[self._given.single]}: {self._given.statement}.",
+            *super().notes(labels),
+        ]
+
+    def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
+        checks.column(self._given.single, len(cost), "single")
+        super().check(cost, encoders)

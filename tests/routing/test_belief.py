@@ -158,8 +158,9 @@ class TestBelief:
             belief().repeated(2)
 
 
-def test_groups_hold_each_row_once() -> None:
-    mask = np.random.default_rng(0).random((50, 3)) < 0.5
+@pytest.mark.parametrize("models", [3, 70])
+def test_groups_hold_each_row_once(models: int) -> None:
+    mask = np.random.default_rng(0).random((50, models)) < 0.5
     found = groups(mask)
     assert sorted(np.concatenate([rows for rows, _ in found]).tolist()) == list(range(50))
     for rows, columns in found:

@@ -197,6 +197,8 @@ def table(rows: pd.DataFrame) -> str:
 
         def share(predictor: str, figure: str, cells: pd.DataFrame = cells) -> str:
             at = cells.loc[(predictor, figure)]
+            if np.isnan(at["low"]):  # what doesn't vary over the prompts
+                return f"{100 * at['estimate']:.1f}"
             return f"{100 * at['estimate']:.1f} [{100 * at['low']:.1f}, {100 * at['high']:.1f}]"
 
         def mean(figure: str, cells: pd.DataFrame = cells, first: str = str(one["predictor"])) -> str:

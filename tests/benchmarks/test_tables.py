@@ -51,7 +51,9 @@ def test_figures(folder: Path) -> None:
         abs(share["mean", "before"]) < 0.1
     )  # the best single model, but for the prompts held out of its fit
     assert share["mean", "two"] == pytest.approx(share["mean", "pair"], abs=0.1)
-    assert ((found["low"] <= found["estimate"]) & (found["estimate"] <= found["high"])).all()
+    spread = found.dropna()  # what doesn't vary has no interval
+    assert len(spread) > 8
+    assert ((spread["low"] <= spread["estimate"]) & (spread["estimate"] <= spread["high"])).all()
     assert "| knn |" in printed and tables.main(["--table"]) == printed
     assert tables.main(asked) == printed  # from cached fits
 

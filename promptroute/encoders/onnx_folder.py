@@ -176,7 +176,7 @@ def _session(path: Path) -> "InferenceSession":
     # A text is many small operations: threads would wait for each other. Texts may go on threads of their own.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # faults are raised; nothing is to be printed too
-    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 Schema = Mapping[int, Any]

@@ -68,7 +68,11 @@ class SentenceEncoder(TextEncoder):
         if Path(self.model).is_dir() or package is None:
             return self.model
         spec = importlib.util.find_spec(package)  # found, not imported
-        return self.model if spec is None or spec.origin is None else str(Path(spec.origin).resolve().parent / "model")
+        return (
+            self.model
+            if spec is None or spec.origin is None
+            else str(Path(spec.origin).resolve().parent / "model")
+        )
 
     @cached_property
     def _graph(self) -> OnnxFolder:

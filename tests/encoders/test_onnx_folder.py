@@ -206,6 +206,13 @@ class TestHostile:
         put(folder, MODEL, model.SerializeToString())
         assert "not a sentence encoder that can be run" in refusal(folder)
 
+    def test_prints_nothing(self, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        """Names that are no UTF-8: onnxruntime's own binding trips over them."""
+        model = (folder / MODEL).read_bytes()
+        put(folder, MODEL, model.replace(b"n5_0", b"\xff5_0", 1))
+        refusal(folder)
+        assert capfd.readouterr() == ("", "")
+
 
 @given(st.data())
 def test_changed_bytes(tiny_model: bytes, data: st.DataObject) -> None:

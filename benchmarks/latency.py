@@ -8,8 +8,8 @@ Each way has a process of its own, and prompts go to the processes in turn, so t
 all alike. *baseline*: for a router with a sentence encoder, `SentenceTransformer.encode` and the router's own predictor;
 for one without encoder, scikit-learn's TfidfVectorizer and Ridge, fitted on these prompts with random qualities; for
 static token vectors there is none. *start*: from a process's beginning to its first answer, by `Router.load(A).route`
-and by the command `promptroute route`; *memory*: largest resident size of the first. *ratio*: of the medians, to the
-first row's.
+and by the command `promptroute route`; *memory*: largest resident size of the first. *cpu*: seconds of the processor,
+which other work on the machine disturbs less. *ratio*: of p50, to the first row's.
 """
 
 import argparse
@@ -38,7 +38,10 @@ ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
 }
-COLUMNS = ("way", "router", "p50_ms", "p95_ms", "cpu_p50_ms", "ratio", "prompts_per_s", "start_s", "command_s", "memory_mb")  # fmt: skip
+COLUMNS = (
+    "way", "router", "p50_ms", "p95_ms", "cpu_p50_ms", "ratio", "prompts_per_s", "prompts_per_cpu_s", "start_s",
+    "start_cpu_s", "command_s", "memory_mb",
+)  # fmt: skip
 WORKER = """
 import json, sys, time
 from promptroute import Router
@@ -59,10 +62,10 @@ for line in sys.stdin:
     print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 """
 COLD = """
-import resource
+import resource, time
 from promptroute import Router
 Router.load({folder!r}).route([{prompt!r}])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.process_time())
 """
 
 
@@ -165,8 +168,8 @@ class Way:
             raise UserError(f"{self.folder}: can't be routed with by the code in {self.code}") from error
         return wall, cpu
 
-    def start(self, prompt: str) -> tuple[float, float, float]:
-        """Return seconds from a process's beginning to its answer, of the library and of the command, and megabytes."""
+    def start(self, prompt: str) -> tuple[float, float, float, float]:
+        """Return seconds from a process's beginning to its answer, of CPU, and by the command; and megabytes."""
         folder = str(self.folder.resolve())
         cold = [sys.executable, "-c", COLD.format(folder=folder, prompt=prompt)]
         command = [sys.executable, "-m", "promptroute", "route", "-r", folder, prompt]
@@ -180,7 +183,8 @@ class Way:
             if done.returncode:
                 raise UserError(f"{self.folder}: {done.stderr.strip().splitlines()[-1]}")
             said = done.stdout
-        return took[1], took[0], float(said)
+        memory, cpu = map(float, said.split())
+        return took[1], cpu, took[0], memory
 
 
 def measure(ways: Sequence[Way], prompts: list[str], alone: int, repeats: int) -> list[dict[str, Any]]:
@@ -194,15 +198,16 @@ def measure(ways: Sequence[Way], prompts: list[str], alone: int, repeats: int) -
             way.seconds(prompts)  # loads, warms up, and fits a baseline
         few = [prompts[i] for i in np.linspace(0, len(prompts) - 1, alone).astype(int)]
         singly = np.array([[way.seconds([prompt]) for way in ways] for prompt in few])  # [prompts, ways, 2]
-        together = np.array([[way.seconds(prompts)[0] for way in ways] for _ in range(repeats)])
+        together = np.array([[way.seconds(prompts) for way in ways] for _ in range(repeats)])
     starts = np.array(
         [
-            [way.start(few[0]) if way.name != "baseline" else (np.nan,) * 3 for way in ways]
+            [way.start(few[0]) if way.name != "baseline" else (np.nan,) * 4 for way in ways]
             for _ in range(repeats)
         ]
     )
     wall, cpu = (1000 * np.percentile(singly[:, :, k], [50, 95], axis=0) for k in range(2))
-    start, command, memory = np.median(starts, axis=0).T
+    batch = np.median(together, axis=0)  # [ways, 2]
+    start, start_cpu, command, memory = np.median(starts, axis=0).T
     return [
         {
             "way": way.name,
@@ -211,8 +216,10 @@ def measure(ways: Sequence[Way], prompts: list[str], alone: int, repeats: int) -
             "p95_ms": wall[1, k],
             "cpu_p50_ms": cpu[0, k],
             "ratio": wall[0, k] / wall[0, 0],
-            "prompts_per_s": len(prompts) / np.median(together[:, k]),
+            "prompts_per_s": len(prompts) / batch[k, 0],
+            "prompts_per_cpu_s": len(prompts) / batch[k, 1],
             "start_s": start[k],
+            "start_cpu_s": start_cpu[k],
             "command_s": command[k],
             "memory_mb": memory[k],
         }

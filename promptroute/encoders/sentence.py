@@ -143,19 +143,22 @@ class SentenceEncoder(TextEncoder):
     def tokens(self, batch_size: int) -> np.ndarray:
         """Encode each token of the vocabulary as a text of its own: float32 [v, layers · d], see `layers`.
 
+        It takes minutes, so a progress bar shows on a terminal.
+
         Raises:
             UserError: the model can't be loaded.
         """
+        from tqdm import tqdm
+
         tokenizer = self._network.tokenizer
         first, *_, last = tokenizer.encode("a").ids
-        many = tokenizer.get_vocab_size()
-        parts = [
-            self._network.of_ids(
-                [[first, token, last] for token in range(start, min(start + batch_size, many))], self.threads
-            )
-            for start in range(0, many, batch_size)
-        ]
-        return np.concatenate(parts).reshape(many, -1)
+        ids = [[first, token, last] for token in range(tokenizer.get_vocab_size())]
+        parts = []
+        with tqdm(total=len(ids), unit="token", desc=f"distil {self.model}", disable=None) as bar:
+            for start in range(0, len(ids), batch_size):
+                parts.append(self._network.of_ids(ids[start : start + batch_size], self.threads))
+                bar.update(len(parts[-1]))
+        return np.concatenate(parts).reshape(len(ids), -1)
 
     @property
     def tokenizer_json(self) -> str:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,45 @@ def test_smoothing() -> None:
     zipf = 1 / np.arange(2, 7)
     np.testing.assert_allclose(made.weights, 0.01 / (0.01 + zipf / zipf.sum()), rtol=1e-6)
     assert (np.diff(made.weights) > 0).all()
+
+
+def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distilling takes minutes, so a terminal shows how far it is, in tokens."""
+    from promptroute.encoders.sentence import SentenceEncoder
+
+    shown: list[Any] = []
+
+    class Bar:
+        def __init__(self, **options: Any) -> None:
+            shown.append((options["total"], options["disable"]))
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def update(self, count: int) -> None:
+            shown.append(count)
+
+    class Network:
+        class tokenizer:
+            @staticmethod
+            def encode(text: str) -> Any:
+                return SimpleNamespace(ids=[5, 3, 6])
+
+            @staticmethod
+            def get_vocab_size() -> int:
+                return 7
+
+        @staticmethod
+        def of_ids(ids: list[list[int]], threads: int) -> np.ndarray:
+            assert all((first, last) == (5, 6) for first, _, last in ids)
+            return np.zeros((len(ids), 2, 3), np.float32)
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    monkeypatch.setattr(SentenceEncoder, "_network", Network)
+    assert SentenceEncoder(model="teacher", layers=True).tokens(3).shape == (7, 6)
+    assert shown == [(7, None), 3, 3, 1]
 
 
 def test_teacher_tokens() -> None:

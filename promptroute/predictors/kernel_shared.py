@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Positives
 from promptroute.predictors.kernel import Kernel
 
@@ -43,3 +44,9 @@ class SharedKernel(Kernel):
             best = np.where(better, error, best)
             weights[:, better], missed[:, better] = dual[:, better], left_out[:, better]
         return weights @ directions.T, missed @ directions.T
+
+    def _solve_points(self, y: Array) -> Array:
+        raise UserError(
+            f"SharedKernel learns from {len(y)} prompts, but from more than points ({self.points}) it can't choose its "
+            f"regularisation; choose predictor kernel, or set points to {len(y)} where memory and time allow"
+        )

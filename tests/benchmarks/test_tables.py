@@ -62,6 +62,7 @@ def test_pair_by_hand() -> None:
     assert tables.kept_of(quality, np.array([[0, 1], [1, 2], [0, 1]])).tolist() == [3, 2, 4]
 
 
-def test_no_folder() -> None:
+def test_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMPTROUTE_TABLES", raising=False)
     with pytest.raises(UserError, match="name the tables' folder with --folder"):
         tables.main([])

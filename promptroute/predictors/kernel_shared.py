@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Positives
 from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.targets import split_level
@@ -50,3 +51,9 @@ class SharedKernel(Kernel):
             np.hstack(split_level(rows @ directions.T)) * per_unit for rows in (weights, missed)
         )
         return in_columns, left_out
+
+    def _solve_points(self, y: Array) -> Array:
+        raise UserError(
+            f"SharedKernel learns from {len(y)} prompts, but from more than points ({self.points}) it can't choose its "
+            f"regularisation; choose predictor kernel, or set points to {len(y)} where memory and time allow"
+        )

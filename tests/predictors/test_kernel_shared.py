@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
+from promptroute.core.errors import UserError
 from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.kernel_shared import SharedKernel
 
@@ -69,3 +71,11 @@ def test_shared_signal_survives_noise() -> None:
         for found in (SharedKernel, Kernel)
     ]
     assert errors[0] < 0.8 * errors[1]
+
+
+def test_more_prompts_than_points(problem: Any) -> None:
+    prompts, quality = problem(30)
+    settings = {"encoder": "one", "width": 3, "components": 3, "min_count": 2}
+    with pytest.raises(UserError, match=r"30 prompts, but from more than points \(29\).*set points to 30"):
+        SharedKernel(**settings, points=29).fit(prompts, quality)  # type: ignore[arg-type]
+    SharedKernel(**settings, points=30).fit(prompts, quality)  # type: ignore[arg-type]

@@ -240,6 +240,10 @@ class TestFolder:
         (folder / "predictor.json").write_text(json.dumps({**facts, "files": {}}))  # a stranger's fit theirs
         refused = 0
         for name, values in whole.items():
+            if np.issubdtype(values.dtype, np.floating):
+                save_file({**whole, name: np.full_like(values, np.nan)}, folder / "arrays.safetensors")
+                with pytest.raises(UserError, match=rf"{name} holds NaN\); train it again"):
+                    load_predictor(folder)
             if values.ndim and values.size > 1:
                 save_file({**whole, name: np.ascontiguousarray(values[:-1])}, folder / "arrays.safetensors")
                 with pytest.raises(UserError, match=r"train it again"):

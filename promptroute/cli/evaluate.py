@@ -54,7 +54,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     """Judge a router on a table of the published layout, and write the result.
 
     Args:
-        folder: holds the table's files (see `PublishedTable.at`).
+        folder: holds the table's files (see `ScoreTable.at`).
         out: where the result goes.
         router: its folder.
         every: judge the prompts that it was trained on too.
@@ -105,7 +105,7 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
     from promptroute.core.component import build
     from promptroute.core.outputs import full_name
     from promptroute.core.performance import performance
-    from promptroute.io.published import PublishedTable, check_same_prompts
+    from promptroute.io.published import ScoreTable, check_same_prompts
     from promptroute.io.study import join
     from promptroute.runtime.params import published_output
 
@@ -113,7 +113,7 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
         raise UserError(
             f"params.yaml: published.models lacks {lost}, which the router chooses from; use published=cems"
         )
-    table = build(published["table"], "params.yaml: published.table", PublishedTable).at(folder)
+    table = build(published["table"], "params.yaml: published.table", ScoreTable).at(folder)
     outputs = {
         name: published_output(section, f"params.yaml: published.scorers.{name}")
         for name, section in published["scorers"].items()

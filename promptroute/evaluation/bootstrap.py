@@ -115,11 +115,38 @@ def headline(
     if most is not None:
         taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]
     choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
-    k = len(taken)
-    table = np.concatenate(
-        [price[choices], np.take_along_axis(truth, choices, axis=1), truth, truth.max(axis=1, keepdims=True)],
-        axis=1,
+    return curve_intervals(
+        price[choices],
+        np.take_along_axis(truth, choices, axis=1),
+        truth,
+        price,
+        seed=seed,
+        single=single,
+        resamples=resamples,
+        level=level,
     )
+
+
+def curve_intervals(
+    spent: FloatArray,
+    gained: FloatArray,
+    truth: FloatArray,
+    price: FloatArray,
+    *,
+    seed: int,
+    single: int | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the intervals of `headline` for any policy, from each prompt's dollars and quality at its k points.
+
+    Args:
+        spent, gained: [n, k].
+        truth, price: of the models alone, [n, m] and [m].
+        seed, single, resamples, level: as of `headline`.
+    """
+    k = spent.shape[1]
+    table = np.concatenate([spent, gained, truth, truth.max(axis=1, keepdims=True)], axis=1)
 
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
         spent, gained, each, oracle = np.split(means, [k, 2 * k, -1], axis=1)
@@ -158,7 +185,24 @@ def choice_intervals(
     price = checks.cost_vector(cost, truth.shape[1])
     chosen = checks.choice_vector(choice, truth.shape)
     own = truth[np.arange(len(truth)), chosen]
-    table = np.column_stack([own, price[chosen], truth.max(axis=1), truth])
+    return outcome_intervals(
+        truth, price, own, price[chosen], seed=seed, single=single, resamples=resamples, level=level
+    )
+
+
+def outcome_intervals(
+    truth: FloatArray,
+    price: FloatArray,
+    gained: FloatArray,
+    paid: FloatArray,
+    *,
+    seed: int,
+    single: int | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the intervals of `choice_intervals` for any outcome: each prompt's quality and dollars, [n] both."""
+    table = np.column_stack([gained, paid, truth.max(axis=1), truth])
 
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
         quality, spent, oracle, each = means[:, 0], means[:, 1], means[:, 2], means[:, 3:]

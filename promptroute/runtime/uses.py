@@ -15,14 +15,15 @@ dvc.yaml take them from the section `uses` of the parameters:
 """
 
 import importlib.util
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from promptroute.core.component import TARGET, Component, locate
+from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.plain import Plain, Section
 
 NOTHING = "data/none"
@@ -55,6 +56,38 @@ def uses(study: Section, root: Path) -> Plain:
         "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
         "published": _published(_mapping(study.get("published")), root),
     }
+
+
+def table_facts(section: Section, root: Path) -> Plain:
+    """Give what a tidy table says of itself, so that nobody lists it by hand: models, scorers, label, quality.
+
+    Args:
+        section: the table's; where there is none, or its files aren't named yet (`???`), nothing is said.
+        root: the project's folder; paths are relative to it.
+
+    Returns:
+        `models` and `scorers` as `published` takes them, `label`, and `quality`: the weights of its first score.
+
+    Raises:
+        UserError: the table can't be read.
+    """
+    if not section or "???" in section.values():
+        return {"models": {}, "scorers": {}, "label": "", "quality": {}}
+    paths = {name: str(section[name]) for name in ("prompts", "scores") if name in section}
+    files = {name: path if "://" in path else str(root / path) for name, path in paths.items()}
+    changed = tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else 0 for file in files.values())
+    return _table_facts(json.dumps({**section, **files}), changed)
+
+
+@lru_cache(maxsize=1)
+def _table_facts(section: str, changed: tuple[int, ...]) -> Plain:
+    """Read a table once, however often its facts are asked for; `changed` are its files' times."""
+    from promptroute.io.tidy import TidyTable
+
+    table = build(json.loads(section), "published.table", TidyTable)
+    scorers = table.scorers()
+    quality = {next(iter(scorers)): {"score": 1.0}}
+    return {"models": table.models(), "scorers": scorers, "label": table.label(), "quality": quality}
 
 
 def _mapping(section: object) -> Section:

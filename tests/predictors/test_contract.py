@@ -29,6 +29,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "Mlp": {"networks": 2, "epochs": 5, "hidden": [8, 4]},
     "Gbm": {"rounds": 10, "min_leaf": 5},
     "Kernel": {"encoder": "one", "width": 2, "components": 3, "min_count": 2},
+    "SharedKernel": {"encoder": "one", "width": 2, "components": 3, "min_count": 2},
     "Ensemble": {
         "members": {
             "ridge": {"_target_": f"{ROOM}ridge.Ridge"},

@@ -108,7 +108,7 @@ class Predictor(Component):
         Raises:
             UserError: the predictor is not fitted.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         if self._models is None:
             raise UserError(f"this {type(self).__name__} is not fitted yet, so there is nothing to save")
@@ -123,7 +123,8 @@ class Predictor(Component):
                 "state": state,
             }
             contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-            save_file(contiguous, temporary / ARRAYS)
+            # The library's own writing tells a full disk by an error of its own.
+            (temporary / ARRAYS).write_bytes(save(contiguous))
             facts["files"] = _digests(temporary)
             write_json(temporary / FACTS, facts, digits=17)  # 17 digits give every float64 back exactly
 

@@ -1,5 +1,6 @@
 """What holds for every predictor: the classes of the room, the options of conf/, and a class from elsewhere."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -230,6 +231,20 @@ class TestFolder:
             with pytest.raises(UserError, match=rf"{file.name}: changed since the predictor was saved"):
                 load_predictor(folder)
             file.write_bytes(whole)
+
+    def test_full_disk(
+        self, fitted: Any, tmp_path: Path, found: type[Predictor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        if found.__name__ in ("Ensemble", "Cems"):
+            pytest.skip("saves parts of its own first")
+        predictor = fitted(found)[0]
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="no space") as caught:
+            save_predictor(predictor, tmp_path / "saved")
+        assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
     def test_refuses_misfits(self, fitted: Any, tmp_path: Path, found: type[Predictor]) -> None:
         from safetensors.numpy import load_file, save_file

@@ -39,11 +39,11 @@ class Table:
 
     def save(self, folder: Path) -> None:
         """Write the table into `folder`, which is made whole."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         with atomic_path(folder) as temporary:
             temporary.mkdir(parents=True)
-            save_file({"vectors": self.vectors, "weights": self.weights}, temporary / VECTORS)
+            (temporary / VECTORS).write_bytes(save({"vectors": self.vectors, "weights": self.weights}))
             (temporary / TOKENIZER).write_text(self.tokenizer, encoding="utf-8")
             write_json(temporary / FACTS, {"format": 1, "sha256": self.sha256})
 

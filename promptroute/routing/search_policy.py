@@ -331,8 +331,8 @@ def rounds(observed: Array, images: FloatArray | None, per_model: int) -> list[F
     k = 1 if images is None else images.shape[2]
     if per_model > k:
         raise UserError(
-            f"a search with {per_model} images a model needs as many scores of each; this study has {k}, so generate "
-            f"more seeds, or leave `images` at 1"
+            f"a search with {per_model} images a model needs as many scores of each, and this study has {k}; generate "
+            f"more seeds, or leave images at 1"
         )
     if images is None:
         return [np.asarray(observed, np.float64)]
@@ -419,7 +419,10 @@ class GuaranteedSearch(Search):
     @model_validator(mode="after")
     def _plain(self) -> Self:
         if self.images != 1 or self.trust != 1 or self.max_images is not None:
-            raise UserError(f"{self.title} makes one image a model, two at most, and trusts their scores")
+            raise UserError(
+                f"{self.title} makes one image a model, two at most, and trusts their scores; leave images, max_images "
+                f"and trust out"
+            )
         return self
 
     def view(self, quality: Array, scores: Array, cost: Array, *, allowed: IntArray | None = None) -> View:

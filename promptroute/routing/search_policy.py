@@ -158,14 +158,26 @@ class Search(Tuned):
         cost: Array,
         images: FloatArray | None = None,
     ) -> tuple[FloatArray, list[list[Drawn]]]:
-        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ."""
+        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ.
+
+        It ends where a prompt takes half as much again as the most expensive image: nothing is read off beyond that,
+        and with many models, whose every subset would be met, it is there that replays take long.
+        """
         guess, price = np.tile(checks.quality_matrix(quality), self.images), self.prices(cost)
-        values = grid(observed, price)
-        found = [
-            sweep(self.belief, guess, scores, price, values, max_images=self.max_images, trust=self.trust)
-            for scores in rounds(observed, images, self.images)
-        ]
-        return values, found
+        first, *others = rounds(observed, images, self.images)
+        found: list[list[Drawn]] = [[]]
+        for value in grid(observed, price):
+            found[0] += self._swept(guess, first, price, np.array([value]))
+            if found[0][-1].cost.mean() > 1.5 * price.max():
+                break
+        values = grid(observed, price)[: len(found[0])]
+        return values, found + [self._swept(guess, scores, price, values) for scores in others]
+
+    def _swept(
+        self, guess: FloatArray, scores: FloatArray, price: FloatArray, tradeoffs: FloatArray
+    ) -> list[Drawn]:
+        limits = {"max_images": self.max_images, "trust": self.trust}
+        return sweep(self.belief, guess, scores, price, tradeoffs, **limits)  # type: ignore[arg-type]
 
     def calibrate(
         self, predicted: Array, observed: Array, cost: Array, training: Training | None = None

@@ -143,7 +143,7 @@ class TestFigures:
         known, own = world(seed=1), policy(world())
         tradeoffs, cost, quality, fresh = curve(own, known)
         assert (np.diff(tradeoffs) < 0).all() and fresh is not None and fresh.shape == cost.shape
-        assert cost[:, -1].mean() == pytest.approx(COST.sum() + 3 * LOOK, rel=0.03)
+        assert 1.5 * (COST.max() + LOOK) < cost[:, -1].mean() <= COST.sum() + 3 * LOOK + 1e-9
         assert cost[:, 0].mean() == pytest.approx(0.2 + LOOK, rel=0.1)
         assert quality[:, -1].mean() > known.observed.mean(axis=0).max()
 

@@ -45,7 +45,8 @@ class View:
         model: to generate with next [n], or `STOP`.
         kept: whose image would be delivered now [n]; `STOP` where there is none.
         value: of that image [n], in units of quality; -inf where there is none.
-        reservation: [n, m], the value in hand at which another image just pays; NaN where there is one already.
+        reservation: [n, m], the value in hand at which another image just pays; NaN where there is one already, or the
+            model may not be asked.
         gain: [n, m], expected improvement on the value in hand, in units of quality; NaN as above, and where there
             is no image yet.
     """
@@ -171,7 +172,8 @@ def view(
         belief, mean, scores, price, tradeoff=tradeoff, max_images=max_images, trust=trust, allowed=allowed
     )
     guess, seen = belief.check(mean, scores)
-    cost, free = checks.cost_vector(price, len(belief)), np.isnan(seen)
+    cost = checks.cost_vector(price, len(belief))
+    free = np.isnan(seen) & (True if allowed is None else np.asarray(allowed, bool))
     best, holds = np.full(len(guess), -np.inf), np.full(len(guess), STOP)
     z, gain = np.full(guess.shape, np.nan), np.full(guess.shape, np.nan)
     for rows, known in groups(np.isfinite(seen)):

@@ -53,7 +53,7 @@ def test_frontier() -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, (3, 3, 3))
     policy, known = made(OBSERVED[:, :, None] + noise)
     table = search_frontier(policy, known)
-    # The most expensive end asks for everything: the kept score is the best of all, and fresh ones are not.
+    # At the most expensive end, past any single image's price, the kept score is the best of all, and fresh ones are not.
     end = table.sort_values("cost").iloc[-1]
     assert end["quality"] == pytest.approx((OBSERVED[:, :, None] + noise).max(axis=1).mean())
-    assert end["fresh"] < end["quality"] and end["cost"] == pytest.approx(PRICES.sum())
+    assert end["fresh"] < end["quality"] and 1.5 * PRICES.max() < end["cost"] <= PRICES.sum() * (1 + 1e-9)

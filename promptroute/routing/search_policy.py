@@ -158,14 +158,26 @@ class Search(Tuned):
         cost: Array,
         images: FloatArray | None = None,
     ) -> tuple[FloatArray, list[list[Drawn]]]:
-        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ."""
+        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ.
+
+        It ends where a prompt takes half as much again as the most expensive image: nothing is read off beyond that,
+        and with many models, whose every subset would be met, it is there that replays take long.
+        """
         guess, price = np.tile(checks.quality_matrix(quality), self.images), self.prices(cost)
-        values = grid(observed, price)
-        found = [
-            sweep(self.belief, guess, scores, price, values, max_images=self.max_images, trust=self.trust)
-            for scores in rounds(observed, images, self.images)
-        ]
-        return values, found
+        first, *others = rounds(observed, images, self.images)
+        found: list[list[Drawn]] = [[]]
+        for value in grid(observed, price):
+            found[0] += self._swept(guess, first, price, np.array([value]))
+            if found[0][-1].cost.mean() > 1.5 * price.max():
+                break
+        values = grid(observed, price)[: len(found[0])]
+        return values, found + [self._swept(guess, scores, price, values) for scores in others]
+
+    def _swept(
+        self, guess: FloatArray, scores: FloatArray, price: FloatArray, tradeoffs: FloatArray
+    ) -> list[Drawn]:
+        limits = {"max_images": self.max_images, "trust": self.trust}
+        return sweep(self.belief, guess, scores, price, tradeoffs, **limits)  # type: ignore[arg-type]
 
     def calibrate(
         self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
@@ -318,8 +330,8 @@ def rounds(observed: Array, images: FloatArray | None, per_model: int) -> list[F
     k = 1 if images is None else images.shape[2]
     if per_model > k:
         raise UserError(
-            f"a search with {per_model} images a model needs as many scores of each; this study has {k}, so generate "
-            f"more seeds, or leave `images` at 1"
+            f"a search with {per_model} images a model needs as many scores of each, and this study has {k}; generate "
+            f"more seeds, or leave images at 1"
         )
     if images is None:
         return [np.asarray(observed, np.float64)]
@@ -406,7 +418,10 @@ class GuaranteedSearch(Search):
     @model_validator(mode="after")
     def _plain(self) -> Self:
         if self.images != 1 or self.trust != 1 or self.max_images is not None:
-            raise UserError(f"{self.title} makes one image a model, two at most, and trusts their scores")
+            raise UserError(
+                f"{self.title} makes one image a model, two at most, and trusts their scores; leave images, max_images "
+                f"and trust out"
+            )
         return self
 
     def view(self, quality: Array, scores: Array, cost: Array, *, allowed: IntArray | None = None) -> View:

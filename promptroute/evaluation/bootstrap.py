@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 from promptroute.evaluation import metrics
 from promptroute.routing import checks
 from promptroute.routing.checks import Array, FloatArray, IntArray
@@ -19,6 +20,8 @@ from promptroute.routing.steps import StepsOf, tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
 
+MOST = 1_000_000
+"""Resamples, at most."""
 # Counts of so many resamples are held at once.
 _AT_ONCE = 100
 
@@ -29,7 +32,7 @@ class Interval:
 
     `undefined` is the share of resamples where the figure is NaN (a quality never reached, say). They rank
     above all others, so that an end of the interval is NaN where it falls among them. Without resamples,
-    or with a single prompt, which can't vary, all but the estimate is NaN.
+    or with a single prompt, which can't vary, all but the estimate is NaN; of any other figure that doesn't vary, the ends.
     """
 
     estimate: float
@@ -42,10 +45,14 @@ def check_resamples(value: object, where: str) -> int:
     """Return a number of resamples.
 
     Raises:
-        UserError: it is no whole number of 0 or more; names `where`.
+        UserError: it is no whole number from 0 to `MOST`; names `where`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"{where} is {value!r}; give a whole number, 0 for no intervals")
+        raise UserError(f"{where} is {short(value)}; give a whole number, 0 for no intervals")
+    if value > MOST:
+        raise UserError(
+            f"{where} is {short(value)}; give {MOST:,} at most, as more change no digit that is shown"
+        )
     return value
 
 
@@ -56,7 +63,7 @@ def intervals(
 
     `columns` [n, k], n >= 1: one row per prompt. `statistic` takes means of the columns [b, k] and returns
     each figure's values [b] by name. The generator is numpy's default with `seed`. With 0 resamples, or
-    one prompt, only the figures' values are computed.
+    one prompt, only the figures' values are computed; a figure that no resample changes has no interval either.
     """
     table = checks.quality_matrix(columns, "columns")
     n = len(table)
@@ -76,6 +83,8 @@ def intervals(
         undefined = np.isnan(values)
         with np.errstate(invalid="ignore"):
             ends = np.quantile(np.where(undefined, np.inf, values), [tail, 1 - tail])
+        if ends[0] == ends[1]:  # no resample changes it: that it is certain is not what the prompts tell
+            ends = np.full(2, np.nan)
         low, high = np.where(np.isfinite(ends), ends, np.nan).tolist()
         found[name] = Interval(float(value[0]), low, high, float(undefined.mean()))
     return found

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from promptroute.report import style
+from promptroute.report import ranking, style
 from promptroute.report.format import cost_comparison, interval, number, percent
 from promptroute.report.labels import place_labels
 from promptroute.report.result import Interval, Result
@@ -48,7 +48,9 @@ def _beside(gain: float) -> str:
 
 
 def chart(result: Result) -> style.Chart:
-    """Plot mean quality against mean cost."""
+    """Plot mean quality against mean cost; with one price for all models, quality alone."""
+    if np.ptp(result.cost) == 0:
+        return ranking.chart(result)
     router = result.values.router
     figure, axes = style.canvas(
         9.2,

@@ -103,8 +103,8 @@ def without_choice(router: Router, study: StudyData) -> dict[str, Any]:
     }
 
 
-def unseen(router: Router, study: StudyData) -> tuple[StudyData, int]:
-    """Return the prompts that the router was not fitted or calibrated on, and how many it was.
+def unseen(router: Router, study: StudyData) -> StudyData:
+    """Return the prompts that the router was not fitted or calibrated on.
 
     Raises:
         UserError: it has seen them all.
@@ -115,7 +115,7 @@ def unseen(router: Router, study: StudyData) -> tuple[StudyData, int]:
             f"all {len(study)} prompts are among those that the router was trained on, so they say nothing of new "
             f"ones; give others, or judge all of them in spite of it"
         )
-    return study.take(np.flatnonzero(~known)), int(known.sum())
+    return study.take(np.flatnonzero(~known))
 
 
 def embedded(router: Router, study: StudyData) -> StudyData:

@@ -9,7 +9,7 @@ import numpy as np
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, locate
-from promptroute.core.errors import UserError, reason
+from promptroute.core.errors import UserError
 from promptroute.core.rows import SPLITS
 from promptroute.core.study import StudyData
 from promptroute.evaluation import metrics
@@ -84,8 +84,6 @@ class Trained:
         Raises:
             UserError: a file is absent or corrupt, or there is no validation prompt.
         """
-        import pandas as pd
-
         from promptroute.io.files import read_json
         from promptroute.io.study import load_study, with_images
         from promptroute.predictors.folder import load_predictor
@@ -99,14 +97,12 @@ class Trained:
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
             raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
-        try:
-            rows = pd.read_parquet(predictor / "out_of_fold.parquet")
-            predicted = rows[fitted["models"]].to_numpy(np.float64)
-            ids = rows["prompt_id"].astype(str).to_list()
-        except (OSError, ValueError, KeyError) as error:
+        ids, predicted = _out_of_fold(predictor / "out_of_fold.parquet", fitted["models"])
+        if not set(study.prompt_ids[split == "validation"]) <= set(ids) or not np.isfinite(predicted).all():
             raise UserError(
-                f"{predictor}: its predictions can't be read ({reason(error)}); train it"
-            ) from error
+                f"{predictor}/out_of_fold.parquet: not a finite prediction of each validation prompt of this study; "
+                f"train it again"
+            )
         return cls(
             study=with_images(study, data),
             split=split,
@@ -121,6 +117,21 @@ class Trained:
     def part(self, split: str) -> StudyData:
         """Return the prompts of a split."""
         return self.study.take(np.flatnonzero(self.split == split))
+
+
+def _out_of_fold(path: Path, models: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Read prompt ids and predictions, float64 [k, m], that no fit had seen.
+
+    Raises:
+        UserError: the file is absent or corrupt, or holds anything else.
+    """
+    from promptroute.io.parquet import read_parquet
+
+    rows = read_parquet(path, "out-of-fold predictions", ["prompt_id", *models]).to_pandas()
+    try:
+        return rows["prompt_id"].to_list(), rows[list(models)].to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not predictions of {', '.join(models)}; train it again") from error
 
 
 def facts_of(

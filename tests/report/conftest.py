@@ -36,6 +36,7 @@ def write_result(
     predictions: Callable[[np.ndarray], np.ndarray] | None = None,
     search: Search | None = None,
     seeds: int = 0,
+    prices: tuple[float, float] = (1, 10),
 ) -> Path:
     """Write metrics/ and data/prompts.parquet below `folder`; returns the folder of the metrics.
 
@@ -45,7 +46,7 @@ def write_result(
     rng = np.random.default_rng(7)
     labels = labels or [f"Model {k}" for k in range(models)]
     names = [f"m{k}" for k in range(len(labels))]
-    cost = 1e-5 * np.linspace(1, 10, len(labels))
+    cost = 1e-5 * np.linspace(*prices, len(labels))
     true = 5 + rng.normal(0, 0.5, (n, len(labels))) + np.linspace(0, 0.5, len(labels))
     predicted = predictions(true) if predictions else true + rng.normal(0, noise, true.shape)
     tune = slice(0, n // 2)

@@ -251,6 +251,20 @@ class TestRefused:
         change(saved[1], lambda facts: facts.update(encoders={name: section}))
         refused(saved[1], r"router\.json: not a whole router \(encoders\.")
 
+    @pytest.mark.parametrize("name", ["router.json", "manifest.json"])
+    def test_no_file(self, saved: tuple[Router, Path], name: str) -> None:
+        file = saved[1] / name
+        content = file.read_text()
+        file.unlink()
+        file.mkdir()
+        refused(saved[1], rf"{name}: not readable as JSON \(IsADirectoryError\)")
+        file.rmdir()
+        file.symlink_to(name)
+        refused(saved[1], rf"{name}: not readable as JSON \(OSError\)")
+        file.unlink()
+        file.write_text(content.rstrip()[:-1] + ", " + content.lstrip()[1:])  # every key twice
+        refused(saved[1], rf"{name}: not readable as JSON \(ValueError\)")
+
     def test_large_and_deep_json(self, saved: tuple[Router, Path]) -> None:
         file = saved[1] / "router.json"
         content = file.read_text()

@@ -275,29 +275,16 @@ class Search(Tuned):
     def notes(self, labels: Sequence[str]) -> list[str]:
         if self.facts is None or self._belief is None:
             return []
-        facts, belief = self.facts, self._belief
-        sd = np.sqrt(np.diag(belief.covariance))
-        shared = belief.covariance / np.where(sd > 0, sd, 1.0) / np.where(sd > 0, sd, 1.0)[:, None]
-        pairs = shared[np.triu_indices(len(sd), 1)]
-        first = ", ".join(
-            f"{label} {share:.0%}" for label, share in zip(labels, facts.first, strict=True) if share > 0
-        )
+        facts = self.facts
         taken = ", ".join(
             f"{place} on {share:.0%}" for place, share in enumerate(facts.images, 1) if share > 0
         )
         kind = "single images" if facts.single_images else "one score a prompt and model, priced as one image"
-        alike = (
-            f" Correlations of what is not predicted: {pairs.min():.2f} to {pairs.max():.2f}."
-            if len(pairs)
-            else ""
-        )
         return [
-            f"Search: the first image comes from {first}; images taken: {taken} of the prompts it was calibrated on. "
-            f"Scoring an image costs ${1000 * (self.look or 0):.4g} per 1000 and is included in all its costs.",
+            f"Search: images taken: {taken} of the prompts it was calibrated on. Scoring an image costs "
+            f"${1000 * (self.look or 0):.4g} per 1000 and is included in all its costs.",
             f"Belief: of {facts.prompts} held-out prompts' scores ({kind}) {facts.coverage:.1%} lie within their 90 % "
-            f"interval.{alike}",
-            "The best of several scores is partly luck: a fresh image of the same model would score less. What is left "
-            "on fresh images stands beside its gain wherever the study has several seeds.",
+            f"interval.",
         ]
 
     def check(self, cost: FloatArray, encoders: Collection[str]) -> None:

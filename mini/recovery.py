@@ -92,7 +92,9 @@ def agreement(pairs: Sequence[tuple[Said, Said]]) -> dict[str, dict[str, float]]
             for (part, _), count in found.items():
                 sums[part, name] += count
                 sums["all", name] += count
-    return {part: _rates({name: sums[part, name] for name in ("hit", "said", "true")}) for part in (*PARTS, "all")}
+    return {
+        part: _rates({name: sums[part, name] for name in ("hit", "said", "true")}) for part in (*PARTS, "all")
+    }
 
 
 def _rates(counts: Mapping[str, int]) -> dict[str, float]:

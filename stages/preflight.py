@@ -17,6 +17,7 @@ from promptroute.io.tables import read_table
 from promptroute.predictors.base import Predictor
 from promptroute.prompts.source import PromptSource
 from promptroute.prompts.split import Split
+from promptroute.recovery.study import RecoveryStudy, check_views
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact, facts_ahead
 from promptroute.routing.quality import check_meaning, flat_weights
@@ -37,8 +38,10 @@ def main() -> str:
     check_meaning(**meaning, scores=list(study_outputs(params)))
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
-    built = components(params, {**SINGLE, **EACH, "image_encoder.*": ImageEncoder}, device)
-    check_encoders(built, params["image_encoder"])
+    recovery: Kinds = {"recovery": RecoveryStudy} if params["recovery"] else {}
+    built = components(params, {**SINGLE, **EACH, "image_encoder.*": ImageEncoder, **recovery}, device)
+    check_encoders(built, [*params["image_encoder"], *recovery and ["predicted"]])
+    check_views(built.get("recovery"), params["image_encoder"])
     try:
         rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
         rule.cost(facts_ahead(study_models(params), params["profiled"]))

@@ -105,7 +105,9 @@ class MobileNetFeatures(ImageEncoder):
             network.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             line = str(error).strip().splitlines()[-1].strip()
-            raise UserError(f"{self.checkpoint}: no state of timm's mobilenetv1_100 ({line}); give one") from error
+            raise UserError(
+                f"{self.checkpoint}: no state of timm's mobilenetv1_100 ({line}); give one"
+            ) from error
         return network.eval().to(self.device)
 
     def encode_images(self, images: "Sequence[Image]") -> np.ndarray:

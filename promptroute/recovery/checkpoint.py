@@ -112,7 +112,12 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _renamed(state: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
-    names = {"linear2.": "project.1.0.", "linear3.": "project.2.0.", "linear_out.": "out.", _BLOCK: "blocks.layers."}
+    names = {
+        "linear2.": "project.1.0.",
+        "linear3.": "project.2.0.",
+        "linear_out.": "out.",
+        _BLOCK: "blocks.layers.",
+    }
     found: dict[str, np.ndarray] = {}
     for full, value in state.items():
         name = full.removeprefix(PREFIX)

@@ -102,6 +102,4 @@ class EnsembleNetwork(nn.Module):
         given = (clip, convnext, interrogator)
         if len(self.widths) != len(given):
             raise UserError(f"this ensemble takes {', '.join(self.widths)}; call answers with these views")
-        return self.answers(
-            {name: np.asarray(rows) for name, rows in zip(self.widths, given, strict=True)}
-        )
+        return self.answers({name: np.asarray(rows) for name, rows in zip(self.widths, given, strict=True)})

@@ -8,6 +8,8 @@ from promptroute.core.errors import UserError
 
 Views = Mapping[str, np.ndarray]
 """View → float32 [n, d of that view]: the embeddings of n images, row for row, by each encoder."""
+_RUN = 128
+"""Rows of a bank of which `nearest` first takes the best alone."""
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -85,9 +87,7 @@ def check_views(views: Views, expected: Mapping[str, int] | None = None) -> int:
     return n
 
 
-def nearest(
-    queries: np.ndarray, bank: np.ndarray, k: int, block: int = 2048
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest(queries: np.ndarray, bank: np.ndarray, k: int, block: int = 512) -> tuple[np.ndarray, np.ndarray]:
     """Find the k rows of a bank that are nearest to each query, by plain products of matrices.
 
     Args:
@@ -100,19 +100,34 @@ def nearest(
     """
     queries, bank = np.asarray(queries, np.float32), np.asarray(bank, np.float32)
     k = min(k, len(bank))
+    runs = -(-len(bank) // _RUN)
+    padded = np.zeros((runs * _RUN, bank.shape[1]), np.float32)
+    padded[: len(bank)] = bank
+    near = np.empty((min(block, len(queries)), len(padded)), np.float32)
     found = np.empty((len(queries), k), np.int64)
     cosines = np.empty((len(queries), k), np.float32)
     for start in range(0, len(queries), block):
-        near = queries[start : start + block] @ bank.T
-        if k < len(bank):
-            part = np.argpartition(near, len(bank) - k, axis=1)[:, len(bank) - k :]
-        else:
-            part = np.broadcast_to(np.arange(len(bank)), near.shape)
-        values = np.take_along_axis(near, part, axis=1)
-        order = np.lexsort((part, -values), axis=1)
-        found[start : start + block] = np.take_along_axis(part, order, axis=1)
+        part = queries[start : start + block]
+        here = np.matmul(part, padded.T, out=near[: len(part)])
+        here[:, len(bank) :] = -np.inf
+        # The k nearest lie in the k runs whose own nearest are nearest: few numbers are sorted.
+        split = here.reshape(len(part), runs, _RUN)
+        which = np.sort(_top(split.max(axis=2), k), axis=1)
+        at = (which[:, :, None] * _RUN + np.arange(_RUN)).reshape(len(part), -1)
+        values = np.take_along_axis(here, at, axis=1)
+        best = _top(values, k)
+        at, values = np.take_along_axis(at, best, axis=1), np.take_along_axis(values, best, axis=1)
+        order = np.lexsort((at, -values), axis=1)
+        found[start : start + block] = np.take_along_axis(at, order, axis=1)
         cosines[start : start + block] = np.take_along_axis(values, order, axis=1)
     return found, cosines
+
+
+def _top(values: np.ndarray, k: int) -> np.ndarray:
+    """Give the positions of each row's k largest values, in no order; all where there are no more."""
+    if k >= values.shape[1]:
+        return np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    return np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
 
 
 def ranks(predicted: np.ndarray, bank: np.ndarray, own: np.ndarray, block: int = 2048) -> np.ndarray:

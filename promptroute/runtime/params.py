@@ -12,8 +12,8 @@ from promptroute.core.text import short
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
 SETTINGS = {
-    "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
-    "scorers seed split text_encoder uses",
+    "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published recovery "
+    "score scorers seed split text_encoder uses",
     "evaluate": "resamples",
     "prompts": "sources n seed",
     "published": "table models scorers label",

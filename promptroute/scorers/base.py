@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -114,6 +115,11 @@ class EmbeddingScorer(Scorer):
     def reads(cls, section: Mapping[str, Any]) -> str | None:
         """Name the folder of its encoder's embeddings."""
         return f"data/embeddings/{section.get('encoder', 'clip')}"
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of its embeddings: prompts.parquet, and MODEL/part-*.parquet."""
+        return Path("data/embeddings") / self.encoder
 
 
 def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:

@@ -27,13 +27,22 @@ BLANKS = {
     "prompts/file": ["prompts.sources.file.path=my.csv"],
     "scorer/pyiqa": ["scorer.metric=musiq"],
     "model/diffusers": ["model.generator.model=my_model"],
+    "recovery/paper": [
+        "image_encoder.convnext.revision=" + "0" * 40,
+        "image_encoder.interrogator.caption.revision=" + "1" * 40,
+    ],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }
 BEFORE = {"predictor/kernel": ["+text_encoder=minilm"], "cost/measured": ["+models=none"]}
 """Groups that an option reaches into, which conf/config.yaml names before it."""
-BESIDE = {"predictor": {"text_encoder"}, "models": {"about"}, "cost": {"profiled"}}
+BESIDE = {
+    "predictor": {"text_encoder"},
+    "recovery": {"image_encoder"},
+    "models": {"about"},
+    "cost": {"profiled"},
+}
 """Sections that an option of a group may change besides its own: the default predictor brings its own encoder,
-models say what a reader must know of them, fresh costs name the models that are timed for them."""
+a recovery its views of images; models say what a reader must know of them, fresh costs name the models that are timed for them."""
 Compose = Callable[..., dict[str, Any]]
 
 

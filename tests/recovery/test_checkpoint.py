@@ -78,13 +78,16 @@ class TestViewAxis:
     def test_each_view_matters(self, golden_checkpoint: Path, inputs: list[np.ndarray], which: int) -> None:
         network = recovery.ensemble_from_checkpoint(golden_checkpoint)
         other = [rows[::-1] if place == which else rows for place, rows in enumerate(inputs)]
-        assert np.abs(network.predict(*other) - network.predict(*inputs))[[0, 1, 3, 4]].max(axis=1).min() > 0.05
+        assert (
+            np.abs(network.predict(*other) - network.predict(*inputs))[[0, 1, 3, 4]].max(axis=1).min() > 0.05
+        )
 
 
 def test_converted_once(golden_checkpoint: Path, inputs: list[np.ndarray], tmp_path: Path) -> None:
     convert_checkpoint(golden_checkpoint, tmp_path / "ensemble.safetensors")
     one, other = (
-        recovery.ensemble_from_checkpoint(path) for path in (golden_checkpoint, tmp_path / "ensemble.safetensors")
+        recovery.ensemble_from_checkpoint(path)
+        for path in (golden_checkpoint, tmp_path / "ensemble.safetensors")
     )
     np.testing.assert_array_equal(one.predict(*inputs), other.predict(*inputs))
 
@@ -126,7 +129,10 @@ class TestBadCheckpoint:
         import torch
 
         state = {name: torch.from_numpy(value) for name, value in golden_state.items()}
-        for value, said in ((torch.zeros(5), r"expected \(384,\)"), (torch.full((384,), torch.nan), "not finite")):
+        for value, said in (
+            (torch.zeros(5), r"expected \(384,\)"),
+            (torch.full((384,), torch.nan), "not finite"),
+        ):
             torch.save({"state_dict": {**state, "model.linear_out.bias": value}}, tmp_path / "it.ckpt")
             with pytest.raises(UserError, match=said):
                 recovery.ensemble_from_checkpoint(tmp_path / "it.ckpt")

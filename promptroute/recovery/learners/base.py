@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from pydantic import PrivateAttr
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
@@ -40,7 +41,7 @@ class Learner(Component):
     """Whether a fit learns from the examples; where not, a study's figures need no fold."""
 
     _widths: dict[str, int] | None = None
-    _arrays: Arrays = {}
+    _arrays: Arrays = PrivateAttr(default_factory=dict)
 
     @property
     def widths(self) -> Mapping[str, int]:
@@ -50,7 +51,9 @@ class Learner(Component):
             UserError: it isn't fitted.
         """
         if self._widths is None:
-            raise UserError(f"this {type(self).__name__} is not fitted yet; call fit, or load a saved recovery")
+            raise UserError(
+                f"this {type(self).__name__} is not fitted yet; call fit, or load a saved recovery"
+            )
         return self._widths
 
     def fit(
@@ -78,7 +81,9 @@ class Learner(Component):
         if groups is None:
             groups = np.unique(examples.target, axis=0, return_inverse=True)[1].reshape(-1)
         if len(groups) != len(examples.target):
-            raise UserError(f"groups are {len(groups)}, expected one for each of {len(examples.target)} images")
+            raise UserError(
+                f"groups are {len(groups)}, expected one for each of {len(examples.target)} images"
+            )
         held = None
         if validation is not None:
             check_views(validation[0], {name: view.shape[1] for name, view in views.items()})

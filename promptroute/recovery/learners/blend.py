@@ -40,9 +40,7 @@ class Blend(Learner):
         # The normal equations' square root: as small as there are learners.
         values, vectors = np.linalg.eigh(rows @ rows.T)
         root = np.sqrt(np.maximum(values, 1e-9))
-        weights, _ = nnls(
-            root[:, None] * vectors.T, vectors.T @ (rows @ examples.target.reshape(-1)) / root
-        )
+        weights, _ = nnls(root[:, None] * vectors.T, vectors.T @ (rows @ examples.target.reshape(-1)) / root)
         for learner in self.learners.values():
             learner.fit(examples.views, examples.target, groups, validation)
         return {"weights": weights if weights.any() else np.ones(len(self.learners))}

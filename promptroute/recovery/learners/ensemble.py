@@ -56,7 +56,10 @@ class Ensemble(Learner):
         known, judged = held_out(examples, groups, validation, self.seed)
         scaling = Scaling.of(known.views)
         widths = {name: view.shape[1] for name, view in known.views.items()}
-        rows = {name: torch.from_numpy(part).to(self.device) for name, part in _split(scaling(known.views), widths)}
+        rows = {
+            name: torch.from_numpy(part).to(self.device)
+            for name, part in _split(scaling(known.views), widths)
+        }
         target = torch.from_numpy(known.target).to(self.device)
         seen = dict(_split(scaling(judged.views), widths))
         with torch.random.fork_rng():
@@ -103,7 +106,9 @@ class Ensemble(Learner):
         from promptroute.recovery.network import EnsembleNetwork
 
         if self.width % self.heads:
-            raise UserError(f"the ensemble's width {self.width} can't be shared by {self.heads} heads; give a multiple")
+            raise UserError(
+                f"the ensemble's width {self.width} can't be shared by {self.heads} heads; give a multiple"
+            )
         return EnsembleNetwork(
             widths, width=self.width, blocks=self.blocks, heads=self.heads, feed_forward=self.feed_forward, out=out,
             dropout=self.dropout,

@@ -13,4 +13,6 @@ class Mean(Learner):
         return {"mean": examples.target.mean(axis=0)}
 
     def _predict(self, views: Views) -> np.ndarray:
-        return np.broadcast_to(self._arrays["mean"], (len(next(iter(views.values()))), len(self._arrays["mean"])))
+        return np.broadcast_to(
+            self._arrays["mean"], (len(next(iter(views.values()))), len(self._arrays["mean"]))
+        )

@@ -29,7 +29,8 @@ from promptroute.scorers.base import Scorer, check_encoders
 
 Kinds = dict[str, type[Component]]
 SINGLE: Kinds = {"split": Split, "predictor": Predictor, "policy": Policy, "published.table": PublishedTable}
-EACH: Kinds = {"prompts.sources.*": PromptSource, "scorers.*": Scorer, "text_encoder.*": TextEncoder}
+EACH: Kinds = {"prompts.sources.*": PromptSource, "scorers.*": Scorer}
+EACH |= {"text_encoder.*": TextEncoder, "image_encoder.*": ImageEncoder}
 
 
 def main() -> str:
@@ -39,8 +40,8 @@ def main() -> str:
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
     recovery: Kinds = {"recovery": RecoveryStudy} if params["recovery"] else {}
-    built = components(params, {**SINGLE, **EACH, "image_encoder.*": ImageEncoder, **recovery}, device)
-    check_encoders(built, [*params["image_encoder"], *recovery and ["predicted"]])
+    built = components(params, {**SINGLE, **EACH, **recovery}, device)
+    check_encoders(built, [*params["image_encoder"], *(["predicted"] if recovery else [])])
     check_views(built.get("recovery"), params["image_encoder"])
     try:
         rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)

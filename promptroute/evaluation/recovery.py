@@ -19,7 +19,7 @@ from promptroute.io.tables import read_table
 from promptroute.recovery.learners.base import Examples, Learner
 from promptroute.recovery.recovered import Recovery
 from promptroute.recovery.study import RecoveryStudy, StudyImages, cross_fitted, sides
-from promptroute.recovery.texts import Bank, compose, ranked, without
+from promptroute.recovery.texts import Bank, ranked, without
 from promptroute.recovery.vectors import cosine, ranks, unit
 
 AT = (1, 5, 10)
@@ -211,7 +211,7 @@ def recovered_texts(
     pooled, first = judge.pooled(predicted, seeds)
     rows = first[np.unique(np.linspace(0, len(first) - 1, min(most, len(first))).round().astype(int))]
     retrieved = recovery.bank.retrieve(pooled[rows], 5)
-    composed = compose(pooled[rows], recovery.phrases, recovery.sentences)
+    composed = recovery.compose(pooled[rows])
     vectors = {
         "predicted": pooled[rows],
         "retrieved": recovery.sentences([some[0].text for some in retrieved]),
@@ -292,10 +292,9 @@ def read_prompts(study: RecoveryStudy, data: Path) -> tuple[StudyPrompts, Bank]:
     prompts = StudyPrompts.of(
         list(frame["prompt_id"]), texts, encoded(texts), list(sides.reindex(frame["prompt_id"])), study.near
     )
-    sources = [
-        list(read_table(path, Prompt)["prompt"]) for path in sorted((data / "sources").glob("*.parquet"))
-    ]
-    kept = without(sum(sources, []), prompts.judged, study.bank)
+    sources = sorted((data / "sources").glob("*.parquet"))
+    known = [text for path in sources for text in read_table(path, Prompt)["prompt"]]
+    kept = without(known, prompts.judged, study.bank)
     return prompts, Bank(kept, encoded(kept) if kept else np.empty((0, 0)))
 
 

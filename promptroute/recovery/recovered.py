@@ -94,6 +94,10 @@ class Recovery:
         """Predict prompts' sentence embeddings from views: float32 [n, d], unit length. Raises as `Learner.predict`."""
         return self.learner.predict(views)
 
+    def compose(self, predicted: np.ndarray, captions: Sequence[str] | None = None) -> list[Recovered]:
+        """Set phrases together for each of n predicted embeddings; see `promptroute.recovery.texts.compose`."""
+        return compose(predicted, self.phrases, self.sentences, mean=self.bank.mean, captions=captions)
+
     def texts(
         self, predicted: np.ndarray, k: int = 5, captions: Sequence[str] | None = None
     ) -> list[list[Recovered]]:
@@ -103,7 +107,7 @@ class Recovery:
             captions: what composed texts begin with; None: nothing.
         """
         retrieved = self.bank.retrieve(predicted, k)
-        composed = compose(predicted, self.phrases, self.sentences, captions=captions)
+        composed = self.compose(predicted, captions)
         return [ranked(some, [one], k=k) for some, one in zip(retrieved, composed, strict=True)]
 
     def prompts(self, images: "Sequence[Image]", k: int = 5) -> list[list[Recovered]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,7 +31,7 @@ class Recovered:
 
     Attributes:
         text: what a person may edit and generate from.
-        cosine: of its embedding with the predicted one, -1 to 1; higher is nearer.
+        cosine: of its embedding with the predicted one, both less the bank's mean, -1 to 1; higher is nearer.
         how: `retrieve`, a prompt of the bank; `compose`, phrases set together.
         phrases: those that a composed text consists of, in order.
     """
@@ -71,6 +72,9 @@ class Sentences:
 class Bank:
     """Prompts to retrieve from.
 
+    Embeddings are compared less the bank's mean: a prediction that is unsure lies near the mean prompt, and so do prompts
+    that say a little of everything, which would else be nearest to most images.
+
     Attributes:
         texts: [m], each once.
         vectors: float32 [m, d] their sentence embeddings, unit length.
@@ -87,6 +91,17 @@ class Bank:
                 f"the bank has {len(self.texts)} prompts and embeddings {self.vectors.shape}; embed it again"
             )
         finite_rows(self.vectors, "the bank's embeddings")
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Return the mean embedding: float32 [d]; 0 for a single prompt, which is all that there is."""
+        return np.asarray(
+            self.vectors.mean(axis=0) if len(self.texts) > 1 else np.zeros(self.vectors.shape[1]), np.float32
+        )
+
+    @cached_property
+    def _centred(self) -> np.ndarray:
+        return unit(self.vectors - self.mean)
 
     def check_apart(self, texts: Sequence[str]) -> None:
         """Refuse prompts that the bank is judged on: it would only have to know them.
@@ -112,7 +127,7 @@ class Bank:
                 f"{k} of the bank's prompts were asked for, by embeddings {predicted.shape[1]} wide; expected 1 or more, "
                 f"and {self.vectors.shape[1]} as the bank's"
             )
-        found, cosines = nearest(unit(predicted), self.vectors, k)
+        found, cosines = nearest(unit(unit(predicted) - self.mean), self._centred, k)
         return [
             [Recovered(self.texts[at], float(value), "retrieve") for at, value in zip(row, near, strict=True)]
             for row, near in zip(found, cosines, strict=True)
@@ -140,6 +155,7 @@ def compose(
     phrases: Mapping[str, Sequence[str]],
     sentences: Sentences,
     *,
+    mean: np.ndarray | float = 0.0,
     captions: Sequence[str] | None = None,
     most: int = 8,
     tries: int = 16,
@@ -150,6 +166,7 @@ def compose(
         predicted: [n, d] of n images.
         phrases: list → its phrases; a text takes one of each list at most.
         sentences: encodes texts.
+        mean: [d] of prompts' embeddings, taken off all that are compared; see `Bank`.
         captions: what each text begins with; None: nothing.
         most: phrases of a text.
         tries: phrases that are tried for each place: those that by themselves are nearest to what the text still lacks,
@@ -158,14 +175,14 @@ def compose(
     Returns:
         A text for each image.
     """
-    rows = unit(finite_rows(np.asarray(predicted, np.float32), "predicted embeddings"))
+    rows = unit(unit(finite_rows(np.asarray(predicted, np.float32), "predicted embeddings")) - mean)
     every = [(name, phrase) for name, some in phrases.items() for phrase in some]
     if not every:
         raise UserError("there are no phrases to set together; give at least one list")
-    own = sentences([phrase for _, phrase in every])
+    own = unit(sentences([phrase for _, phrase in every]) - mean)
     begun = list(captions or [""] * len(rows))
     taken: list[list[int]] = [[] for _ in rows]
-    vectors = sentences([text or every[0][1] for text in begun])
+    vectors = unit(sentences([text or every[0][1] for text in begun]) - mean)
     vectors = np.where(np.array([bool(text) for text in begun])[:, None], vectors, 0)
     best = np.where(vectors.any(axis=1), np.einsum("nd,nd->n", vectors, rows), -1.0)
     texts, open_ = list(begun), list(range(len(rows)))
@@ -184,7 +201,7 @@ def compose(
         for place in open_:
             if not made[place]:
                 continue
-            found = sentences(made[place])
+            found = unit(sentences(made[place]) - mean)
             near = found @ rows[place]
             top = int(near.argmax())
             if near[top] > best[place]:

@@ -44,3 +44,17 @@ def golden_checkpoint(golden_state: dict[str, np.ndarray], tmp_path_factory: pyt
     state = {name: torch.from_numpy(value) for name, value in golden_state.items()}
     torch.save({"epoch": 3, "global_step": 9, "state_dict": state, "loops": {}}, path)
     return path
+
+
+def small_world(
+    prompts: int = 60, images: int = 3, seed: int = 0
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Make views of images, targets and groups: two views that each know half of what a prompt says."""
+    random = np.random.default_rng(seed)
+    meaning = np.repeat(random.normal(size=(prompts, 8)), images, axis=0)
+    target = np.tanh(meaning @ np.random.default_rng(99).normal(size=(8, 24)))
+    views = {}
+    for place, (name, width) in enumerate((("left", 20), ("right", 12))):
+        known = meaning[:, 3 * place : 3 * place + 5] @ np.random.default_rng(place).normal(size=(5, width))
+        views[name] = (5 * place + known + 0.2 * random.normal(size=known.shape)).astype(np.float32)
+    return views, target.astype(np.float32), np.repeat(np.arange(prompts), images)

@@ -25,6 +25,9 @@ from mini.scenes import render
 from mini.write_prompts import read_prompts
 from promptroute.core.component import build
 from promptroute.encoders.base import ImageEncoder
+from promptroute.encoders.features import MobileNetFeatures
+from promptroute.encoders.interrogator import Interrogator
+from promptroute.encoders.open_clip import OpenClip
 from promptroute.encoders.sentence import SentenceEncoder
 from promptroute.generators.base import build_generator
 from promptroute.io.files import read_json, write_json
@@ -162,18 +165,22 @@ def learners(sizes: Sequence[int] = (200, 1000, 4000), judged: int = 500) -> Fig
     """Compare learners on scenes rendered by code, one image a prompt, as the number of training prompts grows."""
     from PIL import Image
 
-    params = load_params()
     each = (max(sizes) + judged) // len(PROMPT_SETS) + 1
     captions = [one for name in PROMPT_SETS for one in sample_captions(name, each, 7, distinct=True)]
     captions = [captions[place] for place in np.random.default_rng(0).permutation(len(captions))]
     images = [Image.fromarray(render(one.scene)) for one in captions]
     views = {}
-    for name in ("clip", "nima", "words"):
-        encoder = build(params["image_encoder"][name], name, ImageEncoder)
+    clip, text = OpenClip(model="mini/weights/clip"), SentenceEncoder()
+    encoders = {
+        "clip": clip,
+        "nima": MobileNetFeatures(checkpoint="mini/weights/nima/model.safetensors", side=64),
+        "words": Interrogator(clip=clip, text=text, phrases="mini/phrases.txt"),
+    }
+    for name, encoder in encoders.items():
         views[name] = np.concatenate(
             [encoder.encode_images(images[at : at + 64]) for at in range(0, len(images), 64)]
         )
-    target = Sentences(SentenceEncoder())([one.text for one in captions])
+    target = Sentences(text)([one.text for one in captions])
     groups = near_groups(target, 0.9)
     test = np.arange(len(captions)) < judged
     apart = np.flatnonzero(~np.isin(groups, groups[test]))

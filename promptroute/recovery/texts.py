@@ -139,8 +139,10 @@ def without(texts: Sequence[str], judged: Sequence[str], most: int | None = None
 
     Texts are compared but for letter case and white space at the ends.
     """
-    out = {_plain(text) for text in judged}
-    kept = list({_plain(text): text for text in reversed(texts) if _plain(text) not in out}.values())[::-1]
+    out, first = {_plain(text) for text in judged}, dict[str, str]()
+    for text in texts:
+        first.setdefault(_plain(text), text)
+    kept = [text for plain, text in first.items() if plain not in out]
     if most is None or len(kept) <= most:
         return kept
     return [kept[place] for place in np.linspace(0, len(kept) - 1, most).round().astype(int)]
@@ -196,11 +198,12 @@ def compose(
             place: [", ".join(filter(None, [texts[place], every[which][1]])) for which in some]
             for place, some in tried.items()
         }
+        open_ = [place for place in open_ if made[place]]
+        if not open_:
+            break
         sentences([text for some in made.values() for text in some])  # all images' at once
         still = []
         for place in open_:
-            if not made[place]:
-                continue
             found = unit(sentences(made[place]) - mean)
             near = found @ rows[place]
             top = int(near.argmax())
@@ -209,8 +212,6 @@ def compose(
                 taken[place].append(tried[place][top])
                 still.append(place)
         open_ = still
-        if not open_:
-            break
     return [
         Recovered(text, float(near), "compose", tuple(every[which][1] for which in chosen))
         for text, near, chosen in zip(texts, best, taken, strict=True)

@@ -214,4 +214,5 @@ def test_six_real_images(convnext: Path, blip: Path) -> None:
     for encoder, width in ((PooledFeatures(model=str(convnext)), 24), (words, 5), (Pixels(side=32), 3072)):
         rows = encoder.encode_images(images)
         assert rows.shape == (6, width) and np.isfinite(rows).all()
-        assert len(np.unique(rows.round(4), axis=0)) > 1
+        if encoder is not words:  # hues know few of our phrases
+            assert len(np.unique(rows.round(4), axis=0)) == 6

@@ -12,7 +12,7 @@ from promptroute.encoders.base import ImageEncoder, TextEncoder
 from promptroute.generators.base import build_generator
 from promptroute.generators.study import Generation
 from promptroute.io.files import write_text
-from promptroute.io.published import PublishedTable
+from promptroute.io.published import ScoreTable
 from promptroute.io.tables import read_table
 from promptroute.predictors.base import Predictor
 from promptroute.prompts.source import PromptSource
@@ -27,10 +27,8 @@ from promptroute.runtime.preflight import Images, check_disk, check_once, compon
 from promptroute.runtime.stage import run_stage
 from promptroute.scorers.base import Scorer, check_encoders
 
-Kinds = dict[str, type[Component]]
-SINGLE: Kinds = {"split": Split, "predictor": Predictor, "policy": Policy, "published.table": PublishedTable}
-EACH: Kinds = {"prompts.sources.*": PromptSource, "scorers.*": Scorer}
-EACH |= {"text_encoder.*": TextEncoder, "image_encoder.*": ImageEncoder}
+KINDS: dict[str, type[Component]] = {"split": Split, "predictor": Predictor, "policy": Policy, "recovery": RecoveryStudy,
+    "published.table": ScoreTable, "prompts.sources.*": PromptSource, "scorers.*": Scorer, "text_encoder.*": TextEncoder, "image_encoder.*": ImageEncoder}  # fmt: skip
 
 
 def main() -> str:
@@ -39,9 +37,8 @@ def main() -> str:
     check_meaning(**meaning, scores=list(study_outputs(params)))
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
-    recovery: Kinds = {"recovery": RecoveryStudy} if params["recovery"] else {}
-    built = components(params, {**SINGLE, **EACH, **recovery}, device)
-    check_encoders(built, [*params["image_encoder"], *(["predicted"] if recovery else [])])
+    built = components(params, KINDS, device)
+    check_encoders(built, [*params["image_encoder"], *(["predicted"] if params["recovery"] else [])])
     check_views(built.get("recovery"), params["image_encoder"])
     try:
         rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 import typer
 
+from promptroute.cli.agreement import agreement
+from promptroute.cli.annotate import annotate
 from promptroute.cli.compose import compose
 from promptroute.cli.evaluate import evaluate
+from promptroute.cli.plan import plan
 from promptroute.cli.recover import recover
 from promptroute.cli.route import route
 from promptroute.cli.serve import serve
@@ -26,6 +29,9 @@ app.command(short_help="Choose a model for prompts.")(route)
 app.command(short_help="Serve a trained router over HTTP.")(serve)
 app.command(short_help="Evaluate a trained router.")(evaluate)
 app.command(short_help="Recover prompts from images.")(recover)
+app.command(short_help="Let people judge images, blind.")(annotate)
+app.command(short_help="Measure how far raters agree.")(agreement)
+app.command(short_help="Say what a study will take.")(plan)
 app.command(short_help="Compose conf/ into params.yaml.")(compose)
 
 

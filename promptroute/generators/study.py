@@ -1,11 +1,12 @@
 """Which images a study asks of each model."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field
 
 from promptroute.core.component import TARGET, Component, build
+from promptroute.core.plain import Section
 from promptroute.io.images import ImageRequest
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -21,12 +22,12 @@ class Generation(Component):
         max_failed: share of a model's images that may fail before the stage does.
     """
 
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[list[Seed], Field(min_length=1)]
     shard_prompts: int = Field(200, ge=1)
     max_failed: float = Field(0.01, ge=0, le=1)
 
     @classmethod
-    def read(cls, section: Mapping[str, Any], where: str) -> "Generation":
+    def read(cls, section: Section, where: str) -> "Generation":
         """Read a section of the parameters.
 
         Raises:

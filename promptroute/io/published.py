@@ -9,10 +9,11 @@ The base part may be absent as a whole; where it is there, its rows come first, 
 import dataclasses
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import pandas as pd
 from pydantic import Field
@@ -20,6 +21,7 @@ from pydantic import Field
 from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number, short
 from promptroute.io.delimited import read_delimited
 from promptroute.io.sources import Cems, FileRead, Source
@@ -43,10 +45,12 @@ class TableRead:
             value (float64, the output's unit and direction); seconds (float64, s per image; NaN where the file
             has no times); images (int); file (str), line (int): where the row stands.
         files: the files, in the order in which they were read.
+        gaps: whether prompts may be without a row, so that the study leaves them out.
     """
 
     rows: pd.DataFrame
     files: Sequence[FileRead]
+    gaps: bool = False
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -64,8 +68,29 @@ class TableRead:
         return json.dumps([dataclasses.asdict(file) for file in self.files])
 
 
-class PublishedTable(Component):
-    """A published performance table.
+class ScoreTable(Component):
+    """Scores of prompts × models that somebody made: whatever its files look like."""
+
+    @abstractmethod
+    def read(self, scorer: str, output: Output, stem: str) -> TableRead:
+        """Read the scores of one model.
+
+        Args:
+            scorer: whose scores.
+            output: which of its outputs; its range is held against every score.
+            stem: what the table calls the model.
+
+        Raises:
+            UserError: naming file, line and fix.
+        """
+
+    @abstractmethod
+    def at(self, folder: Path | str) -> Self:
+        """Give the same table, its files in another local folder."""
+
+
+class PublishedTable(ScoreTable):
+    """A published performance table of CEMS's layout.
 
     Settings:
         source: where the files lie.
@@ -84,14 +109,14 @@ class PublishedTable(Component):
     images: int = Field(3, ge=1)
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the augmented file of a section's `scorer` and `stem`."""
         path = str(section.get("augmented") or AUGMENTED)
         source = section.get("source") or cls.model_fields["source"].get_default()
         named = source if isinstance(source, Source) else build(source, "source", Source)
         return named.place(path.format(scorer=section["scorer"], stem=section["stem"]))
 
-    def at(self, folder: Path | str) -> "PublishedTable":
+    def at(self, folder: Path | str) -> Self:
         """The same table in another local folder.
 
         The folder may hold `Model_Perf/`, or what stands in it (`aug_10k/`, with or without the base
@@ -223,7 +248,7 @@ def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = Fal
             "remove the row, or fetch all files again, from one version of the table"
         )
     lost = prompts[~prompts["prompt_id"].isin(rows["prompt_id"])]
-    if len(lost):
+    if len(lost) and not read.gaps:
         row = lost.iloc[0]
         raise UserError(
             f"{files}: no row for prompt_id {row['prompt_id']!r} ({short(row['prompt'])}), {len(lost)} of "

@@ -1,14 +1,14 @@
 """Where computing happens: decided once in a stage, then passed on."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.runtime.executors import Executor, InProcess
 
 
@@ -27,7 +27,7 @@ class Compute:
     executor: Executor
 
 
-def read_compute(section: Mapping[str, Any], where: str = "compute") -> Compute:
+def read_compute(section: Section, where: str = "compute") -> Compute:
     """Read the section `{device, threads, executor}`, whose executor may be left out; sets torch's threads.
 
     Args:
@@ -39,13 +39,12 @@ def read_compute(section: Mapping[str, Any], where: str = "compute") -> Compute:
     """
     if extra := sorted(set(section) - {"device", "threads", "executor"}):
         raise UserError(f"{where} has {extra[0]}, which is no setting; it takes device, threads and executor")
-    threads = section.get("threads")
-    executor = section.get("executor")
-    return Compute(
-        pick_device(section.get("device", "auto"), threads),
-        threads,
-        InProcess() if executor is None else build(executor, f"{where}.executor", Executor),
-    )
+    threads, named = section.get("threads"), section.get("executor")
+    executor = InProcess() if named is None else build(named, f"{where}.executor", Executor)
+    device = executor.device or section.get("device", "auto")
+    if device == "cuda" and executor.device:  # the workers': this machine may have no GPU
+        return Compute(device, threads, executor)
+    return Compute(pick_device(device, threads), threads, executor)
 
 
 def arithmetic(device: str) -> dict[str, str]:
@@ -53,11 +52,11 @@ def arithmetic(device: str) -> dict[str, str]:
     import torch
 
     if device.startswith("cuda"):
-        return {"gpu": torch.cuda.get_device_name(device)}
+        return {"gpu": torch.cuda.get_device_name(device) if torch.cuda.is_available() else "of a worker"}
     return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
-def pick_device(device: str, threads: int | None = None) -> str:
+def pick_device(device: object, threads: int | None = None) -> str:
     """Decide the device of a stage, and how many threads torch may use on the CPU.
 
     Args:
@@ -73,6 +72,8 @@ def pick_device(device: str, threads: int | None = None) -> str:
     """
     import torch
 
+    if not isinstance(device, str):
+        raise UserError(f"compute.device: {device!r}; expected auto or cpu, or another device's name")
     if threads is not None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")

@@ -9,25 +9,28 @@ dvc.yaml take them from the section `uses` of the parameters:
       scorers:   {NAME: {code, reads}}         # its module; its weights, or the embeddings that it takes
       image_encoder, text_encoder: {NAME: weights}
       predictor, recovery: weights
+      agreement: place
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
 """
 
 import importlib.util
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from promptroute.core.component import TARGET, Component, locate
+from promptroute.core.component import TARGET, Component, build, locate
+from promptroute.core.plain import Plain, Section
 
 NOTHING = "data/none"
 """Holds files that stand where a component names no file on this machine: DVC wants a path for every dependency."""
 
 
-def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def uses(study: Section, root: Path) -> Plain:
     """Find what the components of a study read.
 
     Args:
@@ -38,7 +41,7 @@ def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
         The section described above. Paths below `root` are relative to it; others, and addresses, as they are.
     """
 
-    def each(section: Any, find: Callable[[Any, Path], Any]) -> dict[str, Any]:
+    def each(section: object, find: Callable[[object, Path], object]) -> Plain:
         return {name: find(part, root) for name, part in _mapping(section).items()}
 
     return {
@@ -50,12 +53,45 @@ def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
         "text_encoder": each(study.get("text_encoder"), _whole),
         "predictor": _whole(study.get("predictor"), root),
         "recovery": _whole(study.get("recovery"), root),
+        "agreement": _whole(study.get("agreement"), root),
         "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
         "published": _published(_mapping(study.get("published")), root),
     }
 
 
-def _mapping(section: Any) -> Mapping[str, Any]:
+def table_facts(section: Section, root: Path) -> Plain:
+    """Give what a tidy table says of itself, so that nobody lists it by hand: models, scorers, label, quality.
+
+    Args:
+        section: the table's; where there is none, or its files aren't named yet (`???`), nothing is said.
+        root: the project's folder; paths are relative to it.
+
+    Returns:
+        `models` and `scorers` as `published` takes them, `label`, and `quality`: the weights of its first score.
+
+    Raises:
+        UserError: the table can't be read.
+    """
+    if not section or "???" in section.values():
+        return {"models": {}, "scorers": {}, "label": "", "quality": {}}
+    paths = {name: str(section[name]) for name in ("prompts", "scores") if name in section}
+    files = {name: path if "://" in path else str(root / path) for name, path in paths.items()}
+    changed = tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else 0 for file in files.values())
+    return _table_facts(json.dumps({**section, **files}), changed)
+
+
+@lru_cache(maxsize=1)
+def _table_facts(section: str, changed: tuple[int, ...]) -> Plain:
+    """Read a table once, however often its facts are asked for; `changed` are its files' times."""
+    from promptroute.io.tidy import TidyTable
+
+    table = build(json.loads(section), "published.table", TidyTable)
+    scorers = table.scorers()
+    quality = {next(iter(scorers)): {"score": 1.0}}
+    return {"models": table.models(), "scorers": scorers, "label": table.label(), "quality": quality}
+
+
+def _mapping(section: object) -> Section:
     """Give a section, or an empty one where it is none: whoever reads the parameters says what is wrong with it."""
     return section if isinstance(section, Mapping) else {}
 
@@ -75,17 +111,17 @@ def make_absolute(section: MutableMapping[str, Any], root: Path) -> None:
             section[key] = str((root / value).resolve())
 
 
-def _scorer(section: Any, root: Path) -> dict[str, str]:
+def _scorer(section: object, root: Path) -> dict[str, str]:
     """Name a scorer's module, and what it reads besides images: its weights, or stored embeddings."""
     read = _reads(section, "scorers")
     return {"code": _code(_mapping(section).get(TARGET), root), "reads": read or _whole(section, root)}
 
 
-def _reads(section: Any, where: str) -> str | None:
+def _reads(section: object, where: str) -> str | None:
     """Ask a section's class what it reads; None also where settings are invalid, as whoever builds it says how."""
     kind = locate(_mapping(section).get(TARGET), Component, where)
     try:
-        place = kind.reads(section)
+        place = kind.reads(_mapping(section))
     except (KeyError, TypeError, AttributeError):
         return None
     return place if isinstance(place, str) else None
@@ -110,13 +146,13 @@ def _code(target: object, root: Path) -> str:
     return _relative(place, root)
 
 
-def _weights(section: Any, root: Path) -> dict[str, str]:
+def _weights(section: object, root: Path) -> dict[str, str]:
     """Give the places on this machine that a model's settings name: the first, and what holds all others."""
     first, *others = _places(section, root) or [f"{NOTHING}/weights"]
     return {"weights": first, "parts": _together(others, root) if others else f"{NOTHING}/parts"}
 
 
-def _whole(section: Any, root: Path) -> str:
+def _whole(section: object, root: Path) -> str:
     """Give what holds all places on this machine that the settings name: one place, or a folder."""
     places = _places(section, root)
     return _together(places, root) if places else f"{NOTHING}/weights"
@@ -128,19 +164,19 @@ def _together(places: list[str], root: Path) -> str:
     return places[0] if shared in root.parents else _relative(shared, root)
 
 
-def _places(section: Any, root: Path) -> list[str]:
+def _places(section: object, root: Path) -> list[str]:
     """List the files and folders that the settings name, each once."""
     named = (value for value in _strings(section) if _is_place(value, root))
     return list(dict.fromkeys(_named(place, root) for place in named))
 
 
-def _read_by(section: Any, root: Path) -> str:
+def _read_by(section: object, root: Path) -> str:
     """Ask the class of a prompt source which file, folder or address it reads."""
     place = _reads(section, "prompts.sources")
     return f"{NOTHING}/prompts" if place is None else _named(place, root)
 
 
-def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+def _published(section: Section, root: Path) -> dict[str, dict[str, str]]:
     """Name the file of each scorer and model of a published table."""
     found = {}
     for scorer in _mapping(section.get("scorers")) if section.get("table") else ():
@@ -152,7 +188,7 @@ def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, st
     return found
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, part in value.items():
             if key != TARGET:
@@ -182,17 +218,25 @@ def _relative(place: Path, root: Path) -> str:
 
 
 def _tracked(value: str, root: Path) -> bool:
-    """Tell whether git has the file, or anything of the folder; outside of git, nothing is to be decided."""
-    known = _known_to_git(root)
+    """Tell whether git has the file, or the folder and all in it; outside of git, nothing is to be decided."""
     place = _relative(root / value, root)
-    return known is None or Path(place).is_absolute() or place in known
+    if Path(place).is_absolute():
+        return True
+    known, others = _ls_files(root, place), _ls_files(root, place, "--others")
+    if known is None or others is None:
+        return True
+    # What begins with a dot, and Python's caches, are no part of anybody's data.
+    lost = [
+        name
+        for name in others
+        if not any(part[0] == "." or part == "__pycache__" for part in Path(name).parts)
+    ]
+    return bool(known) and not lost
 
 
 @cache
-def _known_to_git(root: Path) -> frozenset[str] | None:
-    """List the files that git tracks, and their folders; None outside of a checkout."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        return None
-    files = [Path(name) for name in listed.stdout.split("\0") if name]
-    return frozenset(place.as_posix() for file in files for place in (file, *file.parents))
+def _ls_files(root: Path, place: str, *options: str) -> list[str] | None:
+    """List the files of a place that git tracks, or with `--others` doesn't; None outside of a checkout."""
+    command = ["git", "ls-files", "-z", *options, "--", place]
+    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return None if listed.returncode else [name for name in listed.stdout.split("\0") if name]

@@ -1,6 +1,6 @@
 """What a scorer is, and what it takes: one type of batch for each kind of input."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +10,7 @@ from pydantic import Field
 from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +81,8 @@ class Scorer(Component):
 
     Settings:
         batch_size: images (or prompts, for `PromptGroupBatch`) per batch; decides no score.
+        profile: what scoring one image takes, its encoder's pass included: `seconds`, `memory_gb`, `gflops`, as of a
+            model; counted until measured, and decides no score. Whoever looks before generating again pays for it.
     """
 
     inputs: ClassVar[type[Batch]]
@@ -88,8 +91,15 @@ class Scorer(Component):
     """What `score` gives: at least one score; maps and marks where the scorer has them."""
 
     batch_size: int = Field(default=64, ge=1)
+    profile: dict[str, float] | None = None
 
-    def score(self, batch: Any) -> Mapping[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
+        """Give all that decides a score: everything but what it takes."""
+        found = super().fingerprint()
+        found["settings"].pop("profile", None)
+        return found
+
+    def score(self, batch: Any) -> Section:
         """Score one batch of type `inputs`.
 
         Returns:
@@ -112,7 +122,7 @@ class EmbeddingScorer(Scorer):
     batch_size: int = Field(default=4096, ge=1)
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the folder of its encoder's embeddings."""
         return f"data/embeddings/{section.get('encoder', 'clip')}"
 
@@ -122,7 +132,7 @@ class EmbeddingScorer(Scorer):
         return Path("data/embeddings") / self.encoder
 
 
-def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
+def build_scorer(section: Section, where: str, device: str) -> Scorer:
     """Make the scorer that a section describes, on a device if it computes on one.
 
     Raises:
@@ -133,7 +143,7 @@ def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
     return build(section, where, Scorer, **given)
 
 
-def check_encoders(scorers: Mapping[str, Any], encoders: Collection[str]) -> None:
+def check_encoders(scorers: Section, encoders: Collection[str]) -> None:
     """Refuse a scorer that takes embeddings by an encoder which the study lacks.
 
     Args:

@@ -99,7 +99,7 @@ class TestPooledFeatures:
         with pytest.raises(UserError, match=r"holds no \.safetensors file"):
             PooledFeatures(model=str(tmp_path)).encode_images([noise(64)])
         (tmp_path / "model.safetensors").write_bytes(b"no")
-        with pytest.raises(UserError, match="the image network .* can't be loaded"):
+        with pytest.raises(UserError, match=r"the image network .* can't be loaded"):
             PooledFeatures(model=str(tmp_path)).encode_images([noise(64)])
 
 

@@ -38,7 +38,7 @@ def main() -> str:
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
     built = components(params, KINDS, device)
-    check_encoders(built, [*params["image_encoder"], *(["predicted"] if params["recovery"] else [])])
+    check_encoders(built, [*params["image_encoder"], *(["predicted"] if params.get("recovery") else [])])
     check_views(built.get("recovery"), params["image_encoder"])
     try:
         rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)

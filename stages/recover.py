@@ -21,7 +21,7 @@ FOLDER, METRICS = Path("data/recovery"), Path("metrics/recovery.json")
 
 def main() -> str:
     params = load_params()
-    if not params["recovery"]:
+    if not params.get("recovery"):
         with atomic_path(FOLDER) as folder:
             folder.mkdir()
         write_json(METRICS, {})

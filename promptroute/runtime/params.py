@@ -79,7 +79,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise UserError(f"{path}: no value for {', '.join(blanks)}; give each with -S NAME=VALUE")
     for name, known in SETTINGS.items():
         _check_settings(params, name.split(".") if name else [], known.split(), path)
-    params["recovery"] = params.get("recovery") or None  # Hydra's `none` is an empty section
+    if params.get("recovery") == {}:  # Hydra's `none`
+        params["recovery"] = None
     params["published"] = published = {
         "table": None,
         "models": {},

@@ -86,7 +86,7 @@ class Ensemble(Learner):
             for start in range(0, len(target), self.batch_size):
                 part = order[start : start + self.batch_size]
                 answer = network([view[part] for view in rows])
-                loss = 1 - torch.nn.functional.cosine_similarity(answer, target[part]).mean()
+                loss: Any = 1 - torch.nn.functional.cosine_similarity(answer, target[part]).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -47,10 +47,11 @@ class Blip(Component):
 
         _ = self.weights()
         no_loading_bars()
+        given: dict[str, Any] = {"revision": self.revision}
         try:
-            processor = BlipProcessor.from_pretrained(self.model, revision=self.revision)
+            processor = BlipProcessor.from_pretrained(self.model, **given)
             network: Any = BlipForConditionalGeneration.from_pretrained(
-                self.model, revision=self.revision, use_safetensors=True
+                self.model, use_safetensors=True, **given
             )
         except Exception as error:  # the library raises what its parts raise
             raise load_error(

@@ -47,7 +47,9 @@ def test_figures(folder: Path) -> None:
     share = found["estimate"]
     assert share["knn", "before"] > 0.8 and share["knn", "set"] > 0.95  # the set is known, the text is read
     assert share["knn", "two"] >= share["knn", "before"] > share["mean", "before"]
-    assert abs(share["mean", "before"]) < 0.1  # the best single model, but for the prompts held out of its fit
+    assert (
+        abs(share["mean", "before"]) < 0.1
+    )  # the best single model, but for the prompts held out of its fit
     assert share["mean", "two"] == pytest.approx(share["mean", "pair"], abs=0.1)
     assert ((found["low"] <= found["estimate"]) & (found["estimate"] <= found["high"])).all()
     assert "| knn |" in printed and tables.main(["--table"]) == printed

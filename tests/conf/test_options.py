@@ -30,8 +30,8 @@ BLANKS = {
     "scorer/pyiqa": ["scorer.metric=musiq"],
     "model/diffusers": ["model.generator.model=my_model"],
     "recovery/paper": [
-        "image_encoder.convnext.revision=" + "0" * 40,
-        "image_encoder.interrogator.caption.revision=" + "1" * 40,
+        "image_encoder.convnext.revision=" + "a" * 40,
+        "image_encoder.interrogator.caption.revision=" + "b" * 40,
     ],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }

@@ -60,7 +60,7 @@ class Finetune(Learner):
         from safetensors.torch import load_file
 
         try:
-            network = timm.create_model(self.model, pretrained=False, num_classes=0)
+            network: Any = timm.create_model(self.model, pretrained=False, num_classes=0)
             if trained and self.checkpoint is not None:
                 network.load_state_dict(load_file(self.checkpoint), strict=False)
         except Exception as error:  # timm raises what its parts raise
@@ -92,9 +92,10 @@ class Finetune(Learner):
                 for _ in range(epochs):
                     network.train()
                     network[0].train(whole)  # frozen, its running means stay too
-                    for part in torch.randperm(len(target)).split(self.batch_size):
+                    order: Any = torch.randperm(len(target))
+                    for part in order.split(self.batch_size):
                         answer = network(self._augmented(pixels[part].to(self.device)))
-                        loss = 1 - torch.cosine_similarity(answer, target[part].to(self.device)).mean()
+                        loss: Any = 1 - torch.cosine_similarity(answer, target[part].to(self.device)).mean()
                         optimizer.zero_grad()
                         loss.backward()
                         optimizer.step()

@@ -41,6 +41,7 @@ LIST = {
     "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
+    "recovery": ("image to prompt: attributes, round trip, learners, speed; needs a recovery", "ten minutes"),
     "threads": ("small operations by threads, on idle and on busy cores", "three minutes"),
     "latency": ("a prompt alone and batches, on one core; needs data/router (`make`)", "a minute"),
     "paper_models": ("the papers' models: parameters and operations counted; --measure on a GPU", "a minute"),

@@ -10,6 +10,7 @@ from promptroute.cli.annotate import annotate
 from promptroute.cli.compose import compose
 from promptroute.cli.evaluate import evaluate
 from promptroute.cli.plan import plan
+from promptroute.cli.recover import recover
 from promptroute.cli.route import route
 from promptroute.cli.serve import serve
 from promptroute.runtime.stage import plain_ending
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command(short_help="Choose a model for prompts.")(route)
 app.command(short_help="Serve a trained router over HTTP.")(serve)
 app.command(short_help="Evaluate a trained router.")(evaluate)
+app.command(short_help="Recover prompts from images.")(recover)
 app.command(short_help="Let people judge images, blind.")(annotate)
 app.command(short_help="Measure how far raters agree.")(agreement)
 app.command(short_help="Say what a study will take.")(plan)

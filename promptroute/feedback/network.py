@@ -4,6 +4,7 @@ Source: Liang et al., "Rich Human Feedback for Text-to-Image Generation" (CVPR 2
 names of the weights are those of the public checkpoint, but for the ViT's blocks, which transformers 5 renamed.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,11 +38,11 @@ class ScoreHead(nn.Module):
         super().__init__()
         channels = [settings.width, *settings.score_channels]
         self.conv_layers = nn.Sequential()
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(channels):
             self.conv_layers.extend([_convolution(inputs, outputs), ChannelNorm(outputs), nn.ReLU()])
         widths = [channels[-1] * settings.grid**2, *settings.score_layers]
         self.linear_layers = nn.Sequential()
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             self.linear_layers.extend([nn.Linear(inputs, outputs), nn.ReLU()])
         self.linear_layers.append(nn.Linear(widths[-1], 1))
 
@@ -61,7 +62,7 @@ class HeatmapHead(nn.Module):
         )  # fmt: skip
         self.deconv_layers, self.conv_layers2 = nn.ModuleList(), nn.ModuleList()
         widths = [second, *settings.doubling_widths]
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             doubling = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
             self.deconv_layers.append(nn.Sequential(doubling, ChannelNorm(outputs), nn.ReLU()))
             self.conv_layers2.append(
@@ -95,10 +96,10 @@ class FeedbackNetwork(nn.Module):
 
         super().__init__()
         self.settings, self.attention_mask = settings, attention_mask
-        self.vit = ViTModel(_vit_config(settings))
+        self.vit: Any = ViTModel(_vit_config(settings))
         self.vit.pooler.requires_grad_(False)  # the checkpoint has one; nothing uses it
         self.visual_token_projection = nn.Linear(settings.vit_width, settings.width)
-        self.t5 = T5ForConditionalGeneration(_t5_config(settings))
+        self.t5: Any = T5ForConditionalGeneration(_t5_config(settings))
         self.heatmap_predictor: nn.Module
         self.score_predictor: nn.Module
         if settings.variant == "multi-head":
@@ -188,10 +189,18 @@ class FeedbackNetwork(nn.Module):
 
     def write(self, given: Mapping[str, Tensor], ids: Tensor) -> Tensor:
         """Predict each next token of texts that begin with `START`: int64 [b, l] → logits [b, l, vocabulary]."""
-        text, attended = self.memory(given)
-        return self.t5(
-            encoder_outputs=(text,), attention_mask=attended, decoder_input_ids=ids, use_cache=False
-        ).logits
+        return self.token_logits(self.decode(*self.memory(given), ids))
+
+    def decode(self, text: Tensor, attended: Tensor, ids: Tensor) -> Tensor:
+        """Read beginnings of texts: memory (as `memory` gives it), int64 [b, l] → states [b, l, width]."""
+        decoder = self.t5.decoder
+        return decoder(
+            ids, encoder_hidden_states=text, encoder_attention_mask=attended, use_cache=False
+        ).last_hidden_state
+
+    def token_logits(self, states: Tensor) -> Tensor:
+        """Turn the decoder's states into logits of the next token: [..., width] → [..., vocabulary]."""
+        return self.t5.lm_head(states * self.settings.width**-0.5)
 
     @torch.no_grad()
     def outputs(
@@ -328,19 +337,20 @@ def _vit_config(settings: NetworkSettings) -> Any:
 def _t5_config(settings: NetworkSettings) -> Any:
     from transformers import T5Config
 
-    return T5Config(
-        vocab_size=settings.vocabulary,
-        d_model=settings.width,
-        d_ff=settings.mlp,
-        d_kv=settings.head_width,
-        num_layers=settings.layers,
-        num_decoder_layers=settings.decoder_layers,
-        num_heads=settings.heads,
-        dropout_rate=settings.dropout,
-        feed_forward_proj="relu",
-        layer_norm_epsilon=1e-6,
-        pad_token_id=START,
-        eos_token_id=END,
-        decoder_start_token_id=START,
-        tie_word_embeddings=True,
-    )
+    config: dict[str, Any] = {
+        "vocab_size": settings.vocabulary,
+        "d_model": settings.width,
+        "d_ff": settings.mlp,
+        "d_kv": settings.head_width,
+        "num_layers": settings.layers,
+        "num_decoder_layers": settings.decoder_layers,
+        "num_heads": settings.heads,
+        "dropout_rate": settings.dropout,
+        "feed_forward_proj": "relu",
+        "layer_norm_epsilon": 1e-6,
+        "pad_token_id": START,
+        "eos_token_id": END,
+        "decoder_start_token_id": START,
+        "tie_word_embeddings": True,
+    }
+    return T5Config(**config)

@@ -90,7 +90,7 @@ class TestMasked:
     def test_states_texts_and_loss(self, tiny: Golden) -> None:
         network, (pixels, ids, lengths) = tiny.network(True), tiny.batch()
         given, written = network.outputs(pixels, ids, lengths), network.generate_ids(pixels, ids, lengths, 12)
-        for row, length in enumerate(lengths):
+        for row, _length in enumerate(lengths):
             alone = tiny.expected[f"alone{row}_encoder_last_hidden_state"]
             np.testing.assert_allclose(
                 given["encoder_last_hidden_state"][row, : alone.shape[1]], alone[0], **CLOSE

@@ -110,7 +110,7 @@ class FeedbackNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return self.visual_token_projection.weight.device
 
     def see(self, pixel_values: Tensor) -> Tensor:
@@ -306,7 +306,9 @@ class FeedbackNetwork(nn.Module):
 
         tasked = {name: moved(ids) for name, ids in (task_ids or {}).items()}
         return (
-            torch.as_tensor(pixel_values, dtype=torch.float32, device=self.device),
+            torch.as_tensor(
+                pixel_values, dtype=self.visual_token_projection.weight.dtype, device=self.device
+            ),
             moved(input_ids),
             moved(lengths),
             moved(target_ids),

@@ -31,7 +31,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and messages."""
+        """Tell whether this process writes files and messages."""
         return self.rank == 0
 
     def sum(self, values: "torch.Tensor") -> "torch.Tensor":

@@ -159,11 +159,13 @@ def _counted(targets: Tensor, settings: TrainingSettings) -> Tensor:
     return torch.ones_like(targets, dtype=torch.bool) if settings.count_padding else targets != START
 
 
-def _to_device(batch: Batch, device: torch.device) -> dict[str, Any]:
+def _to_network(batch: Batch, network: FeedbackNetwork) -> dict[str, Any]:
+    device = network.device
     tensors: dict[str, Any] = {
         name: torch.as_tensor(getattr(batch, name), device=device)
         for name in ("pixel_values", "input_ids", "lengths", "target_ids", "scores", "heatmaps")
     }
+    tensors["pixel_values"] = tensors["pixel_values"].to(network.visual_token_projection.weight.dtype)
     tasks = {name: torch.as_tensor(ids, device=device) for name, ids in batch.task_ids.items()}
     return tensors | {"task_ids": {name: (ids, (ids != START).sum(dim=1)) for name, ids in tasks.items()}}
 
@@ -443,7 +445,7 @@ class _Runner:
         torch.manual_seed((settings.seed * 1_000_003 + step) * 1009 + ranks.rank)  # of dropout
         own = rows[ranks.rank :: ranks.world]
         empty = not len(own)  # fewer examples than processes: take one, and count it as nothing
-        batch = _to_device(self.examples.batch(own if len(own) else rows[:1]), state.network.device)
+        batch = _to_network(self.examples.batch(rows[:1] if empty else own), state.network)
         weight = 0.0 if empty else 1.0
         local = torch.cat(
             [(~batch["scores"].isnan()).sum(dim=0).float(),

@@ -87,8 +87,9 @@ class ParquetFolder:
                     raise UserError(f"{path}: has no column {absent[0]}, so it is not of Pick-a-Pic")
                 for group in range(file.num_row_groups):
                     columns = _columns(file, path, group, [*_UIDS, "caption"])
-                    for side, name in enumerate(_UIDS):
-                        for row, uid in enumerate(columns[name]):
+                    pairs = zip(columns[_UIDS[0]], columns[_UIDS[1]], strict=True)
+                    for row, pair in enumerate(pairs):
+                        for side, uid in enumerate(pair):
                             if uid in wanted:
                                 found[uid] = Place(str(path), group, row, side, columns["caption"][row] or "")
         return found

@@ -122,10 +122,10 @@ class TestLearning:
         torch.manual_seed(0)
         network = FeedbackNetwork(settings())
         plan = TrainingSettings(
-            epochs=12, batch_size=16, learning_rate=3e-3, warm_up=10, heatmap_loss="cross-entropy"
+            epochs=15, batch_size=16, learning_rate=3e-3, warm_up=10, heatmap_loss="cross-entropy"
         )
         folder = tmp_path_factory.mktemp("learning")
-        history = train(network, plan, make_examples(240, network.settings), folder)
+        history = train(network, plan, make_examples(320, network.settings), folder)
         return network, history
 
     def test_learns(self, trained: Any) -> None:

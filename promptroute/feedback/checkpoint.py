@@ -191,7 +191,8 @@ def start(network: "FeedbackNetwork", vit: Path | str, t5: Path | str) -> None:
         raise UserError(
             f"{vit} and {t5}: lack {missing[0]} ({len(missing)} such weights); give the ViT and T5 of the network's sizes"
         )
-    load_state(network, {name: begun.get(name, value) for name, value in own.items()}, f"{vit} and {t5}")
+    whole = {name: begun.get(name, value) for name, value in own.items() if name not in TIED}
+    load_state(network, whole, f"{vit} and {t5}")
 
 
 def save(

@@ -32,7 +32,10 @@ LIST = {
     "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),
     "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
     "auc": ("AUC-Judd of a map by sorting against a loop over thresholds", "a minute"),
-    "feedback": ("the feedback network at its true size: parameters counted, a batch timed; --device cuda", "a minute"),
+    "feedback": (
+        "the feedback network at its true size: parameters counted, a batch timed; --device cuda",
+        "a minute",
+    ),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "threads": ("small operations by threads, on idle and on busy cores", "three minutes"),

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _TITLES = {"implausibility": "implausible here", "misalignment": "not as the prompt says"}
 _COLOUR = {"implausibility": (230, 25, 25), "misalignment": (40, 70, 255)}
-_SIDE, _GAP, _LINE = 384, 12, 26
-"""Pixels: the longer side of an image, the space between, and a line of text."""
+_SIDE, _NARROWEST, _GAP, _LINE = 384, 220, 12, 26
+"""Pixels: the longer side of an image, the least width of a panel, the space between, and a line of text."""
 _STRUCK = (190, 20, 20)
 
 
@@ -40,14 +40,15 @@ def overlay(image: "Image", feedback: Feedback, threshold: float) -> "Image":
         (_TITLES.get(name, name), _tinted(shown, values, _COLOUR.get(name, (230, 25, 25))))
         for name, values in feedback.heatmaps.items()
     ]
-    width = len(panels) * (size[0] + _GAP) + _GAP
+    pitch = max(size[0], _NARROWEST) + _GAP
+    width = len(panels) * pitch + _GAP
     font = ImageFont.load_default(18)
     lines = _lines(feedback, threshold, width - 2 * _GAP, font.getlength)
     height = _LINE + size[1] + (len(lines) + 2) * _LINE + _GAP
     page = Image.new("RGB", (width, height), "white")
     canvas = ImageDraw.Draw(page)
     for at, (title, panel) in enumerate(panels):
-        left = _GAP + at * (size[0] + _GAP)
+        left = _GAP + at * pitch
         canvas.text((left, 2), title, "black", font)
         page.paste(panel, (left, _LINE))
     y = _LINE + size[1] + 6

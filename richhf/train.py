@@ -24,7 +24,7 @@ from promptroute.runtime.stage import run_stage
 from richhf.settings import DATA, NETWORK, PROJECT, SHARDS, load_params, place
 
 
-def main() -> str:
+def main() -> str | None:
     params = load_params()
     processes = params["compute"]["processes"]
     if processes > 1 and "RANK" not in os.environ:
@@ -37,13 +37,13 @@ def main() -> str:
         ]
         if subprocess.run([*launcher, "-m", "richhf.train"]).returncode:
             raise UserError("a process of the training failed; its message stands above")
-        return f"{NETWORK}: trained by {processes} processes"
+        return None
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with joined(pick_device(params["compute"]["device"], params["compute"]["threads"])) as device:
         return fit(params, device)
 
 
-def fit(params: Mapping[str, Any], device: str) -> str:
+def fit(params: Mapping[str, Any], device: str) -> str | None:
     import torch
 
     torch.manual_seed(params["seed"])
@@ -59,10 +59,11 @@ def fit(params: Mapping[str, Any], device: str) -> str:
     history = train(
         network.to(device), plan, sides[0], PROJECT / "cache" / "training", sides[1], tokens, live()
     )
-    if Ranks.current().first:
-        threshold = evaluate(network, sides[1], tokens, plan.evaluate_batch).threshold
-        save(network, NETWORK, tokenizer, threshold=threshold)
-        write_json(DATA / "history.json", history.epochs)
+    if not Ranks.current().first:
+        return None
+    threshold = evaluate(network, sides[1], tokens, plan.evaluate_batch).threshold
+    save(network, NETWORK, tokenizer, threshold=threshold)
+    write_json(DATA / "history.json", history.epochs)
     return f"{NETWORK}: epoch {history.best_epoch} of {plan.epochs} is best, {history.best:.4f}"
 
 

@@ -37,8 +37,7 @@ def overlay(image: "Image", feedback: Feedback, threshold: float) -> "Image":
     shown = shown.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
     panels = [("image", shown)]
     panels += [
-        (_TITLES.get(name, name), _tinted(shown, values, _COLOUR.get(name, (230, 25, 25))))
-        for name, values in feedback.heatmaps.items()
+        (_TITLES.get(name, name), tinted(shown, values, name)) for name, values in feedback.heatmaps.items()
     ]
     pitch = max(size[0], _NARROWEST) + _GAP
     width = len(panels) * pitch + _GAP
@@ -63,9 +62,11 @@ def overlay(image: "Image", feedback: Feedback, threshold: float) -> "Image":
     return page
 
 
-def _tinted(image: "Image", values: np.ndarray, colour: tuple[int, int, int]) -> "Image":
-    """Lay a map over a greyed image."""
+def tinted(image: "Image", values: np.ndarray, name: str) -> "Image":
+    """Lay a map, float [height, width] in 0..1, over a greyed RGB image, in the colour of the map's name."""
     from PIL import Image
+
+    colour = _COLOUR.get(name, _COLOUR["implausibility"])
 
     mask = Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
     mask = mask.resize(image.size, Image.Resampling.BILINEAR)

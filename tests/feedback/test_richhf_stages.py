@@ -86,6 +86,8 @@ def test_stages(project: Path) -> None:
         "words/f1",
         "original/seq/f1-score/1",
     } <= set(figures)
+    page = (project / "richhf/data/examples.html").read_text()
+    assert page.count("<section>") == 8 and "Least wrong" in page and "<script" not in page
     assert figures["heatmap/misalignment/cc"] is None, "its truth is empty everywhere"
 
 

@@ -55,7 +55,11 @@ def read_state(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; check the path")
     refuse_pointer(path)
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    with open(path, "rb") as file:
+        head = file.read(9)
+    packed = head.startswith(b"PK")  # as torch has saved since 1.6
+    safe = path.suffix == ".safetensors" or (not packed and head[8:] == b"{")
+    state = _read_safetensors(path) if safe else _read_torch(path, packed)
     named = {current_name(name.removeprefix("module.")): value for name, value in state.items()}
     for tied in TIED:
         other = named.pop(tied, None)
@@ -92,13 +96,13 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(path: Path, packed: bool) -> dict[str, Any]:
     import pickle
 
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=packed)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(

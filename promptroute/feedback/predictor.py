@@ -63,9 +63,9 @@ class Predictor:
         max_tokens: int = MAX_TOKENS,
     ) -> None:
         self.folder, self.device = Path(folder), device
-        self.tokens = WordTokens(tokenizer or self.folder / TOKENIZER, max_tokens)
         self.threshold = float(read_config(self.folder).get("threshold", 0.5))
         """Probability from which a word counts as missed, chosen on a validation set."""
+        self.tokens = WordTokens(tokenizer or self.folder / TOKENIZER, max_tokens)
 
     @cached_property
     def network(self) -> "FeedbackNetwork":

@@ -231,6 +231,24 @@ def _decode(data: bytes, where: str) -> Any:
     return image
 
 
+def _read_row(path: Path, row: int, names: list[str]) -> dict[str, Any]:
+    """Read a row of a shard, its checksums verified.
+
+    Raises:
+        UserError: the shard is corrupt.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            size = file.metadata.row_group(0).num_rows
+            rows = file.read_row_group(row // size, columns=names).slice(row % size, 1).to_pylist()
+            return rows[0]
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: row {row} can't be read ({error}); build the shard again") from error
+
+
 class ShardExamples:
     """Examples of shards, decoded as they are asked for.
 
@@ -284,15 +302,12 @@ class ShardExamples:
 
     def _files(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Decode an example's image, uint8 [side, side, 3], and its maps, uint8 [maps, side, side]."""
-        import pyarrow.parquet as pq
         from PIL import Image
 
         shard = int(np.searchsorted(self._starts, row, "right")) - 1
         path, at = self.paths[shard], row - int(self._starts[shard])
         names = ["image", *self.settings.heatmaps]
-        with pq.ParquetFile(path) as file:
-            size = file.metadata.row_group(0).num_rows
-            values = file.read_row_group(at // size, columns=names).slice(at % size, 1).to_pylist()[0]
+        values = _read_row(path, at, names)
         where = f"{path}: {self._columns['uid'][row]}"
         side = (self.settings.map_side,) * 2
         maps = [

@@ -61,6 +61,21 @@ class TestConvert:
             assert torch.equal(value, converted.state_dict()[name])
         assert not set(load_file(tmp_path / "out" / "model.safetensors")) & set(TIED)
 
+    def test_command(self, public: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from promptroute.feedback import checkpoint
+        from richhf import convert
+
+        monkeypatch.setattr(checkpoint, "NetworkSettings", settings)
+        (tmp_path / "t5.json").write_text("{}")
+        said = convert.main(str(public[0]), str(tmp_path / "out"), str(tmp_path / "t5.json"))
+        assert "16 weights renamed" in said and (tmp_path / "out" / "tokenizer.json").read_text() == "{}"
+
+    def test_old_format_of_torch(self, public: Any, tmp_path: Path) -> None:
+        path, network = public
+        state = torch.load(path, weights_only=True)
+        torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+        assert torch.equal(read_state(tmp_path / "old.bin")["t5.shared.weight"], network.t5.shared.weight)
+
     def test_half_precision(self, public: Any, tmp_path: Path) -> None:
         _, network = public
         save(network, tmp_path / "half", half=True)

@@ -227,6 +227,17 @@ class TestBadShards:
         with pytest.raises(UserError, match="has no column caption"):
             open_pickapic(tmp_path, tmp_path / "t.csv").places(["u9"])
 
+    def test_corrupt_shard(self, tmp_path: Path) -> None:
+        images = open_pickapic(write_pickapic(tmp_path / "p", ROWS))
+        build_shards(write_records(tmp_path / "r", [record("u0", "1 1 1")]), images, tmp_path / "s", "dev")
+        path = tmp_path / "s" / "dev-00000.parquet"
+        data = bytearray(path.read_bytes())
+        examples = ShardExamples(tmp_path / "s", "dev", make_tokens(), settings())
+        data[data.index(picture(0)) + 500] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"dev-00000\.parquet: row 0 can't be read"):
+            examples.batch(np.array([0]))
+
     def test_no_shard(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no shard of dev; build them first"):
             ShardExamples(tmp_path, "dev", make_tokens(), settings())

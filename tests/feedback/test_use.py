@@ -152,18 +152,25 @@ class TestPredictor:
         with pytest.raises(UserError, match=said):
             Predictor(folder).predict([image], [prompt])
 
-    def test_no_network(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="no such tokenizer"):
-            Predictor(tmp_path)
-        make_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    def test_no_network(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="holds no network of rich feedback"):
             Predictor(tmp_path)
         (tmp_path / "config.json").write_text("{}")
         with pytest.raises(UserError, match="has no section network"):
             Predictor(tmp_path)
+        (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+        with pytest.raises(UserError, match="no such tokenizer"):
+            Predictor(tmp_path)
         (tmp_path / "tokenizer.json").write_text("{}")
         with pytest.raises(UserError, match=r"not a tokenizer\.json that can be read"):
             Predictor(tmp_path)
+
+    def test_tokenizer_of_another_network(self, folder: Path, tmp_path: Path) -> None:
+        tokenizer = make_tokenizer()
+        tokenizer.add_tokens([f"more{at}" for at in range(20)])
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(UserError, match="the tokenizer knows 34 tokens, the network 16"):
+            _ = Predictor(folder, tokenizer=tmp_path / "tokenizer.json").network
 
 
 class TestScorer:

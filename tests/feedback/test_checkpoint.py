@@ -62,10 +62,11 @@ class TestConvert:
         assert not set(load_file(tmp_path / "out" / "model.safetensors")) & set(TIED)
 
     def test_command(self, public: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from promptroute.feedback import checkpoint
+        from functools import partial
+
         from richhf import convert
 
-        monkeypatch.setattr(checkpoint, "NetworkSettings", settings)
+        monkeypatch.setattr(convert, "convert", partial(feedback.convert, config=settings()))
         (tmp_path / "t5.json").write_text("{}")
         said = convert.main(str(public[0]), str(tmp_path / "out"), str(tmp_path / "t5.json"))
         assert "16 weights renamed" in said and (tmp_path / "out" / "tokenizer.json").read_text() == "{}"

@@ -19,7 +19,7 @@ from promptroute.evaluation.agreement import (
     side_bias,
 )
 from promptroute.evaluation.bootstrap import Interval
-from promptroute.evaluation.strength import Outcomes, count, rank, votes_until_apart
+from promptroute.evaluation.strength import Outcomes, count, rank, votes_as_scores, votes_until_apart
 
 Answers = Sequence[tuple[Answer, Subject]]
 
@@ -120,6 +120,43 @@ def outcomes_of(rows: pd.DataFrame, prompts: Sequence[str], models: Sequence[str
     )
     more = ((0, len(prompts) - len(found.wins)), (0, 0), (0, 0))  # prompts at the end without a vote
     return Outcomes(np.pad(found.wins, more), np.pad(found.ties, more))
+
+
+def as_scores(answers: Answers, mode: Mode, prompts: Sequence[str], models: Sequence[str]) -> pd.DataFrame:
+    """Turn answers into scores of prompts and models, of those prompts that somebody answered on.
+
+    Args:
+        answers: what people said, and what their tasks show.
+        mode: pairs or ratings.
+        prompts, models: of the study, in its order.
+
+    Returns:
+        Columns prompt_id, model, and `preference` (see `votes_as_scores`) or `rating` (mean, 1 to 5), higher is better.
+
+    Raises:
+        UserError: they are marks, of another study, or there are none.
+    """
+    given = [(a, s) for a, s in answers if a.value != SKIP and not a.task.endswith("-again")]
+    if mode == "marks" or not given:
+        raise UserError("no vote on pairs and no rating, so there is nothing to make scores of")
+    if any(s.prompt_id not in set(prompts) or not set(s.models) <= set(models) for _, s in given):
+        raise UserError(
+            "an answer is about a prompt or model that the study lacks; give the votes on this study"
+        )
+    seen = {subject.prompt_id for _, subject in given}
+    asked = [prompt for prompt in prompts if prompt in seen]
+    if mode == "pairs":
+        scores = votes_as_scores(outcomes_of(vote_rows(given), asked, models))
+        return pd.DataFrame(
+            {
+                "prompt_id": np.repeat(asked, len(models)),
+                "model": np.tile(models, len(asked)),
+                "preference": scores.ravel(),
+            }
+        )
+    rows = [(s.prompt_id, s.models[0], int(a.value)) for a, s in given if isinstance(a.value, int)]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "model", "rating"])
+    return frame.groupby(["prompt_id", "model"], sort=False)["rating"].mean().reset_index()
 
 
 def _pairs(

@@ -9,7 +9,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
 from promptroute.core.votes import Answer, Marks, Subject
-from promptroute.evaluation.people import measure
+from promptroute.evaluation.people import as_scores, measure
 
 TIME = "2026-01-01T00:00:00Z"
 MODELS = ("a", "b", "c")
@@ -117,6 +117,28 @@ def test_marks() -> None:
         (Answer("t2", "x", Marks(), False, 1, TIME), Subject("p1", ("a",), (0,))),
     ]
     assert found(answers, "marks")["models"] == {"a": {"images": 2, "points": 2, "words": 1, "clean": 1}}
+
+
+class TestScores:
+    def test_votes(self) -> None:
+        table = as_scores(people(0.0), "pairs", PROMPTS, MODELS)
+        wide = table.pivot(index="prompt_id", columns="model", values="preference").loc[PROMPTS, list(MODELS)]
+        assert wide.to_numpy().mean(axis=1) == pytest.approx(50)
+        # Every rater sees the truth: most prompts have their models in the right order.
+        assert (wide.to_numpy().argmax(axis=1) == TRUTH.argmax(axis=1)).mean() > 0.8
+
+    def test_only_prompts_with_a_vote(self) -> None:
+        assert set(as_scores(people(0.0)[:3], "pairs", PROMPTS, MODELS)["prompt_id"]) == {"p0"}
+
+    def test_ratings(self) -> None:
+        given = [(Answer(f"t{n}", f"r{n}", n, False, 1, TIME), Subject("p0", ("a",), (0,))) for n in (2, 5)]
+        assert as_scores(given, "ratings", PROMPTS, MODELS)["rating"].tolist() == [3.5]
+
+    def test_refused(self) -> None:
+        with pytest.raises(UserError, match="nothing to make scores of"):
+            as_scores([], "pairs", PROMPTS, MODELS)
+        with pytest.raises(UserError, match="the study lacks"):
+            as_scores(people(0.0), "pairs", PROMPTS, ("a", "b"))
 
 
 class TestRefused:

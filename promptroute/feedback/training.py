@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
-from promptroute.feedback.checkpoint import TIED
+from promptroute.feedback.checkpoint import TIED, load_state, read_state
 from promptroute.feedback.evaluation import evaluate, selection
 from promptroute.feedback.examples import Batch, Examples
 from promptroute.feedback.network import FeedbackNetwork
@@ -371,6 +371,7 @@ def train(
         [
             settings.model_dump(exclude={"loaders", "save_every", "evaluate_batch"}),
             network.settings.fingerprint()["settings"],
+            network.attention_mask,
             len(examples),
         ],
         sort_keys=True,
@@ -424,10 +425,8 @@ def _save_weights(network: FeedbackNetwork, path: Path) -> None:
 
 def _leave(state: _State, folder: Path, chosen: bool) -> None:
     """Put the weights that are kept into the network: the best epoch's, or the last ones' average."""
-    from safetensors.torch import load_file
-
     if chosen and state.history.best_epoch >= 0:
-        state.network.load_state_dict(load_file(folder / "best.safetensors"), strict=False)
+        load_state(state.network, read_state(folder / "best.safetensors"), str(folder / "best.safetensors"))
     else:
         state.swap()
 

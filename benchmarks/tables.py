@@ -1,6 +1,6 @@
 """Route on public tables of people's and judges' scores: many models, few prompts, equal prices.
 
-    python -m benchmarks.tables --folder DIR              DIR holds NAME.prompts.csv and NAME.scores.csv
+    python -m benchmarks.tables --folder DIR              DIR (or PROMPTROUTE_TABLES) holds NAME.prompts.csv, NAME.scores.csv
     python -m benchmarks.tables --folder DIR --tables evalmi50k --predictors ridge,kernel-shared --seeds 0,1,2
     python -m benchmarks.tables --table                   only print the table of benchmarks/results/tables.csv
 
@@ -15,6 +15,7 @@ the prompt's set, which a router isn't told. *pair*: the same two models for eve
 
 import argparse
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -173,7 +174,9 @@ def measure(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
     if chosen.folder is None:
-        raise UserError("name the tables' folder with --folder, or print the last figures with --table")
+        raise UserError(
+            "name the tables' folder with --folder or PROMPTROUTE_TABLES, or print the last figures with --table"
+        )
     cells = [
         (name, score, one) for name in chosen.tables for score in WANTED[name] for one in chosen.predictors
     ]
@@ -194,6 +197,8 @@ def table(rows: pd.DataFrame) -> str:
 
         def share(predictor: str, figure: str, cells: pd.DataFrame = cells) -> str:
             at = cells.loc[(predictor, figure)]
+            if np.isnan(at["low"]):  # what doesn't vary over the prompts
+                return f"{100 * at['estimate']:.1f}"
             return f"{100 * at['estimate']:.1f} [{100 * at['low']:.1f}, {100 * at['high']:.1f}]"
 
         def mean(figure: str, cells: pd.DataFrame = cells, first: str = str(one["predictor"])) -> str:
@@ -216,7 +221,10 @@ def table(rows: pd.DataFrame) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = options("tables", __doc__)
-    parser.add_argument("--folder", type=Path, help="holds NAME.prompts.csv and NAME.scores.csv")
+    there = os.environ.get("PROMPTROUTE_TABLES")
+    parser.add_argument(
+        "--folder", type=Path, default=there, help="of the tables (default: PROMPTROUTE_TABLES)"
+    )
     parser.add_argument("--tables", type=names, default=list(WANTED), help="(default: evalmi50k,tiif)")
     parser.add_argument(
         "--predictors", type=names, default=list(PREDICTORS), help="options of conf/predictor/"

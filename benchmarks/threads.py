@@ -1,6 +1,6 @@
 """Time many small operations by torch's threads, on idle cores and beside other processes.
 
-    python -m benchmarks.threads            200 prompts through the sentence encoder, one by one and in batches
+    python -m benchmarks.threads            200 prompts through a sentence encoder in torch, one by one and in batches
     python -m benchmarks.threads --quick    20 prompts
 
 *busy* is with one other process for each core, which only counts. What else runs on the machine is not known, so its
@@ -36,12 +36,12 @@ PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 def child(threads: int, prompts: int) -> str:
     """Return the median and 95 % milliseconds of a prompt, prompts a second, and a digest of the vectors."""
     import torch
+    from sentence_transformers import SentenceTransformer
 
-    from promptroute.encoders.base import encode_all
     from promptroute.encoders.sentence import SentenceEncoder
 
     torch.set_num_threads(threads)
-    encoder = SentenceEncoder(model="sentence-transformers/all-MiniLM-L6-v2", layers=True)
+    encoder = SentenceTransformer(SentenceEncoder().place(), device="cpu")
     texts = [f"number {i}: {'a red star and a blue square, ' * (1 + i % 6)}" for i in range(prompts)]
     encoder.encode(texts[:1])
     took = []
@@ -50,7 +50,7 @@ def child(threads: int, prompts: int) -> str:
         encoder.encode([text])
         took.append(1000 * (time.perf_counter() - started))
     started = time.perf_counter()
-    vectors = encode_all(encoder, texts, progress=False)
+    vectors = encoder.encode(texts, batch_size=64, show_progress_bar=False)
     rate = prompts / (time.perf_counter() - started)
     median, high = np.percentile(took, [50, 95])
     digest = hashlib.sha256(vectors.tobytes()).hexdigest()[:8]

@@ -37,7 +37,9 @@ def main() -> str:
     write_json("metrics/sources.json", sources)
     encoders = (params.get("image_encoder") or {}, params.get("text_encoder") or {})
     write_json("metrics/truncation.json", count_truncated(params["models"], *encoders))
-    lost = f"; {len(left_out)} prompts left out, as some model has no image of them" if left_out else ""
+    lost = (
+        f"; {len(left_out)} prompts left out, as some model has no image or score of them" if left_out else ""
+    )
     return f"table: {len(rows)} rows of {len(models)} models and {len(scores)} scores{lost}"
 
 

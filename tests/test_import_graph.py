@@ -24,7 +24,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 HEAVY = frozenset(
     {"torch", "torchvision", "transformers", "diffusers", "sentence_transformers", "open_clip", "pandas", "pyarrow",
-     "matplotlib", "dvc", "hydra", "omegaconf", "sklearn", "lightgbm", "ray"}
+     "matplotlib", "dvc", "hydra", "omegaconf", "sklearn", "lightgbm", "ray", "onnx", "onnxruntime"}
 )  # fmt: skip
 """Imported inside functions, wherever a router or a command line starts."""
 LIGHT = (

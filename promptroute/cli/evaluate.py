@@ -104,7 +104,7 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
 
     from promptroute.core.component import build
     from promptroute.core.outputs import full_name
-    from promptroute.core.performance import performance
+    from promptroute.core.performance import complete, performance
     from promptroute.io.published import ScoreTable, check_same_prompts
     from promptroute.io.study import join
     from promptroute.runtime.params import published_output
@@ -118,18 +118,26 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
         name: published_output(section, f"params.yaml: published.scorers.{name}")
         for name, section in published["scorers"].items()
     }
-    prompts, rows = None, []
-    for scorer, output in outputs.items():
-        for model in router.names:
-            read = table.read(scorer, output, published["models"][model]["stem"])
-            prompts = read.prompts if prompts is None else prompts
-            check_same_prompts(read, prompts, whole=True)
-            rows.append(performance(read.scores, model, scorer))
-    if prompts is None:
+    if not outputs:
         raise UserError("params.yaml: published.scorers is empty; use published=cems")
+    reads = {
+        (scorer, model): table.read(scorer, output, published["models"][model]["stem"])
+        for scorer, output in outputs.items()
+        for model in router.names
+    }
+    known = [read.prompts for read in reads.values()]
+    gaps = any(read.gaps for read in reads.values())
+    prompts = pd.concat(known).drop_duplicates("prompt_id") if gaps else known[0]
+    for read in reads.values():
+        check_same_prompts(read, prompts, whole=True)
+    rows, _ = complete(
+        pd.concat([performance(read.scores, model, scorer) for (scorer, model), read in reads.items()]),
+        len(reads),
+    )
+    prompts = prompts[prompts["prompt_id"].isin(rows["prompt_id"])]
     return join(
         prompts,
-        pd.concat(rows),
+        rows,
         {},
         router.names,
         [full_name(name, output.name) for name, output in outputs.items()],

@@ -64,6 +64,8 @@ def serve(
     from promptroute.router.router import Router
     from promptroute.runtime.device import set_threads
 
+    if not all(allow_host or ()):
+        raise UserError("--allow-host is empty; give a name, or '*' for every name")
     limits = Limits(
         prompts=max_prompts,
         characters=max_characters,

@@ -13,6 +13,7 @@ Nothing else knows of it: no registry, no list of kinds. This module imports no 
 
 import difflib
 import importlib
+import re
 from collections.abc import Collection, Mapping
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar, TypeVar, cast
@@ -25,6 +26,7 @@ from promptroute.core.text import short
 
 TARGET = "_target_"
 """The key of a section that names its class by dotted path."""
+_PATH = re.compile(r"(?=.{3,200}$)[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 class Component(BaseModel):
@@ -127,9 +129,9 @@ def locate(path: object, kind: type[Kind], where: str, allow: Collection[str] | 
     Raises:
         UserError: the path isn't allowed, can't be imported, or is no such class.
     """
-    if not isinstance(path, str) or "." not in path:
+    if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise UserError(
-            f"{where}: {TARGET} is {path!r}; expected the dotted path of a class, as {__name__}.Component"
+            f"{where}: {TARGET} is {short(path)}; expected the dotted path of a class, as {__name__}.Component"
         )
     if allow is not None and not any(
         path == one or (one.endswith(".") and path.startswith(one)) for one in allow

@@ -1,5 +1,6 @@
 """Errors for people."""
 
+import os
 import sys
 from types import TracebackType
 
@@ -9,7 +10,13 @@ class UserError(ValueError):
 
 
 def quiet_interrupts() -> None:
-    """Let Ctrl-C end a program without a traceback, also while it still imports; its status stays."""
+    """Let Ctrl-C end a program without a traceback, also while it still imports; its status stays.
+
+    Standard streams that are closed (`<&-`, `>&-`), which Python leaves out, become empty ones.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not issubclass(kind, KeyboardInterrupt):

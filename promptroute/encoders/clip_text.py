@@ -69,7 +69,9 @@ class ClipTextEncoder(TextEncoder):
         return {
             "dim": int(network.config.hidden_size),
             "max_length": self._length,
-            "weights_sha256": weights_sha256(network.parameters()),
+            "weights_sha256": weights_sha256(
+                parameter.detach().cpu().float().numpy() for parameter in network.parameters()
+            ),
         }
 
     def weights(self) -> Mapping[str, Any]:

@@ -39,11 +39,11 @@ class Table:
 
     def save(self, folder: Path) -> None:
         """Write the table into `folder`, which is made whole."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         with atomic_path(folder) as temporary:
             temporary.mkdir(parents=True)
-            save_file({"vectors": self.vectors, "weights": self.weights}, temporary / VECTORS)
+            (temporary / VECTORS).write_bytes(save({"vectors": self.vectors, "weights": self.weights}))
             (temporary / TOKENIZER).write_text(self.tokenizer, encoding="utf-8")
             write_json(temporary / FACTS, {"format": 1, "sha256": self.sha256})
 
@@ -93,26 +93,33 @@ class StaticEncoder(TextEncoder):
     which BERT's has in order of frequency.
 
     So it knows words as the teacher does, but neither their order nor their context: it is no transformer, and
-    "a dog bites a man" is "a man bites a dog" to it. Only distilling needs the teacher and torch; the table then
+    "a dog bites a man" is "a man bites a dog" to it. Only distilling needs the teacher; the table then
     travels with whatever was trained with it.
 
     Args:
         model, revision: the teacher, see `SentenceEncoder`.
         components: width d of the vectors.
         smoothing: a above; None weighs all tokens alike.
-        device: torch device for the distilling.
+        device: ignored: it computes on the CPU.
+        threads: for the distilling.
         batch_size: texts per batch.
         max_length: longest input in tokens, the rest is left out.
         folder: a table that `save` wrote; nothing is distilled then.
     """
 
-    incidental: ClassVar[frozenset[str]] = TextEncoder.incidental | {"components", "smoothing", "folder"}
+    incidental: ClassVar[frozenset[str]] = TextEncoder.incidental | {
+        "components",
+        "smoothing",
+        "threads",
+        "folder",
+    }
 
     model: str
     revision: str | None = None
     components: PositiveInt = 256
     smoothing: PositiveFloat | None = 1e-3
     batch_size: PositiveInt = 1024
+    threads: PositiveInt = 1
     max_length: PositiveInt = 256
     folder: str | None = None
 
@@ -125,8 +132,10 @@ class StaticEncoder(TextEncoder):
         """
         if self.folder is not None:
             return Table.load(Path(self.folder))
-        teacher = SentenceEncoder(model=self.model, revision=self.revision, device=self.device, layers=True)
-        kept = cache_path("static", teacher.fingerprint(), self.components, self.smoothing, self.device)
+        teacher = SentenceEncoder(
+            model=self.model, revision=self.revision, precision="float32", layers=True, threads=self.threads
+        )
+        kept = cache_path("static", teacher.fingerprint(), self.components, self.smoothing)
         if not kept.exists():
             distil(teacher, self.components, self.smoothing).save(kept)
         return Table.load(kept)

@@ -12,6 +12,7 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, build
 from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain
+from promptroute.core.text import short
 from promptroute.io.files import atomic_path, read_json, sha256, write_json
 
 Array = np.ndarray
@@ -107,7 +108,7 @@ class Predictor(Component):
         Raises:
             UserError: the predictor is not fitted.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         if self._models is None:
             raise UserError(f"this {type(self).__name__} is not fitted yet, so there is nothing to save")
@@ -122,7 +123,8 @@ class Predictor(Component):
                 "state": state,
             }
             contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-            save_file(contiguous, temporary / ARRAYS)
+            # The library's own writing tells a full disk by an error of its own.
+            (temporary / ARRAYS).write_bytes(save(contiguous))
             facts["files"] = _digests(temporary)
             write_json(temporary / FACTS, facts, digits=17)  # 17 digits give every float64 back exactly
 
@@ -153,7 +155,7 @@ class Predictor(Component):
         facts, name = _read_facts(folder), type(self).__name__
         if facts.get("version") != self.version:
             raise UserError(
-                f"{folder / FACTS}: made by version {facts.get('version')} of {name}, which is now at version "
+                f"{folder / FACTS}: made by version {short(facts.get('version'))} of {name}, which is now at version "
                 f"{self.version}; train it again"
             )
         stated, now = facts.get("files", {}), _digests(folder)  # an older version stated none
@@ -164,7 +166,11 @@ class Predictor(Component):
                 f"{folder / changed[0]}: changed since the predictor was saved (SHA-256); train it again"
             )
         try:
-            self._restore(folder, facts["state"], load_file(folder / ARRAYS))
+            arrays = load_file(folder / ARRAYS)
+            for array, values in arrays.items():
+                if np.isnan(values).any():  # the prompt below may not meet it, a user's does
+                    raise ValueError(f"{array} holds NaN")
+            self._restore(folder, facts["state"], arrays)
             self._models = int(facts["models"])
             probe = {
                 encoder: np.zeros((1, width), np.float32) for encoder, width in self.embedding_widths.items()
@@ -256,7 +262,7 @@ def _read_facts(folder: Path) -> Plain:
         raise UserError(f"{folder / FACTS}: not a predictor; train it again")
     if facts["format"] != FORMAT:
         raise UserError(
-            f"{folder / FACTS}: a predictor of format {facts['format']}, which this version of the library doesn't "
+            f"{folder / FACTS}: a predictor of format {short(facts['format'])}, which this version of the library doesn't "
             f"read (it reads format {FORMAT}); train it again"
         )
     return facts

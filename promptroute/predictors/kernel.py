@@ -16,6 +16,7 @@ from promptroute.predictors.tfidf import TfIdf
 ROWS = 512  # prompts compared at a time: bounds memory
 SIZES = (2, 5)  # characters
 LIMIT = 4.0  # standard deviations of a state
+JITTER = 1e-6  # of a point's similarity with itself: equal points would make the matrix singular
 SAMPLE = 2000  # prompts whose distances set the unit of length
 
 
@@ -37,7 +38,11 @@ class Kernel(Predictor):
     `validation` is given it is learned from too, and `out_of_fold` says what the fit without each of those
     prompts would have predicted of it.
 
-    Fitting takes memory for three float32 [n, n] and time that grows with n³: some 20,000 prompts on a laptop.
+    From more than `points` prompts, m of them are drawn, and prompts are compared with these alone: ridge regression
+    on the features φ = L⁻¹ k(points, x), LLᵀ = k(points, points), whose products φ·φ' are Nyström's approximation of k
+    (Williams & Seeger 2001). It still learns from all n prompts, and leave-one-out predictions are exact again. Fitting
+    takes memory for one float32 [n, m] and time that grows with n m², rather than three [n, n] and n³; predicting
+    takes time that grows with m, rather than n.
 
     Args:
         encoder: whose vectors it sees. None: those of the only encoder that there is; where there is none,
@@ -47,10 +52,13 @@ class Kernel(Predictor):
         alpha: regularisation, > 0: variance of the noise, where a target's variance is 1.
         state_length, sentence_length: kernel lengths, in units of the median distance between prompts, > 0.
         sentence_weight: factor on the second term, 0 or more.
+        points: prompts to compare with, m; all, where there are no more.
         min_count: training prompts that a run of characters must occur in.
         learn_validation: learn from validation too.
-        seed: samples the prompts whose distances set the unit of length.
+        seed: draws the points, and the prompts whose distances set the unit of length.
     """
+
+    version: ClassVar[int] = 2
 
     encoder: str | None = None
     width: PositiveInt | None = 384
@@ -59,6 +67,7 @@ class Kernel(Predictor):
     state_length: PositiveFloat = 0.7
     sentence_length: PositiveFloat = 0.4
     sentence_weight: NonNegativeFloat = 0.5
+    points: PositiveInt = 8000
     min_count: PositiveInt = 3
     learn_validation: bool = True
     seed: Seed = 0
@@ -107,12 +116,48 @@ class Kernel(Predictor):
         )
         self._tfidf = TfIdf.fit(prompts.texts, "characters", SIZES, self.min_count)
         self._c = self._tfidf.transform(prompts.texts).astype(np.float32)
+        left_out = self._solve_all(y) if len(y) <= self.points else self._solve_points(y)
+        if learns_both:
+            self._out_of_fold = self._targets.decode(left_out)
+
+    def _solve_all(self, y: Array) -> Array:
+        """Find weights of all prompts; return what fits without each predict of it, float64 [n, m + 1]."""
         self._prepare()
         k = self._similarity(self._z, self._e, self._c)
         k[np.diag_indices_from(k)] += self.alpha
         self._weights, missed = self._solve(k, y.astype(np.float32))
-        if learns_both:
-            self._out_of_fold = self._targets.decode(y - missed)
+        return y - missed
+
+    def _solve_points(self, y: Array) -> Array:
+        """Find weights of some prompts, which are all that is kept; return as `_solve_all`."""
+        from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+        z, e, c = self._z, self._e, self._c
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(y))[: self.points])
+        self._z, self._e, self._c = z[chosen], e[chosen], c[chosen]
+        self._prepare()
+        own = self._similarity(self._z, self._e, self._c).astype(np.float64)
+        own[np.diag_indices_from(own)] *= 1 + JITTER
+        factor = cholesky(own, lower=True, overwrite_a=True)
+        features = np.empty((len(y), len(chosen)), np.float32)
+        for start in range(0, len(y), ROWS):
+            part = slice(start, start + ROWS)
+            k = self._similarity(z[part], e[part], c[part])
+            features[part] = solve_triangular(factor, k.T, lower=True, check_finite=False).T
+        product = (features.T @ features).astype(np.float64)
+        product[np.diag_indices_from(product)] += self.alpha
+        inner = cholesky(product, lower=True, overwrite_a=True)
+        weights = cho_solve((inner, True), (features.T @ y.astype(np.float32)).astype(np.float64))
+        self._weights = solve_triangular(factor, weights, lower=True, trans="T").astype(np.float32)
+        # Without row i, ridge regression misses it by its residual / (1 - leverage) (Cook & Weisberg 1982, eq. 2.2.8).
+        residual = y - features @ weights.astype(np.float32)
+        inner = inner.astype(np.float32)
+        leverage = np.empty(len(y))
+        for start in range(0, len(y), ROWS):
+            part = slice(start, start + ROWS)
+            seen = solve_triangular(inner, features[part].T, lower=True, check_finite=False)
+            leverage[part] = (seen**2).sum(axis=0)
+        return y - residual / (1 - leverage)[:, None]
 
     def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:
         """Return k⁻¹ y, float32 [n, m + 1], and by how much the fit without a prompt misses it, float64 [n, m + 1].

@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Positives
 from promptroute.predictors.kernel import Kernel
+from promptroute.predictors.targets import split_level
 
 
 class SharedKernel(Kernel):
     """Kernel ridge regression that lets models share what they have in common.
 
-    Qualities of many models move together. So the columns to learn are turned into their principal directions over the
+    Qualities of many models move together. So quality, level and all, is turned into its principal directions over the
     prompts (the model covariance's eigenvectors), and each direction gets the regularisation that predicts it best,
     by exact leave-one-out errors on the prompts that it is fitted on: what many models share is followed closely,
     what is peculiar to few is smoothed away. With the covariance's eigenvectors shared by signal and noise, this is
@@ -30,8 +32,10 @@ class SharedKernel(Kernel):
         k[np.diag_indices_from(k)] -= self.alpha
         values, vectors = eigh(k, driver="evd", overwrite_a=True, check_finite=False)
         values = np.maximum(values, 0)
-        directions = eigh((y.T @ y).astype(np.float64))[1].astype(np.float32)
-        turned = y @ directions
+        scale = self._targets.scale.astype(np.float32)
+        quality = y[:, :-1] * scale[:-1] + y[:, -1:] * scale[-1]  # but for each model's mean
+        directions = eigh((quality.T @ quality).astype(np.float64))[1].astype(np.float32)
+        turned = quality @ directions
         inner, squared = vectors.T @ turned, vectors**2
         best = np.full(turned.shape[1], np.inf)
         weights, missed = np.zeros_like(turned), np.zeros(turned.shape)
@@ -42,4 +46,14 @@ class SharedKernel(Kernel):
             better = (error := (left_out**2).sum(0)) < best
             best = np.where(better, error, best)
             weights[:, better], missed[:, better] = dual[:, better], left_out[:, better]
-        return weights @ directions.T, missed @ directions.T
+        per_unit = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+        in_columns, left_out = (
+            np.hstack(split_level(rows @ directions.T)) * per_unit for rows in (weights, missed)
+        )
+        return in_columns, left_out
+
+    def _solve_points(self, y: Array) -> Array:
+        raise UserError(
+            f"SharedKernel learns from {len(y)} prompts, but from more than points ({self.points}) it can't choose its "
+            f"regularisation; choose predictor kernel, or set points to {len(y)} where memory and time allow"
+        )

@@ -18,9 +18,13 @@ def chart(result: Result) -> style.Chart:
     gain = result.values.router.quality_gain
     assert gain.estimate is not None
     size = number(abs(gain.estimate), 3)
-    verb = "adds" if gain.estimate >= 0 else "loses"
+    than = (
+        "the same quality as"
+        if float(size) == 0
+        else f"{size} {'higher' if gain.estimate > 0 else 'lower'} quality than"
+    )
     best = result.labels[result.best_single]
-    title = f"At one price for every model, choosing by prompt {verb} {size} to the quality of {best}, the best of them"
+    title = f"At one price for every model, choosing by prompt gives {than} {best}, the best of them"
     figure, axes = style.canvas(
         9.2,
         0.9 + 0.27 * len(order),

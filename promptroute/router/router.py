@@ -68,13 +68,19 @@ class Router(Parts):
     def predict(self, prompts: PromptBatch | Sequence[str]) -> np.ndarray:
         """Predict quality, float64 [n, m], higher is better."""
         batch = prompts if isinstance(prompts, PromptBatch) else self.batch(prompts)
-        return self.predictor.predict(batch)
+        return self._finite(batch)
+
+    def _finite(self, batch: PromptBatch) -> np.ndarray:
+        predicted = self.predictor.predict(batch)
+        if not np.isfinite(predicted).all():
+            raise UserError("the predictor gives quality that is not finite; train it again")
+        return predicted
 
     def assess(self, prompts: PromptBatch | Sequence[str], policy: Policy | None = None) -> Assessment:
         """Predict quality, and tell which prompts are out-of-distribution for the policy (the router's own)."""
         batch = prompts if isinstance(prompts, PromptBatch) else self.batch(prompts)
         ood = (policy or self.policy).out_of_distribution(batch.embeddings)
-        return Assessment(self.predictor.predict(batch), np.zeros(len(batch), bool) if ood is None else ood)
+        return Assessment(self._finite(batch), np.zeros(len(batch), bool) if ood is None else ood)
 
     def route(
         self,

@@ -6,7 +6,6 @@ build is a closed list of packages.
 
 import json
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +59,7 @@ class Stored(BaseModel):
 def save(router: Parts, folder: Path, predictor: Path) -> None:
     """Write the router folder; see `Router.save`. The encoders' weights stay where they are, but for those of an
     encoder that can save itself: it comes along."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as save_arrays
 
     policies = {"policy": router.policy, **{f"compared.{k}": p for k, p in router.compared.items()}}
     arrays = {
@@ -82,11 +81,15 @@ def save(router: Parts, folder: Path, predictor: Path) -> None:
     descriptions = {name: dict(encoder.description) for name, encoder in router.loaded.items()}
     with atomic_path(folder) as temporary:
         # out_of_fold.parquet has done its work: it was for calibration.
-        shutil.copytree(
-            predictor, temporary / PREDICTOR, ignore=shutil.ignore_patterns("out_of_fold.parquet")
-        )
+        if not predictor.is_dir():
+            raise FileNotFoundError(f"{predictor}: no such predictor folder")
+        for path in sorted(predictor.rglob("*")):
+            if path.is_file() and path.name != "out_of_fold.parquet":
+                copy = temporary / PREDICTOR / path.relative_to(predictor)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
         write_json(temporary / FACTS, facts, digits=17)
-        save_file({"seen": np.unique(router.seen), **arrays}, temporary / ARRAYS)
+        (temporary / ARRAYS).write_bytes(save_arrays({"seen": np.unique(router.seen), **arrays}))
         for name, encoder in router.loaded.items():
             if (keep := getattr(encoder, "save", None)) is not None:
                 keep(temporary / OWN / name)

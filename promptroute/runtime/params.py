@@ -146,6 +146,14 @@ def _check_sections(params: dict[Any, Any], path: Path) -> None:
                 raise UserError(f"{path}: {place} is {short(value)}; expected a section of settings")
             if wrong := [one for one in value if not isinstance(one, str)]:
                 raise UserError(f"{path}: {place}: {short(wrong[0])} is no name; put quotes around it")
+    models = {**params.get("models", {}), **params.get("published", {}).get("models", {})}
+    for model, facts in models.items():
+        if not isinstance(facts.get("profile"), Mapping | None) or not isinstance(
+            facts.get("label"), str | None
+        ):
+            raise UserError(
+                f"{path}: model {model}: label must be a text, and profile a section of settings; correct them"
+            )
     if not isinstance(params.get("about"), str | None):
         raise UserError(f"{path}: about is {short(params['about'])}; expected a text, or null")
 

@@ -51,7 +51,9 @@ def test_figures(folder: Path) -> None:
         abs(share["mean", "before"]) < 0.1
     )  # the best single model, but for the prompts held out of its fit
     assert share["mean", "two"] == pytest.approx(share["mean", "pair"], abs=0.1)
-    assert ((found["low"] <= found["estimate"]) & (found["estimate"] <= found["high"])).all()
+    spread = found.dropna()  # what doesn't vary has no interval
+    assert len(spread) > 8
+    assert ((spread["low"] <= spread["estimate"]) & (spread["estimate"] <= spread["high"])).all()
     assert "| knn |" in printed and tables.main(["--table"]) == printed
     assert tables.main(asked) == printed  # from cached fits
 
@@ -62,6 +64,7 @@ def test_pair_by_hand() -> None:
     assert tables.kept_of(quality, np.array([[0, 1], [1, 2], [0, 1]])).tolist() == [3, 2, 4]
 
 
-def test_no_folder() -> None:
+def test_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMPTROUTE_TABLES", raising=False)
     with pytest.raises(UserError, match="name the tables' folder with --folder"):
         tables.main([])

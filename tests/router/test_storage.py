@@ -1,6 +1,7 @@
 """The router folder: what it holds, and what is refused of one that comes from anywhere."""
 
 import dataclasses
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,17 @@ class TestSaving:
             "README.md", "arrays.safetensors", "manifest.json", "predictor", "router.json",
         ]  # fmt: skip
         assert sorted(path.name for path in tmp_path.iterdir()) == ["predictor", "router"]
+
+    def test_full_disk(
+        self, saved: tuple[Router, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="no space") as caught:
+            saved[0].save(tmp_path / "full", saved[1] / "predictor")
+        assert caught.value.errno == errno.ENOSPC and not (tmp_path / "full").exists()
 
     def test_seen_texts(self, saved: tuple[Router, Path]) -> None:
         known = Router.load(saved[1]).seen

@@ -91,6 +91,8 @@ def write(tmp_path: Path, text: str) -> Path:
             )
             for value in ("7", "[]", ".nan", "x")
         ),
+        ("models: {a: {profile: 7}}", "model a: label must be a text, and profile a section"),
+        ("published: {models: {a: {label: {b: 1}}}}", "model a: label must be a text"),
         ("score: {weights: 7}", "score.weights is 7; expected a section"),
         ("generation: null", "generation is None; expected a section"),
         ("prompts: {sources: [a]}", r"prompts.sources is \['a'\]; expected a section"),

@@ -116,6 +116,29 @@ class TestMachine:
         )
         assert done.stderr.count("\n") == 1
 
+    @pytest.mark.parametrize(
+        ("command", "status", "said"),
+        [
+            ("promptroute --help >&-", 0, ""),
+            (
+                "promptroute route <&-",
+                1,
+                "error: standard input: no prompt; give at least one line of text\n",
+            ),
+            ("stages.split --help <&- >&-", 0, ""),
+        ],
+    )
+    def test_closed_streams(self, command: str, status: int, said: str) -> None:
+        done = subprocess.run(
+            f"{sys.executable} -m {command}",
+            shell=True,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (status, said)
+
     def test_full_output(self) -> None:
         code = "from promptroute.runtime.stage import run_stage; run_stage(lambda: 'x')"
         with open("/dev/full", "w") as full:

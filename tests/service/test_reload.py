@@ -12,7 +12,7 @@ from promptroute.core.errors import UserError
 from promptroute.router import parts
 from promptroute.router.router import Router
 from tests.router.test_storage import change
-from tests.service.conftest import MODELS, ROOT
+from tests.service.conftest import MINILM, MODELS, ROOT, make_router
 
 
 def test_light_anywhere(router_folder: Path, tmp_path: Path) -> None:
@@ -60,16 +60,61 @@ def test_recorded_fingerprint_differs(minilm_folder: Path, tmp_path: Path, recor
         loaded.route(["a robot"])
 
 
-def test_weights_differ(minilm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
+def test_weights_differ(minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
 
-    loaded = Router.load(minilm_folder)
-    (encoder,) = parts.build_encoders(loaded.encoders, None, ()).values()
-    with torch.no_grad():
-        next(encoder._network.parameters()).view(-1)[0] += 1e-3  # type: ignore[attr-defined]
+    from safetensors.numpy import load_file, save_file
+
+    from promptroute.encoders.sentence import SentenceEncoder
+
+    shutil.copytree(SentenceEncoder().place(), tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["embeddings.LayerNorm.bias"][0] += 1e-3
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    encoder = SentenceEncoder(model=str(tmp_path / "model"))
     monkeypatch.setattr(parts, "build_encoders", lambda *_: {"minilm": encoder})
     with pytest.raises(UserError, match="are not those that the router was trained with"):
-        loaded.route(["a robot"])
+        Router.load(minilm_folder).route(["a robot"])
+
+
+class TestEncoder:
+    def test_travels(self, minilm_folder: Path, tmp_path: Path) -> None:
+        """The folder alone routes: no weights on the machine, no torch, no transformers."""
+        code = f"""
+import sys
+from promptroute.encoders import sentence
+sentence.PACKAGES.clear()
+from promptroute import Router
+decision, = Router.load({str(minilm_folder)!r}).route(["a robot at night"])
+heavy = "torch transformers sentence_transformers onnx huggingface_hub pandas".split()
+print(decision.model, [name for name in heavy if name in sys.modules])
+"""
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert ended.stdout.split(maxsplit=1) == ["middle", "[]\n"], ended.stderr
+        assert not list(tmp_path.iterdir()), "nothing is made anew"
+
+    def test_by_checksum(self, minilm_folder: Path, tmp_path: Path) -> None:
+        folder = make_router(tmp_path, {"minilm": {**MINILM, "packed": False}})
+        assert not (folder / "encoders").exists()
+        prompts = ["a robot at night", "a logo"]
+        packed, named = (Router.load(one).route(prompts) for one in (minilm_folder, folder))
+        assert packed == named
+
+    def test_hostile(self, minilm_folder: Path, tmp_path: Path) -> None:
+        """A graph of a stranger's, with every checksum right."""
+        import shutil
+
+        from tests.encoders.test_onnx_folder import loop, put
+
+        folder = tmp_path / "router"
+        shutil.copytree(minilm_folder, folder)
+        put(folder / "encoders" / "minilm", "model.onnx", loop().SerializeToString())
+        change(folder, lambda _: None)
+        with pytest.raises(UserError, match=r"encoders/minilm: .*names 'If', which no encoder of ours does"):
+            Router.load(folder).route(["a robot"])
 
 
 def test_models(router_folder: Path) -> None:

@@ -166,7 +166,7 @@ def test_prompt_lacking_a_score(study: Path) -> None:
     said = run(study, "table").out
     assert (
         said
-        == "table: 1192 rows of 4 models and 2 scores; 1 prompts left out, as some model has no image of them\n"
+        == "table: 1192 rows of 4 models and 2 scores; 1 prompts left out, as some model has no image or score of them\n"
     )
     left = read_table(study / "data/performance.parquet", Performance, ("prompt_id", "model", "score"))
     assert gone not in set(left["prompt_id"])

@@ -24,6 +24,10 @@ PAGES = (HERE.parent / "docs" / "results.md", HERE / "README.md")
 LIST = {
     "routers": ("every predictor x score x split seed: accuracy, cost, frontier, training time", "an hour"),
     "shift": ("trained without one prompt set, tested on it; and the fallback", "ten minutes"),
+    "search": (
+        "a look at each image before the next: cost, quality, images, budget, guarantee",
+        "five minutes",
+    ),
     "guarantee": ("coverage of the conformal guarantee over 200 splits", "five minutes"),
     "budget": ("a budget in dollars: gap to the linear relaxation; prompt by prompt", "five minutes"),
     "scores": ("NIMA and CLIP at once: weights and Pareto rules", "five minutes"),
@@ -42,6 +46,7 @@ LIST = {
     ),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
+    "recovery": ("image to prompt: attributes, round trip, learners, speed; needs a recovery", "ten minutes"),
     "threads": ("small operations by threads, on idle and on busy cores", "three minutes"),
     "latency": ("a prompt alone and batches, on one core; needs data/router (`make`)", "a minute"),
     "paper_models": ("the papers' models: parameters and operations counted; --measure on a GPU", "a minute"),

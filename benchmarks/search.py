@@ -10,6 +10,7 @@ seeds). The price of a look is what the scorers say they take (conf/published/ce
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,15 +22,22 @@ from promptroute.core.component import build
 from promptroute.evaluation import bootstrap, metrics
 from promptroute.evaluation.search import Known, coverage, curve, outcome, seconds_of, shares_of
 from promptroute.router.packing import Look, look_of
-from promptroute.routing.base import Training
+from promptroute.routing import choices
+from promptroute.routing.base import Policy, Training
 from promptroute.routing.costs import CostRule
-from promptroute.routing.policies import CostAware
-from promptroute.routing.search_policy import Search
+from promptroute.routing.policies import CostAware, Guaranteed
+from promptroute.routing.search_budget import SearchBudget
+from promptroute.routing.search_policy import GuaranteedSearch, Search
 from promptroute.runtime.stage import run_stage
 
 CSV = RESULTS / "search.csv"
 SCORES = ("nima", "clip", "mixed")
 TARGETS: tuple[Literal["quality", "cost"], ...] = ("quality", "cost")
+BUDGETS = (25, 50, 75, 100)
+"""Percent of what the best single model costs, for all test prompts; a search takes them one by one."""
+EPSILONS = {"nima": 0.1, "clip": 1.0, "mixed": 0.02}
+"""Score → how far below the best single model's image is good enough, on 90 % of the prompts."""
+BEFORE = "choose before"
 LIMITS = {"search": None, "at most 2 images": 2}
 """Name of a row → the most images a prompt."""
 
@@ -41,71 +49,130 @@ def price(score: str) -> Look:
     return look_of(params["published"]["scorers"], quality.scores, build(params["cost"], "cost", CostRule))
 
 
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted predictor on the published table, and what its prompts and images cost.
+
+    Attributes:
+        score: option of conf/score/.
+        held, held_true: out-of-fold predictions and observed quality, to calibrate on [k, m].
+        known: the test prompts.
+        single: the best single model of the training prompts.
+        look: what a look takes.
+    """
+
+    score: str
+    held: np.ndarray
+    held_true: np.ndarray
+    known: Known
+    single: int
+    look: Look
+
+    @property
+    def training(self) -> Training:
+        """Give what a policy may know besides the held-out prompts."""
+        return Training(look=self.look.dollars, single=self.single)
+
+    def calibrated(self, policy: Policy) -> Any:
+        """Return the policy, calibrated."""
+        return policy.calibrate(self.held, self.held_true, self.known.cost, self.training)
+
+    def against(self, gained: np.ndarray, paid: np.ndarray, name: str) -> dict[str, float]:
+        """Compare quality and dollars of each test prompt [n] with the best single model's."""
+        true, cost = self.known.observed, self.known.cost
+        best = metrics.best_single(true)
+        alone = float(true[:, best].mean())
+        return {
+            f"{name}_gain": float(gained.mean()) - alone,
+            f"{name}_cost_change": float(paid.mean() / cost[best] - 1),
+            f"{name}_share": float(metrics.gap_closed(gained.mean(), alone, true.max(axis=1).mean())),
+        }
+
+    def promised(self, gained: np.ndarray, paid: np.ndarray) -> dict[str, float]:
+        """Return how often the guarantee was kept, and at what change of cost and quality."""
+        alone = self.known.observed[:, self.single]
+        return {
+            "guarantee_kept": float((gained >= alone - EPSILONS[self.score]).mean()),
+            "guarantee_cost_change": float(paid.mean() / self.known.cost[self.single] - 1),
+            "guarantee_gain": float((gained - alone).mean()),
+        }
+
+    def dollars(self, percent: float) -> float:
+        """Return a budget for the test prompts, as a part of what the best single model costs."""
+        return percent / 100 * float(self.known.cost[self.single]) * len(self.known.observed)
+
+
 def measure(predictor: str, score: str, seeds: Sequence[int], repeats: int) -> list[dict[str, Any]]:
     """Return rows, one for each seed and policy."""
-    cost, look = study.read_table().cost, price(score)
+    look, rows = price(score), []
     profiles = study.settings()["published"]["models"].values()
     seconds = np.array([one["profile"]["seconds"] + (look.seconds or 0) for one in profiles])
-    rows = []
     for seed in seeds:
         side, kept = study.sides(seed), study.predictions(study.Cell(predictor, score, seed))
         quality = study.quality_of(score, side["train"])[0]
-        true, held = quality[side["test"]], quality[kept["held_at"]]
-        known = Known(kept["test"], true, cost, {}, None, {}, seconds)
-        facts = {
-            "predictor": predictor,
-            "score": score,
-            "seed": seed,
-            "prompts": len(true),
-            "look": look.dollars,
-        }
-
-        before = bootstrap.headline(kept["test"], true, cost, seed=0, most=None, resamples=0)
-        row = {**facts, "policy": "choose before", **{name: one.estimate for name, one in before.items()}}
-        for target in TARGETS:
-            choice = CostAware(target=target).calibrate(kept["held"], held, cost).choose(kept["test"], cost)
-            row |= against(true, cost, true[np.arange(len(true)), choice], cost[choice], target)
-            row |= seconds_row(seconds[choice] - (look.seconds or 0), target)
-        rows.append(row)
-        for name, most in LIMITS.items():
-            row = {**facts, "policy": name}
-            for target in TARGETS:
-                policy = Search(target=target, max_images=most)
-                fitted = policy.calibrate(kept["held"], held, cost, Training(look=look.dollars))
-                if not isinstance(fitted, Search):
-                    raise ValueError(f"{score}, seed {seed}: no search met the target ({target})")
-                own, found = fitted, outcome(fitted, known)
-                row |= against(true, cost, found.quality, found.cost, target)
-                row |= seconds_row(seconds_of(seconds, found.replays), target)
-                row |= {f"{target}_{many}": share for many, share in shares_of(found.replays).items()}
-            spent, gained = curve(own, known)[1:3]
-            read = bootstrap.curve_intervals(
-                np.concatenate([np.broadcast_to(cost, true.shape), spent], axis=1),
-                np.concatenate([true, gained], axis=1),
-                true,
-                cost,
-                seed=0,
-                resamples=0,
-            )
-            row |= {name: one.estimate for name, one in read.items()}
-            row |= {
-                f"coverage_{looks}": share for looks, share in coverage(own, known, found.replays).items()
-            }
-            rows.append(row)
+        known = Known(kept["test"], quality[side["test"]], study.read_table().cost, {}, None, {}, seconds)
+        single = metrics.best_single(quality[side["train"]])
+        fit = Fit(score, kept["held"], quality[kept["held_at"]], known, single, look)
+        facts = {"predictor": predictor, "score": score, "seed": seed, "prompts": len(known.observed)}
+        facts["look"] = look.dollars
+        rows.append({**facts, "policy": BEFORE, **before_row(fit)})
+        rows += [{**facts, "policy": name, **search_row(fit, most)} for name, most in LIMITS.items()]
     return rows
 
 
-def against(
-    true: np.ndarray, cost: np.ndarray, gained: np.ndarray, paid: np.ndarray, target: str
-) -> dict[str, float]:
-    """Compare quality and dollars of each prompt [n] with the best single model's."""
-    best = metrics.best_single(true)
-    alone = float(true[:, best].mean())
-    return {
-        f"{target}_gain": float(gained.mean()) - alone,
-        f"{target}_cost_change": float(paid.mean() / cost[best] - 1),
-        f"{target}_share": float(metrics.gap_closed(gained.mean(), alone, true.max(axis=1).mean())),
+def before_row(fit: Fit) -> dict[str, float]:
+    """Measure choosing before generating."""
+    predicted, true, cost = fit.known.predicted, fit.known.observed, fit.known.cost
+    read = bootstrap.headline(predicted, true, cost, seed=0, most=None, resamples=0)
+    row = {name: one.estimate for name, one in read.items()}
+    chosen: dict[str, np.ndarray] = {
+        target: fit.calibrated(CostAware(target=target)).choose(predicted, cost) for target in TARGETS
     }
+    for percent in BUDGETS:
+        chosen[f"budget_{percent}"] = choices.under_budget(predicted, cost, budget=fit.dollars(percent))
+    for name, choice in chosen.items():
+        row |= fit.against(true[np.arange(len(true)), choice], cost[choice], name)
+    assert fit.known.seconds is not None
+    for target in TARGETS:
+        row |= seconds_row(fit.known.seconds[chosen[target]] - (fit.look.seconds or 0), target)
+    choice = fit.calibrated(Guaranteed(epsilon=EPSILONS[fit.score])).choose(predicted, cost)
+    return row | fit.promised(true[np.arange(len(true)), choice], cost[choice])
+
+
+def search_row(fit: Fit, most: int | None) -> dict[str, float]:
+    """Measure a search of at most so many images a prompt; one of two is the guarantee's chain too."""
+    known = fit.known
+    row: dict[str, float] = {}
+    assert known.seconds is not None
+    for target in TARGETS:
+        own = fit.calibrated(Search(target=target, max_images=most))
+        if not isinstance(own, Search):
+            raise ValueError(f"{fit.score}: no search met the target ({target})")
+        found = outcome(own, known)
+        row |= fit.against(found.quality, found.cost, target)
+        row |= seconds_row(seconds_of(known.seconds, found.replays), target)
+        row |= {f"{target}_{many}": share for many, share in shares_of(found.replays).items()}
+    spent, gained = curve(own, known)[1:3]
+    read = bootstrap.curve_intervals(
+        np.concatenate([np.broadcast_to(known.cost, known.observed.shape), spent], axis=1),
+        np.concatenate([known.observed, gained], axis=1),
+        known.observed,
+        known.cost,
+        seed=0,
+        resamples=0,
+    )
+    row |= {name: one.estimate for name, one in read.items()}
+    row |= {f"coverage_{looks}": share for looks, share in coverage(own, known, found.replays).items()}
+    if most == 2:
+        promise = fit.calibrated(GuaranteedSearch(epsilon=EPSILONS[fit.score]))
+        drawn = promise.replays(known.predicted, known.observed, known.cost)[0]
+        return row | fit.promised(drawn.quality, drawn.cost)
+    budget = SearchBudget.fit(own, fit.held, fit.held_true, known.cost)
+    for percent in BUDGETS:
+        purse = budget.start(fit.dollars(percent), len(known.observed))
+        drawn = budget.run(purse, known.predicted, known.observed)[1]
+        row |= fit.against(drawn.quality, drawn.cost, f"budget_{percent}")
+    return row
 
 
 def seconds_row(taken: np.ndarray, target: str) -> dict[str, float]:
@@ -116,11 +183,9 @@ def seconds_row(taken: np.ndarray, target: str) -> dict[str, float]:
 
 def table(rows: pd.DataFrame) -> str:
     """Format the tables in Markdown: mean ± standard deviation over seeds."""
-    read, set_before, times = [], [], []
+    read, set_before, times, budgets, promises = [], [], [], [], []
     for (score, policy), own in rows.groupby(["score", "policy"], sort=False):
-        base = rows[(rows["score"] == score) & (rows["policy"] == "choose before")].set_index("seed")[
-            "frontier_area"
-        ]
+        base = rows[(rows["score"] == score) & (rows["policy"] == BEFORE)].set_index("seed")["frontier_area"]
         lead = own.set_index("seed")["frontier_area"] - base
         name = f"{score}: {policy}"
         read.append(
@@ -129,9 +194,9 @@ def table(rows: pd.DataFrame) -> str:
                 spread(own["iso_quality_cost"], "+.1f", 100),
                 spread(own["oracle_gap_closed"], ".1f", 100),
                 spread(own["frontier_area"], ".4f"),
-                f"{(lead > 0).sum()} of {len(lead)}" if policy != "choose before" else "",
+                f"{(lead > 0).sum()} of {len(lead)}" if policy != BEFORE else "",
                 *(
-                    spread(own[f"coverage_{looks}"], ".1f", 100) if policy != "choose before" else ""
+                    spread(own[f"coverage_{looks}"], ".1f", 100) if policy != BEFORE else ""
                     for looks in (0, 1, 2)
                 ),
             ]
@@ -153,6 +218,19 @@ def table(rows: pd.DataFrame) -> str:
                 for target in TARGETS
             ]
         )
+        if "budget_25_gain" in own and own["budget_25_gain"].notna().any():
+            over = max(own[f"budget_{percent}_cost_change"].max() + 1 - percent / 100 for percent in BUDGETS)
+            gains = [spread(own[f"budget_{percent}_gain"], "+.3f") for percent in BUDGETS]
+            budgets.append([name, *gains, f"{100 * over:+.2f}"])
+        if "guarantee_kept" in own and own["guarantee_kept"].notna().any():
+            promises.append(
+                [
+                    name if policy == BEFORE else f"{score}: a draft, then the best single model",
+                    spread(own["guarantee_kept"], ".1f", 100),
+                    spread(own["guarantee_cost_change"], "+.1f", 100),
+                    spread(own["guarantee_gain"], "+.3f"),
+                ]
+            )
     return "\n\n".join(
         [
             markdown(
@@ -166,6 +244,16 @@ def table(rows: pd.DataFrame) -> str:
                 set_before,
             ),
             markdown("seconds a request: mean / p50 / p95 | target quality | target cost", times),
+            markdown(
+                "budget, % of the best single model's cost: quality against it | "
+                + " | ".join(map(str, BUDGETS))
+                + " | most overspent, points",
+                budgets,
+            ),
+            markdown(
+                "guarantee: within 0.1 (nima), 1 (clip), 0.02 (mixed) on 90 % | kept, % | cost, % | quality",
+                promises,
+            ),
         ]
     )
 

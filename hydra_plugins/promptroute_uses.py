@@ -35,15 +35,8 @@ def _uses(*, _root_: DictConfig) -> DictConfig:
 
     root = _project()
     groups = (
-        "prompts",
-        "models",
-        "scorers",
-        "image_encoder",
-        "text_encoder",
-        "predictor",
-        "published",
-        "agreement",
-    )
+        "prompts", "models", "scorers", "image_encoder", "text_encoder", "predictor", "recovery", "published", "agreement"
+    )  # fmt: skip
     study = {
         group: OmegaConf.to_container(OmegaConf.create(OmegaConf.to_container(_root_[group], resolve=True)))
         for group in groups

@@ -24,8 +24,9 @@ def main(name: str) -> str:
     prompts = read_table("data/prompts.parquet", Prompt)
     with atomic_path(f"data/embeddings/{name}") as folder:
         folder.mkdir()
-        path = embed_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
-        link_or_copy(path, folder / "prompts.parquet")
+        if encoder.has_texts:
+            path = embed_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
+            link_or_copy(path, folder / "prompts.parquet")
         for model in params["models"]:
             (folder / model).mkdir()
             sources = shard_paths(f"data/images/{model}")

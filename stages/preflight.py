@@ -17,6 +17,7 @@ from promptroute.io.tables import read_table
 from promptroute.predictors.base import Predictor
 from promptroute.prompts.source import PromptSource
 from promptroute.prompts.split import Split
+from promptroute.recovery.study import RecoveryStudy, check_views
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact, facts_ahead
 from promptroute.routing.quality import check_meaning, flat_weights
@@ -26,9 +27,8 @@ from promptroute.runtime.preflight import Images, check_disk, check_once, compon
 from promptroute.runtime.stage import run_stage
 from promptroute.scorers.base import Scorer, check_encoders
 
-Kinds = dict[str, type[Component]]
-SINGLE: Kinds = {"split": Split, "predictor": Predictor, "policy": Policy, "published.table": ScoreTable}
-EACH: Kinds = {"prompts.sources.*": PromptSource, "scorers.*": Scorer, "text_encoder.*": TextEncoder}
+KINDS: dict[str, type[Component]] = {"split": Split, "predictor": Predictor, "policy": Policy, "recovery": RecoveryStudy,
+    "published.table": ScoreTable, "prompts.sources.*": PromptSource, "scorers.*": Scorer, "text_encoder.*": TextEncoder, "image_encoder.*": ImageEncoder}  # fmt: skip
 
 
 def main() -> str:
@@ -37,8 +37,9 @@ def main() -> str:
     check_meaning(**meaning, scores=list(study_outputs(params)))
     generation = Generation.read(params["generation"], "params.yaml: generation")
     device = read_compute(params["compute"], "params.yaml: compute").device
-    built = components(params, {**SINGLE, **EACH, "image_encoder.*": ImageEncoder}, device)
-    check_encoders(built, params["image_encoder"])
+    built = components(params, KINDS, device)
+    check_encoders(built, [*params["image_encoder"], *(["predicted"] if params.get("recovery") else [])])
+    check_views(built.get("recovery"), params["image_encoder"])
     try:
         rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
         rule.cost(facts_ahead(study_models(params), params["profiled"]))

@@ -1,13 +1,12 @@
 """`promptroute route`: choose a model for prompts, with the trained router."""
 
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptroute.cli.lines import json_line
 from promptroute.core.errors import UserError
 from promptroute.runtime.stage import one_line
 
@@ -131,12 +130,6 @@ def to_json(decision: "Decision") -> str:
         "reason": decision.reason,
     }
     return json_line(fields)
-
-
-def json_line(fields: Mapping[str, object]) -> str:
-    """Write a line of JSON: ASCII where the output's encoding asks for it."""
-    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
-    return json.dumps(fields, ensure_ascii=encoding != "utf8")
 
 
 def show(decisions: "list[Decision]", labels: dict[str, str]) -> None:

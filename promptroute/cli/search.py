@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from promptroute.cli.route import json_line
+from promptroute.cli.lines import json_line
 from promptroute.core.errors import UserError
 from promptroute.core.text import number, short
 from promptroute.router.looking import Look

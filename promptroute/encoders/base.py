@@ -125,6 +125,9 @@ class ImageEncoder(Component):
         device: torch device.
     """
 
+    has_texts: ClassVar[bool] = True
+    """Whether it encodes prompts too; one that doesn't gives views of images to recover prompts from, and no scores."""
+
     batch_size: PositiveInt = 64
     device: str = "cpu"
 

@@ -110,14 +110,10 @@ def headline(
     these points.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    steps = steps_of(guess, price)
-    taken = visits(steps)[1]
-    if most is not None:
-        taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]
-    choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
+    spent, gained = choosing_curve(guess, truth, price, steps_of=steps_of, most=most)
     return curve_intervals(
-        price[choices],
-        np.take_along_axis(truth, choices, axis=1),
+        spent,
+        gained,
         truth,
         price,
         seed=seed,
@@ -125,6 +121,23 @@ def headline(
         resamples=resamples,
         level=level,
     )
+
+
+def choosing_curve(
+    predicted: FloatArray,
+    true: FloatArray,
+    cost: FloatArray,
+    *,
+    steps_of: StepsOf = tradeoff_steps,
+    most: int | None = 200,
+) -> tuple[FloatArray, FloatArray]:
+    """Return dollars and observed quality of each prompt [n, k] at the operating points of choosing before generating."""
+    steps = steps_of(predicted, cost)
+    taken = visits(steps)[1]
+    if most is not None:
+        taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]
+    choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
+    return cost[choices], np.take_along_axis(true, choices, axis=1)
 
 
 def curve_intervals(
@@ -137,6 +150,7 @@ def curve_intervals(
     single: int | None = None,
     resamples: int = 1000,
     level: float = 0.95,
+    against: tuple[FloatArray, FloatArray] | None = None,
 ) -> dict[str, Interval]:
     """Return the intervals of `headline` for any policy, from each prompt's dollars and quality at its k points.
 
@@ -144,22 +158,30 @@ def curve_intervals(
         spent, gained: [n, k].
         truth, price: of the models alone, [n, m] and [m].
         seed, single, resamples, level: as of `headline`.
+        against: dollars and quality [n, points] of another policy at its points: `area_lead` is how far the area under its
+            frontier is below, paired by prompt.
     """
     k = spent.shape[1]
-    table = np.concatenate([spent, gained, truth, truth.max(axis=1, keepdims=True)], axis=1)
+    other = np.empty((len(spent), 0)) if against is None else np.concatenate(against, axis=1)
+    points = other.shape[1] // 2
+    table = np.concatenate([spent, gained, other, truth, truth.max(axis=1, keepdims=True)], axis=1)
 
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
-        spent, gained, each, oracle = np.split(means, [k, 2 * k, -1], axis=1)
+        ends = np.cumsum([k, k, points, points])
+        spent, gained, spent_before, before, each, oracle = np.split(means, [*ends, -1], axis=1)
         models = _singles(each, single)
         alone, alone_cost = each[np.arange(len(each)), models], price[models]
-        iso, share, area = np.empty(len(means)), np.empty(len(means)), np.empty(len(means))
+        iso, share, area, lead = (np.empty(len(means)) for _ in range(4))
         for b in range(len(means)):
             curve = hull(spent[b], gained[b])
             own, own_cost = float(alone[b]), float(alone_cost[b])
             iso[b] = metrics.iso_cost_on(curve, own, own_cost)
             share[b] = metrics.gap_closed(quality_at(curve, own_cost), own, oracle[b, 0])
             area[b] = metrics.area_on(curve, price)
-        return {"iso_quality_cost": iso, "oracle_gap_closed": share, "frontier_area": area}
+            if against is not None:
+                lead[b] = area[b] - metrics.area_on(hull(spent_before[b], before[b]), price)
+        found = {"iso_quality_cost": iso, "oracle_gap_closed": share, "frontier_area": area}
+        return found if against is None else {**found, "area_lead": lead}
 
     return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
 

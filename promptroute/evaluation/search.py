@@ -132,7 +132,8 @@ def figures(
     Returns:
         `search`, `search_two_draws`: iso_quality_cost, oracle_gap_closed and frontier_area, each as
         `bootstrap.Interval`, read off the hull of the search over λ and of the single models; and `fresh`, the same by
-        images that it did not look at, None where there are none;
+        images that it did not look at, None where there are none; `area_lead` is the area less that of choosing before,
+        paired by prompt;
         `searched`: of the policy's own operating point: `look`, dollars; `images`, shares of the prompts that took 1,
         2, …; `seconds`, mean, p50 and p95 of a request; `coverage` of the belief's 90 % intervals after 0, 1, 2 images;
         `fresh`, as `bootstrap.choice_intervals`, by images that it did not look at, None where there are none.
@@ -184,6 +185,7 @@ def _curve(policy: Search, known: Known, most: int | None, resamples: int, seed:
             known.cost,
             seed=seed,
             resamples=resamples,
+            against=bootstrap.choosing_curve(known.predicted, known.observed, known.cost),
         )
         return {name: asdict(interval) for name, interval in found.items()}
 

@@ -26,8 +26,27 @@ def cost_table(result: Mapping[str, Any]) -> str:
             + _interval(frontier["iso_quality_cost"], "+.1%"),
             "                           oracle gap closed at no more cost "
             + _interval(frontier["oracle_gap_closed"], ".1%"),
+            *(_searched(result) if "searched" in result else ()),
         ]
     )
+
+
+def _searched(result: Mapping[str, Any]) -> list[str]:
+    """Return what looking brings by the score that was looked at, and what is left on images that were not."""
+    lines = []
+    for name, words in (("search", "search"), ("search_two_draws", "search, at most 2 images")):
+        for figures, judged in (
+            (result[name], "by the score looked at"),
+            (result[name]["fresh"], "on fresh images"),
+        ):
+            told = "not known: the study has no single images"
+            if figures is not None:
+                told = (
+                    f"cost at the best single model's quality {_interval(figures['iso_quality_cost'], '+.1%')}, oracle "
+                    f"gap closed {_interval(figures['oracle_gap_closed'], '.1%')}"
+                )
+            lines.append(f"{words}, {judged}: {told}")
+    return lines
 
 
 def _lines(result: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:

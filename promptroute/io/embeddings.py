@@ -99,3 +99,14 @@ def read_image_embeddings(folder: Path | str) -> tuple[np.ndarray, np.ndarray, n
     width = column.type.list_size
     vectors = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     return np.array(table.column("prompt_id").to_pylist()), table.column("seed").to_numpy(), vectors
+
+
+def read_sentences(path: Path | str, width: int) -> np.ndarray:
+    """Read the sentence embeddings, the last `width` columns of what a text encoder gave, in the file's order: float32 [n, width].
+
+    Raises:
+        UserError: the file is absent or corrupt.
+    """
+    column = read_parquet(path, _WHAT, ["embedding"]).column("embedding").combine_chunks()
+    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+    return np.asarray(rows[:, -width:], np.float32)

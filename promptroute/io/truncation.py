@@ -22,6 +22,7 @@ def count_truncated(
     Returns:
         models, image_encoder, text_encoder → name → `prompts`, `truncated` (how many of them
         were cut off) and `tokens` (how many in all were lost); the last two null where it is not known of any prompt.
+        An image encoder without a text side has 0 prompts.
 
     Raises:
         UserError: a file is absent or corrupt.
@@ -29,7 +30,7 @@ def count_truncated(
     return {
         "models": {name: _count(shard_paths(data / "images" / name)) for name in models},
         "image_encoder": {
-            name: _count([data / "embeddings" / name / "prompts.parquet"]) for name in image_encoders
+            name: _count((data / "embeddings" / name).glob("prompts.parquet")) for name in image_encoders
         },
         "text_encoder": {name: _count([data / "text" / f"{name}.parquet"]) for name in text_encoders},
     }

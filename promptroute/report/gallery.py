@@ -85,7 +85,7 @@ def chart(result: Result, examples: Sequence[Example], images: Images) -> style.
 
 
 def _no_images(result: Result, title: str) -> style.Chart:
-    figure, axes = style.canvas(9.2, 1.8, title, result.subtitle)
+    figure, axes = style.canvas(9.2, 0.4, title, result.subtitle)
     axes.text(0, 0.5, "No images: this study reads published scores.", va="center")
     axes.set_axis_off()
     return style.Chart(title, f"{title}: no images, as this study reads published scores.", figure)

@@ -65,6 +65,7 @@ def page(
         rows=_cost_table(result),
         sets=_sets(result),
         searches=result.strips is not None,
+        fresh=result.values.searched is not None and result.values.searched.fresh is not None,
         figures=[
             {
                 "title": visible(figure.title),
@@ -195,9 +196,9 @@ def _example(result: Result, example: Example, images: Images) -> Cells:
         "saving": percent(example.saving, 0, signed=True),
         "strip": [_shot(result, example, shot, digits, images) for shot in steps if shot.score is not None],
         "ending": visible(ending(result, steps)) if steps else "",
-        "models": [cells[k] for k in shown],
-        "folded": f"all {len(shown)} models' images, for comparison" if steps else "",
-        "others": [cells[k] for k in columns if k not in shown],
+        "models": [cells[k] for k in (columns if steps else shown)],
+        "folded": f"all {len(columns)} models, for comparison" if steps else "",
+        "others": [] if steps else [cells[k] for k in columns if k not in shown],
     }
 
 

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from promptroute.router.parts import Parts
+from promptroute.routing.search_policy import Search
+
+_WIDE, _PAIRS = 8, 5  # models of a matrix of correlations, at most; pairs at each end where there are more
 
 
 def model_card(
@@ -41,6 +46,7 @@ def model_card(
         policies={"router": router.policy, **router.compared},
         decides=router.policy.summary(router.labels),
         notes=router.policy.notes(router.labels),
+        search=_search(router),
         score=" + ".join(
             f"{weight:g} · {'' if quality.higher_is_better[name] else '-'}{name}"
             for name, weight in quality.weights.items()
@@ -52,6 +58,32 @@ def model_card(
         about=about,
         sources=sorted(sources),
     )
+
+
+def _search(router: Parts) -> dict[str, Any] | None:
+    """Give what a reader must know of a search besides its notes; None of a policy that doesn't look."""
+    policy = router.policy
+    if not isinstance(policy, Search) or policy.facts is None:
+        return None
+    covariance = policy.belief.covariance[: len(router.models), : len(router.models)]
+    sd = np.sqrt(np.diag(covariance))
+    scale = np.where(sd > 0, sd, 1.0)
+    alike = covariance / scale / scale[:, None]
+    rows, columns = np.triu_indices(len(sd), 1)
+    order = np.argsort(-alike[rows, columns], kind="stable").tolist()
+    named = [(router.labels[rows[k]], router.labels[columns[k]], alike[rows[k], columns[k]]) for k in order]
+    # A matrix of many models is wider than a page: the pairs at its ends say most.
+    pairs = named if len(named) <= 2 * _PAIRS else named[:_PAIRS] + named[-_PAIRS:]
+    first = sorted(zip(router.labels, policy.facts.first, strict=True), key=lambda pair: -pair[1])
+    return {
+        "first": [(label, share) for label, share in first if share > 0],
+        "mean_images": sum(many * share for many, share in enumerate(policy.facts.images, 1)),
+        "matrix": alike.tolist() if len(sd) <= _WIDE else None,
+        "pairs": pairs,
+        "sd": sd.tolist(),
+        "single_images": policy.facts.single_images,
+        **(router.about.get("searched") or {"quality": None, "fresh": None}),
+    }
 
 
 def _cell(value: Any) -> str:

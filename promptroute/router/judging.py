@@ -137,18 +137,22 @@ def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
         fresh, left = result["searched"]["fresh"], result["search"]["fresh"]
         looked = {
             "quality_gain_on_fresh_images": fresh and fresh["quality_gain"]["estimate"],
+            "oracle_gap_closed_on_fresh_images": fresh and fresh["oracle_gap_closed"]["estimate"],
             "images_per_prompt": sum(
                 int(many) * share for many, share in result["searched"]["images"].items()
             ),
             "search_iso_quality_cost_percent": _percent(result["search"]["iso_quality_cost"]),
+            "search_iso_quality_cost_percent_on_fresh_images": left and _percent(left["iso_quality_cost"]),
             "search_oracle_gap_closed": result["search"]["oracle_gap_closed"]["estimate"],
             "search_oracle_gap_closed_on_fresh_images": left and left["oracle_gap_closed"]["estimate"],
         }
-    learnt = (
-        {"gain_on_best_per_set": rows["router"]["quality"] - rows[PER_SET]["quality"]}
-        if PER_SET in rows
-        else {}
-    )
+    learnt = {}
+    if PER_SET in rows:
+        base = rows[PER_SET]["quality"]
+        learnt["gain_on_best_per_set"] = rows["router"]["quality"] - base
+        if looked:
+            left = rows["router"]["fresh_quality"]
+            looked["gain_on_best_per_set_on_fresh_images"] = None if left is None else left - base
     return {
         "test_prompts": result["prompts"],
         "calibrated": int(policy.calibration is not None and policy.calibration.reached),

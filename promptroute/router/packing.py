@@ -14,6 +14,7 @@ from promptroute.core.rows import SPLITS
 from promptroute.core.study import StudyData
 from promptroute.evaluation import metrics
 from promptroute.evaluation.evaluation import to_calibrate
+from promptroute.evaluation.search import Known, outcome
 from promptroute.predictors.base import Predictor
 from promptroute.router.router import Router
 from promptroute.router.seen import digests
@@ -21,6 +22,7 @@ from promptroute.router.types import ModelInfo
 from promptroute.routing.base import Policy, Training
 from promptroute.routing.costs import CostRule, Facts
 from promptroute.routing.quality import Quality
+from promptroute.routing.search_policy import Search
 from promptroute.scorers.base import PromptGroupBatch
 
 
@@ -223,7 +225,7 @@ def pack(
     held = trained.study.take(np.flatnonzero([place is not None for place in position]))
     predicted = trained.predicted[[place for place in position if place is not None]]
     observed = trained.quality.of(held.raw)
-    known = trained.study.take(np.flatnonzero(trained.split != "test")).batch.texts
+    texts = trained.study.take(np.flatnonzero(trained.split != "test")).batch.texts
     draft = Router(
         models=[
             ModelInfo(name, labels.get(name, name), float(price), float(mean))
@@ -234,7 +236,7 @@ def pack(
         encoders=trained.encoders,
         policy=policy,
         allow=trained.allow,
-        seen=digests(known),
+        seen=digests(texts),
         about={
             **about,
             "prompts": {name: int((trained.split == name).sum()) for name in SPLITS},
@@ -252,7 +254,18 @@ def pack(
         name: other.calibrate(predicted, observed, cost, training)
         for name, other in to_calibrate(policy).items()
     }
-    return replace(draft, policy=policy.calibrate(predicted, observed, cost, training), compared=calibrated)
+    own = policy.calibrate(predicted, observed, cost, training)
+    known = Known(predicted, observed, draft.cost, {}, training.images, {}, None)
+    return replace(draft, policy=own, compared=calibrated, about={**draft.about, **_searched(own, known)})
+
+
+def _searched(policy: Policy, known: Known) -> dict[str, Any]:
+    """Return mean quality of a search on the calibration prompts, and what is left of it on fresh images."""
+    if not isinstance(policy, Search):
+        return {}
+    found = outcome(policy, known)
+    fresh = None if found.fresh is None else float(found.fresh.mean())
+    return {"searched": {"quality": float(found.quality.mean()), "fresh": fresh}}
 
 
 def _training(router: Router, trained: Trained) -> Training:

@@ -158,14 +158,26 @@ class Search(Tuned):
         cost: Array,
         images: FloatArray | None = None,
     ) -> tuple[FloatArray, list[list[Drawn]]]:
-        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ."""
+        """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ.
+
+        It ends where a prompt takes half as much again as the most expensive image: nothing is read off beyond that,
+        and with many models, whose every subset would be met, it is there that replays take long.
+        """
         guess, price = np.tile(checks.quality_matrix(quality), self.images), self.prices(cost)
-        values = grid(observed, price)
-        found = [
-            sweep(self.belief, guess, scores, price, values, max_images=self.max_images, trust=self.trust)
-            for scores in rounds(observed, images, self.images)
-        ]
-        return values, found
+        first, *others = rounds(observed, images, self.images)
+        found: list[list[Drawn]] = [[]]
+        for value in grid(observed, price):
+            found[0] += self._swept(guess, first, price, np.array([value]))
+            if found[0][-1].cost.mean() > 1.5 * price.max():
+                break
+        values = grid(observed, price)[: len(found[0])]
+        return values, found + [self._swept(guess, scores, price, values) for scores in others]
+
+    def _swept(
+        self, guess: FloatArray, scores: FloatArray, price: FloatArray, tradeoffs: FloatArray
+    ) -> list[Drawn]:
+        limits = {"max_images": self.max_images, "trust": self.trust}
+        return sweep(self.belief, guess, scores, price, tradeoffs, **limits)  # type: ignore[arg-type]
 
     def calibrate(
         self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
@@ -263,29 +275,16 @@ class Search(Tuned):
     def notes(self, labels: Sequence[str]) -> list[str]:
         if self.facts is None or self._belief is None:
             return []
-        facts, belief = self.facts, self._belief
-        sd = np.sqrt(np.diag(belief.covariance))
-        shared = belief.covariance / np.where(sd > 0, sd, 1.0) / np.where(sd > 0, sd, 1.0)[:, None]
-        pairs = shared[np.triu_indices(len(sd), 1)]
-        first = ", ".join(
-            f"{label} {share:.0%}" for label, share in zip(labels, facts.first, strict=True) if share > 0
-        )
+        facts = self.facts
         taken = ", ".join(
             f"{place} on {share:.0%}" for place, share in enumerate(facts.images, 1) if share > 0
         )
         kind = "single images" if facts.single_images else "one score a prompt and model, priced as one image"
-        alike = (
-            f" Correlations of what is not predicted: {pairs.min():.2f} to {pairs.max():.2f}."
-            if len(pairs)
-            else ""
-        )
         return [
-            f"Search: the first image comes from {first}; images taken: {taken} of the prompts it was calibrated on. "
-            f"Scoring an image costs ${1000 * (self.look or 0):.4g} per 1000 and is included in all its costs.",
+            f"Search: images taken: {taken} of the prompts it was calibrated on. Scoring an image costs "
+            f"${1000 * (self.look or 0):.4g} per 1000 and is included in all its costs.",
             f"Belief: of {facts.prompts} held-out prompts' scores ({kind}) {facts.coverage:.1%} lie within their 90 % "
-            f"interval.{alike}",
-            "The best of several scores is partly luck: a fresh image of the same model would score less. What is left "
-            "on fresh images stands beside its gain wherever the study has several seeds.",
+            f"interval.",
         ]
 
     def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
@@ -331,8 +330,8 @@ def rounds(observed: Array, images: FloatArray | None, per_model: int) -> list[F
     k = 1 if images is None else images.shape[2]
     if per_model > k:
         raise UserError(
-            f"a search with {per_model} images a model needs as many scores of each; this study has {k}, so generate "
-            f"more seeds, or leave `images` at 1"
+            f"a search with {per_model} images a model needs as many scores of each, and this study has {k}; generate "
+            f"more seeds, or leave images at 1"
         )
     if images is None:
         return [np.asarray(observed, np.float64)]
@@ -419,7 +418,10 @@ class GuaranteedSearch(Search):
     @model_validator(mode="after")
     def _plain(self) -> Self:
         if self.images != 1 or self.trust != 1 or self.max_images is not None:
-            raise UserError(f"{self.title} makes one image a model, two at most, and trusts their scores")
+            raise UserError(
+                f"{self.title} makes one image a model, two at most, and trusts their scores; leave images, max_images "
+                f"and trust out"
+            )
         return self
 
     def view(self, quality: Array, scores: Array, cost: Array, *, allowed: IntArray | None = None) -> View:

@@ -20,8 +20,8 @@ NAMED = (
 )
 """Sections that hold settings, and those that hold a section for each name."""
 SETTINGS = {
-    "": "about agreement compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
-    "scorers seed split text_encoder uses",
+    "": "about agreement compute cost evaluate generation image_encoder models policy predictor profiled prompts published "
+    "recovery score scorers seed split text_encoder uses",
     "evaluate": "resamples",
     "agreement": "votes",
     "prompts": "sources n seed",
@@ -79,6 +79,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise UserError(f"{path}: no value for {', '.join(blanks)}; give each with -S NAME=VALUE")
     for name, known in SETTINGS.items():
         _check_settings(params, name.split(".") if name else [], known.split(), path)
+    if params.get("recovery") == {}:  # Hydra's `none`
+        params["recovery"] = None
     params["published"] = published = {
         "table": None,
         "models": {},

@@ -8,7 +8,7 @@ dvc.yaml take them from the section `uses` of the parameters:
       models:    {NAME: {weights, parts}}      # at most two places of weights
       scorers:   {NAME: {code, reads}}         # its module; its weights, or the embeddings that it takes
       image_encoder, text_encoder: {NAME: weights}
-      predictor: weights
+      predictor, recovery: weights
       agreement: place
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
@@ -52,6 +52,7 @@ def uses(study: Section, root: Path) -> Plain:
         "image_encoder": each(study.get("image_encoder"), _whole),
         "text_encoder": each(study.get("text_encoder"), _whole),
         "predictor": _whole(study.get("predictor"), root),
+        "recovery": _whole(study.get("recovery"), root),
         "agreement": _whole(study.get("agreement"), root),
         "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
         "published": _published(_mapping(study.get("published")), root),

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -124,6 +125,11 @@ class EmbeddingScorer(Scorer):
     def reads(cls, section: Section) -> str | None:
         """Name the folder of its encoder's embeddings."""
         return f"data/embeddings/{section.get('encoder', 'clip')}"
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of its embeddings: prompts.parquet, and MODEL/part-*.parquet."""
+        return Path("data/embeddings") / self.encoder
 
 
 def build_scorer(section: Section, where: str, device: str) -> Scorer:

@@ -317,7 +317,7 @@ def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folde
     """
     work: ShardScoring
     if isinstance(scorer, EmbeddingScorer):
-        embeddings = Path("data/embeddings") / scorer.encoder
+        embeddings = scorer.folder
         shards = sorted((embeddings / model).glob("part-*.parquet"))
         if not shards:
             raise UserError(

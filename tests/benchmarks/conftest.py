@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import budget, guarantee, routers, scores, shift, study
+from benchmarks import budget, guarantee, routers, scores, search, shift, study
 from tests.stages.small import table, write_published
 
 
@@ -19,7 +19,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     # tf-idf for the predictors; for novelty, vectors that tell the prompt sets apart.
     monkeypatch.setattr(study, "text_of", lambda predictor: "none")
-    for module in (routers, shift, guarantee, budget, scores):
+    for module in (routers, shift, guarantee, budget, scores, search):
         monkeypatch.setattr(module, "CSV", tmp_path / "results" / f"{module.__name__}.csv")
     monkeypatch.setattr(routers, "PAIRED", tmp_path / "results" / "paired.csv")
     caches = (study.settings, study.read_table, study.with_text, study.sides, study._decides)

@@ -16,16 +16,51 @@ from benchmarks import (
     guarantee,
     routers,
     scores,
+    search,
     shards,
     shift,
     study,
 )
 from promptroute.core.errors import UserError
 from promptroute.routing import choices
+from promptroute.routing.base import Training
 from promptroute.routing.policies import CostAware
+from promptroute.routing.search_policy import Search
 from tests.evaluation import plain
 
 KNN = ["--predictors", "mean,knn", "--scores", "nima", "--seeds", "0,1", "--against", "knn"]
+
+
+def test_search_rows(small: Path) -> None:
+    printed = search.main(["--predictor", "knn", "--scores", "nima", "--seeds", "0"])
+    rows = pd.read_csv(search.CSV).set_index("policy")
+    assert list(rows.index) == ["choose before", "search", "at most 2 images"]
+    side = study.sides(0)
+    quality, _ = study.quality_of("nima", side["train"])
+    true, cost = quality[side["test"]], study.read_table().cost
+    kept = study.predictions(study.Cell("knn", "nima", 0))
+    held, look = quality[kept["held_at"]], rows["look"].iloc[0]
+    assert look == pytest.approx(0.005 * 0.0000166667)
+    policy = Search(target="cost").calibrate(kept["held"], held, cost, Training(look=look))
+    assert isinstance(policy, Search)
+    spent = gained = 0.0
+    for guess, scores_of in zip(kept["test"], true, strict=True):  # one prompt at a time, as a live request
+        seen = np.full((1, 4), np.nan)
+        while (model := policy.view(guess[None], seen, cost).model[0]) >= 0:
+            seen[0, model] = scores_of[model]
+            spent += cost[model] + look
+        gained += np.nanmax(seen)
+    single = true.mean(axis=0).argmax()
+    assert rows.loc["search", "cost_cost_change"] == pytest.approx(
+        spent / len(true) / cost[single] - 1, rel=1e-4
+    )
+    assert rows.loc["search", "cost_gain"] == pytest.approx(
+        gained / len(true) - true[:, single].mean(), rel=1e-4, abs=1e-6
+    )
+    budgets = rows.loc["search", [f"budget_{percent}_cost_change" for percent in search.BUDGETS]]
+    assert (budgets.to_numpy(float) <= np.array(search.BUDGETS) / 100 - 1 + 1e-6).all()
+    again = search.main(["--table"])  # of six digits, so that a last one shown may differ
+    assert len(again.splitlines()) == len(printed.splitlines()) and "nima: a draft, then" in printed
 
 
 def test_router_rows(small: Path) -> None:

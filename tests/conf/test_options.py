@@ -29,6 +29,10 @@ BLANKS = {
     "prompts/file": ["prompts.sources.file.path=my.csv"],
     "scorer/pyiqa": ["scorer.metric=musiq"],
     "model/diffusers": ["model.generator.model=my_model"],
+    "recovery/paper": [
+        "image_encoder.convnext.revision=" + "a" * 40,
+        "image_encoder.interrogator.caption.revision=" + "b" * 40,
+    ],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }
 BEFORE = {
@@ -42,12 +46,13 @@ BESIDE = {
     "prompts": {"published"},
     "score": {"published"},
     "predictor": {"text_encoder"},
+    "recovery": {"image_encoder"},
     "models": {"about"},
     "cost": {"profiled"},
 }
 """Sections that an option of a group may change besides its own: the default predictor brings its own encoder,
-models say what a reader must know of them, fresh costs name the models that are timed for them. Prompts and score
-of a tidy table come with `published=tidy`, as `BEFORE` says."""
+a recovery its views of images; models say what a reader must know of them, fresh costs name the models that are
+timed for them. Prompts and score of a tidy table come with `published=tidy`, as `BEFORE` says."""
 Compose = Callable[..., dict[str, Any]]
 
 

@@ -49,7 +49,8 @@ class TestCommands:
         own = {Path(path).stem for path in written(page)}
         for overrides in experiments(page):
             overrides = [
-                re.sub(r"=(prompts|scores)\.csv$", r"=tests/conf/table/\1.csv", one) for one in overrides
+                re.sub(r"=(?:people/)?(prompts|scores)\.csv$", r"=tests/conf/table/\1.csv", one)
+                for one in overrides
             ]
             if not any(re.search(rf"=({'|'.join(own)})$", one) for one in overrides if own):
                 # Whoever composes fills in what the page leaves to its reader.

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from promptroute.evaluation import bootstrap
 from promptroute.evaluation.evaluation import Judged, evaluate, to_calibrate
 from promptroute.evaluation.search import Known, coverage, curve, figures, outcome, row
 from promptroute.routing.base import Training
@@ -123,6 +124,13 @@ class TestFigures:
             found["searched"]["fresh"]["quality_gain"]["low"]
             < found["searched"]["fresh"]["quality_gain"]["high"]
         )
+        before = bootstrap.headline(known.predicted, known.observed, COST, seed=0, resamples=0)
+        for part in (found["search"], found["search"]["fresh"]):
+            lead = part["area_lead"]
+            assert lead["estimate"] == pytest.approx(
+                part["frontier_area"]["estimate"] - before["frontier_area"].estimate
+            )
+            assert lead["low"] < lead["estimate"] < lead["high"]
         seconds = found["searched"]["seconds"]
         assert 1 <= seconds["p50"] <= seconds["mean"] * 2 and seconds["p95"] <= 6
 
@@ -143,7 +151,7 @@ class TestFigures:
         known, own = world(seed=1), policy(world())
         tradeoffs, cost, quality, fresh = curve(own, known)
         assert (np.diff(tradeoffs) < 0).all() and fresh is not None and fresh.shape == cost.shape
-        assert cost[:, -1].mean() == pytest.approx(COST.sum() + 3 * LOOK, rel=0.03)
+        assert 1.5 * (COST.max() + LOOK) < cost[:, -1].mean() <= COST.sum() + 3 * LOOK + 1e-9
         assert cost[:, 0].mean() == pytest.approx(0.2 + LOOK, rel=0.1)
         assert quality[:, -1].mean() > known.observed.mean(axis=0).max()
 

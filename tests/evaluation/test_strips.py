@@ -53,7 +53,11 @@ def test_frontier() -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, (3, 3, 3))
     policy, known = made(OBSERVED[:, :, None] + noise)
     table = search_frontier(policy, known)
-    # The most expensive end asks for everything: the kept score is the best of all, and fresh ones are not.
+    # The kept score is at most the best of all, at the expensive end above the fresh ones'.
     end = table.sort_values("cost").iloc[-1]
-    assert end["quality"] == pytest.approx((OBSERVED[:, :, None] + noise).max(axis=1).mean())
-    assert end["fresh"] < end["quality"] and end["cost"] == pytest.approx(PRICES.sum())
+    assert end["quality"] <= (OBSERVED[:, :, None] + noise).max(axis=1).mean() + 1e-9
+    assert end["fresh"] < end["quality"] and 1.5 * PRICES.max() < end["cost"] <= PRICES.sum() * (1 + 1e-9)
+    assert table["quality"].max() == pytest.approx(end["quality"])
+    # The cheap end takes the cheapest model's image alone: nothing is chosen by its score, so fresh ones are as good.
+    start = table.sort_values("cost").iloc[0]
+    assert start["cost"] == pytest.approx(PRICES[2]) and start["quality"] == pytest.approx(start["fresh"])

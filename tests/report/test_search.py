@@ -113,7 +113,7 @@ class TestWords:
         assert (
             f"reservation value {shot.reservation:.2f}" in source and f"score <b>{shot.score:.2f}" in source
         )
-        assert 'alt="Model 0, seed 0"' in source and "all 4 models&#39; images, for comparison" in source
+        assert 'alt="Model 0, seed 0"' in source and "all 4 models, for comparison" in source
 
     def test_others_say_nothing(self, report: Report) -> None:
         assert shots(report.result, str(report.result.prompt_ids[0])) == ()

@@ -67,7 +67,7 @@ def test_probabilities_have_no_belief() -> None:
         np.array([f"P{i}" for i in range(n)]),
         np.array(["A"] * n),
         PromptBatch(["a"] * n, {}),
-        ("dear", "middle", "cheap"),
+        ("expensive", "middle", "cheap"),
         {"nima": np.random.default_rng(0).random((n, 3))},
         np.full((n, 3), np.nan),
     )

@@ -13,11 +13,26 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.io.files import sha256
 from promptroute.router import parts as module
+from promptroute.router.card import model_card
 from promptroute.router.router import Router
 from promptroute.router.seen import digests, seen
 from promptroute.router.types import ModelInfo
+from promptroute.routing.search_policy import SearchFacts
 
-from .made import AXES, MODELS, UNIT, Axes, guaranteed, policies, saved_router, training, with_fallback
+from .made import (
+    AXES,
+    MODELS,
+    PRICED,
+    UNIT,
+    Axes,
+    guaranteed,
+    policies,
+    router,
+    saved_router,
+    search,
+    training,
+    with_fallback,
+)
 
 
 @pytest.fixture
@@ -143,6 +158,36 @@ class TestCard:
         assert f"Guarantee, against Expensive: {policy.guarantee.statement}." in card
         assert ("conformal risk control" in card) == (threshold is not None)
         assert "It decides by: guaranteed, against Expensive" in card
+
+    def test_search(self) -> None:
+        """Independent models of sd 0.5, first images 50 and 50 %, 1.25 images: as they were made."""
+        told = {"searched": {"quality": 5.2, "fresh": 5.05}}
+        card = model_card(router(search(), models=PRICED, about=told), {}, {})
+        assert "Images are judged by 1 · nima, the same score" in card
+        assert (
+            "the kept images' quality is 5.2000; the best single model's is 5.0000. On fresh images" in card
+        )
+        assert "it is 5.0500" in card and "A prompt takes 1.25 images on average." in card
+        assert "First images, of the prompts: Middle 50 %, Cheap 50 %." in card
+        assert "| model | sd | Expensive | Middle | Cheap |\n| --- | --- | --- | --- | --- |\n" in card
+        assert "| Middle | 0.5 | 0.00 | 1.00 | 0.00 |\n" in card
+        assert "Scoring an image costs $0.01 per 1000" in card and "90.0% lie within" in card
+        told["searched"]["fresh"] = None  # type: ignore[assignment]
+        card = model_card(router(search(), models=PRICED, about=told), {}, {})
+        assert "is not known: there are no scores of single images to judge on." in card
+        assert "### Search" not in model_card(router(), {}, {})
+
+    def test_search_of_many(self) -> None:
+        """24 models: no matrix of 24 columns, and no line that a page can't show."""
+        facts = SearchFacts(prompts=90, coverage=0.9, single_images=False, first=[1 / 24] * 24, images=[1.0])
+        many = [ModelInfo(f"m{k}", f"Model | {k}", 1e-4, 5.0) for k in range(24)]
+        covariance = np.diag(np.arange(1.0, 25.0))
+        covariance[3, 7] = covariance[7, 3] = np.sqrt(4.0 * 8.0) / 2
+        own = router(search(covariance, facts=facts), models=many)
+        card = model_card(own, {}, {})
+        assert "| Model \\| 3 | Model \\| 7 | 0.50 |" in card and card.count("| 0.00 |") == 9
+        assert "Model \\| 7 4 % and 16 more models." in card
+        assert max(map(len, card.splitlines())) < 800
 
     def test_every_section(self, saved: tuple[Router, Path]) -> None:
         card = (saved[1] / "README.md").read_text()

@@ -125,7 +125,7 @@ class TestSeveralImages:
         predicted, observed, cost = simulated(100, 1)
         with pytest.raises(UserError, match=r"noise|as many scores"):
             Search(images=2).calibrate(predicted, observed, cost, LOOK)
-        with pytest.raises(UserError, match="this study has 3, so generate more seeds"):
+        with pytest.raises(UserError, match="and this study has 3; generate more seeds"):
             rounds(observed, np.zeros((100, 4, 3)), 4)
 
     def test_each_image_is_first_once(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.browser import Browser, find
-from tests.service.conftest import Service
+from tests.service.conftest import Service, Start
 
 Open = Callable[..., Browser]
 
@@ -71,6 +71,32 @@ def test_models_and_operating_point(look: Open) -> None:
     ask(browser, "a portrait by the sea")
     (cheap,) = answered(browser, 1)
     assert "Cheap · $0.100 per 1000 images" in cheap
+
+
+def test_none_and_all(look: Open) -> None:
+    browser = look()
+    checked = "document.querySelectorAll('#models input:checked').length"
+    assert browser.run("document.getElementById('all').hidden"), "three boxes are clicked one by one"
+    for left, said in ((0, "all"), (3, "none")):
+        browser.run("document.getElementById('all').click()")
+        assert browser.run(checked) == left
+        assert browser.run("document.getElementById('all').textContent") == said
+    browser.run("document.querySelectorAll('#models input').forEach(box => box.click())")
+    assert browser.run("document.getElementById('all').textContent") == "all"
+
+
+def test_router_that_looks(start: Start, search_folder: Path, tmp_path: Path) -> None:
+    program = find()
+    if program is None:
+        pytest.skip("no Chromium or Chrome on this machine")
+    with start(search_folder) as service, Browser(program, tmp_path / "profile", width=360) as browser:
+        browser.open(service.address)
+        browser.wait("document.querySelectorAll('#models input').length === 3")
+        ask(browser, "a robot")
+        answered(browser, 1)
+        assert "for 1000 first images" in browser.run("document.getElementById('state').textContent")
+        assert "POST /next says what follows" in browser.run("document.getElementById('about').textContent")
+        assert browser.run("document.documentElement.scrollWidth") <= 360 and browser.faults() == []
 
 
 def test_faults(look: Open) -> None:

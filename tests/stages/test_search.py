@@ -53,3 +53,21 @@ def test_unknown_price_of_a_look(study: Path, overrides: tuple[str, ...], says: 
     assert ran.status == 1 and says in ran.err and "-S policy.look=DOLLARS" in ran.err
     params(study, "policy=search", *given, *(facts if "cost=flops" in given else []), "policy.look=0.000001")
     assert run(study, "calibrate").status == 0
+
+
+def test_no_gain_without_what_is_left_of_it(study: Path) -> None:
+    from promptroute.cli.evaluate import shown
+
+    params(study, "policy=search", "evaluate.resamples=0")
+    assert run(study, "calibrate").status == 0
+    ran = run(study, "evaluate")
+    assert "not known, as the study has no single images" in ran.out
+    lines = [
+        line for line in shown(study / "metrics/evaluate.json").splitlines() if line.startswith("search,")
+    ]
+    assert (
+        len(lines) == 4 and lines[1] == "search, on fresh images: not known: the study has no single images"
+    )
+    summary = json.loads((study / "metrics/summary.json").read_text())
+    left = [name for name in summary if name.endswith("_on_fresh_images")]
+    assert {name.removesuffix("_on_fresh_images") for name in left} <= set(summary) and len(left) >= 4

@@ -1,0 +1,65 @@
+"""`promptroute recover`: from images back to prompts that a person can edit."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptroute.core.errors import UserError
+from promptroute.runtime.stage import one_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGES = typer.Argument(help="image files", metavar="IMAGE...")
+FOLDER = typer.Option("--recovery", "-r", metavar="DIR", help="folder of a trained recovery")
+K = typer.Option("--k", "-k", help="candidates of each image", min=1)
+ALLOW = typer.Option(
+    "--allow",
+    help="a class, or a package ending with a dot, that the folder may name besides our own; again for each",
+)
+JSON = typer.Option("--json", help="print a JSON object a line, for programs")
+
+
+def recover(
+    images: Annotated[list[Path], IMAGES],
+    folder: Annotated[Path, FOLDER] = Path("data/recovery"),
+    k: Annotated[int, K] = 5,
+    allow: Annotated[list[str] | None, ALLOW] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Print, for each image, prompts that it may have been generated from, the likeliest first."""
+    opened = [open_image(path) for path in images]
+
+    from promptroute.recovery.recovered import Recovery
+
+    for path, found in zip(images, Recovery.load(folder, allow or ()).prompts(opened, k), strict=True):
+        rows: list[dict[str, Any]] = [
+            {"prompt": one.text, "cosine": round(one.cosine, 4), "how": one.how} for one in found
+        ]
+        if as_json:
+            print(json.dumps({"image": str(path), "prompts": rows}))
+            continue
+        print(one_line(str(path)))
+        for row in rows:
+            # A prompt of a bank is other people's text.
+            print(f"  {row['cosine']:6.3f}  {row['how']:8}  {one_line(row['prompt'])}")
+
+
+def open_image(path: Path) -> "Image":
+    """Decode an image file.
+
+    Raises:
+        UserError: it is absent, or no image.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(path)
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path}: can't be read as an image ({one_line(str(error))}); give a PNG, JPEG or WebP file"
+        ) from error
+    return image

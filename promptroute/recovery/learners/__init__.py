@@ -1,0 +1,1 @@
+"""What learns the prompt's sentence embedding from views of an image."""

@@ -9,6 +9,7 @@ from promptroute.cli.agreement import agreement
 from promptroute.cli.annotate import annotate
 from promptroute.cli.compose import compose
 from promptroute.cli.evaluate import evaluate
+from promptroute.cli.feedback import feedback
 from promptroute.cli.plan import plan
 from promptroute.cli.recover import recover
 from promptroute.cli.route import route
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command(short_help="Choose a model for prompts.")(route)
 app.command(short_help="Serve a trained router over HTTP.")(serve)
 app.command(short_help="Evaluate a trained router.")(evaluate)
+app.command(short_help="Predict people's feedback on an image.")(feedback)
 app.command(short_help="Recover prompts from images.")(recover)
 app.command(short_help="Let people judge images, blind.")(annotate)
 app.command(short_help="Measure how far raters agree.")(agreement)

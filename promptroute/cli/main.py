@@ -7,6 +7,7 @@ import typer
 
 from promptroute.cli.compose import compose
 from promptroute.cli.evaluate import evaluate
+from promptroute.cli.feedback import feedback
 from promptroute.cli.route import route
 from promptroute.cli.serve import serve
 from promptroute.runtime.stage import plain_ending
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command(short_help="Choose a model for prompts.")(route)
 app.command(short_help="Serve a trained router over HTTP.")(serve)
 app.command(short_help="Evaluate a trained router.")(evaluate)
+app.command(short_help="Predict people's feedback on an image.")(feedback)
 app.command(short_help="Compose conf/ into params.yaml.")(compose)
 
 

@@ -42,3 +42,15 @@ def word_metrics(pairs: Sequence[tuple[str, str]], original: bool = False) -> li
     from promptroute.feedback import marking
 
     return marking.word_metrics(pairs, original)
+
+
+def convert(
+    checkpoint: Path | str,
+    folder: Path | str,
+    config: Mapping[str, Any] | None = None,
+    tokenizer: Path | str | None = None,
+) -> int:
+    """Turn the public checkpoint into a folder of safetensors; see `promptroute.feedback.checkpoint.convert`."""
+    from promptroute.feedback import checkpoint as weights
+
+    return weights.convert(checkpoint, folder, config, tokenizer)

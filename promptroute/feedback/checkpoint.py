@@ -1,6 +1,5 @@
 """Weights of the feedback network: the public checkpoint, and our folders of safetensors."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -167,7 +166,11 @@ def load_state(network: "FeedbackNetwork", state: Mapping[str, Any], where: str)
 
 
 def save(
-    network: "FeedbackNetwork", folder: Path | str, tokenizer: Path | str | None = None, half: bool = False
+    network: "FeedbackNetwork",
+    folder: Path | str,
+    tokenizer: Path | str | None = None,
+    half: bool = False,
+    threshold: float = 0.5,
 ) -> None:
     """Write a network into a folder: safetensors, configuration, and its tokenizer.
 
@@ -176,6 +179,7 @@ def save(
         folder: replaced as a whole.
         tokenizer: a tokenizer.json to copy.
         half: write float16 in place of float32.
+        threshold: probability from which a word counts as missed.
     """
     from safetensors.torch import save_file
 
@@ -183,7 +187,11 @@ def save(
     tensors = {
         name: (value.half() if half else value).detach().cpu().contiguous() for name, value in state.items()
     }
-    config = {"network": network.settings.settings(), "attention_mask": network.attention_mask}
+    config = {
+        "network": network.settings.model_dump(),
+        "attention_mask": network.attention_mask,
+        "threshold": threshold,
+    }
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / WEIGHTS)
@@ -251,8 +259,3 @@ def convert(
     )
     save(network, folder, tokenizer)
     return 16 * network.settings.vit_layers
-
-
-def facts(folder: Path | str) -> str:
-    """Return a network's configuration as a line of JSON, for logs."""
-    return json.dumps(read_config(Path(folder)), sort_keys=True)

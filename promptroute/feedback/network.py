@@ -92,14 +92,12 @@ class FeedbackNetwork(nn.Module):
     """
 
     def __init__(self, settings: NetworkSettings, attention_mask: bool = True) -> None:
-        from transformers import T5ForConditionalGeneration, ViTModel
-
         super().__init__()
         self.settings, self.attention_mask = settings, attention_mask
-        self.vit: Any = ViTModel(_vit_config(settings))
+        self.vit = _vit(settings)
         self.vit.pooler.requires_grad_(False)  # the checkpoint has one; nothing uses it
         self.visual_token_projection = nn.Linear(settings.vit_width, settings.width)
-        self.t5: Any = T5ForConditionalGeneration(_t5_config(settings))
+        self.t5 = _t5(settings)
         self.heatmap_predictor: nn.Module
         self.score_predictor: nn.Module
         if settings.variant == "multi-head":
@@ -112,7 +110,7 @@ class FeedbackNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return where the weights are."""
         return self.visual_token_projection.weight.device
 
     def see(self, pixel_values: Tensor) -> Tensor:
@@ -201,6 +199,18 @@ class FeedbackNetwork(nn.Module):
     def token_logits(self, states: Tensor) -> Tensor:
         """Turn the decoder's states into logits of the next token: [..., width] → [..., vocabulary]."""
         return self.t5.lm_head(states * self.settings.width**-0.5)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        pixel_values: np.ndarray,
+        input_ids: np.ndarray,
+        lengths: np.ndarray,
+        task_ids: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, Tensor]:
+        """Predict from arrays, as `outputs`, but leave tensors on their device, for `word_probabilities` to go on with."""
+        pixels, ids, sizes, _, tasks = self._tensors(pixel_values, input_ids, lengths, None, task_ids)
+        return self(pixels, ids, sizes, None, tasks)
 
     @torch.no_grad()
     def outputs(
@@ -296,7 +306,9 @@ class FeedbackNetwork(nn.Module):
 
         tasked = {name: moved(ids) for name, ids in (task_ids or {}).items()}
         return (
-            torch.as_tensor(pixel_values, dtype=torch.float32, device=self.device),
+            torch.as_tensor(
+                pixel_values, dtype=self.visual_token_projection.weight.dtype, device=self.device
+            ),
             moved(input_ids),
             moved(lengths),
             moved(target_ids),
@@ -316,10 +328,10 @@ def token_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     return (each * counted).sum() / counted.sum().clamp(min=1)
 
 
-def _vit_config(settings: NetworkSettings) -> Any:
-    from transformers import ViTConfig
+def _vit(settings: NetworkSettings) -> Any:
+    from transformers import ViTConfig, ViTModel
 
-    return ViTConfig(
+    config = ViTConfig(
         hidden_size=settings.vit_width,
         num_hidden_layers=settings.vit_layers,
         num_attention_heads=settings.vit_heads,
@@ -332,10 +344,11 @@ def _vit_config(settings: NetworkSettings) -> Any:
         layer_norm_eps=1e-12,
         qkv_bias=True,
     )
+    return ViTModel(config)
 
 
-def _t5_config(settings: NetworkSettings) -> Any:
-    from transformers import T5Config
+def _t5(settings: NetworkSettings) -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
 
     config: dict[str, Any] = {
         "vocab_size": settings.vocabulary,
@@ -353,4 +366,4 @@ def _t5_config(settings: NetworkSettings) -> Any:
         "decoder_start_token_id": START,
         "tie_word_embeddings": True,
     }
-    return T5Config(**config)
+    return T5ForConditionalGeneration(T5Config(**config))

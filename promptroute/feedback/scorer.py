@@ -1,0 +1,81 @@
+"""Predicted human feedback as a scorer: four scores, two maps, and marks on the prompt's words."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from promptroute.core.outputs import Output
+from promptroute.feedback.settings import HEATMAPS, MAX_TOKENS, SCORES
+from promptroute.feedback.texts import on_spaced_words
+from promptroute.io.weights import weights_id
+from promptroute.scorers.base import PromptedImageBatch, Scorer
+
+if TYPE_CHECKING:
+    from promptroute.feedback.predictor import Predictor
+
+
+class Rahf(Scorer):
+    """Rich human feedback (Liang et al., CVPR 2024) as a network predicts it, of an image and its prompt.
+
+    Whoever changes what any module of this room predicts raises `version`.
+
+    Settings:
+        checkpoint: folder of a network, as training or `promptroute.feedback.convert` writes it.
+        max_tokens: longest prompt that it takes.
+        batch_size: images per batch.
+        device: torch device.
+    """
+
+    inputs = PromptedImageBatch
+    outputs = (
+        Output("plausibility", "Plausibility", 0.0, 1.0),
+        Output("aesthetics", "Aesthetics", 0.0, 1.0),
+        Output("alignment", "Alignment", 0.0, 1.0),
+        Output("overall", "Overall", 0.0, 1.0),
+        Output("implausibility", "Implausible here", 0.0, 1.0, higher_is_better=False, kind="map"),
+        Output("misalignment", "Not as the prompt says", 0.0, 1.0, higher_is_better=False, kind="map"),
+        Output("missed", "Words that the image misses", 0.0, 1.0, higher_is_better=False, kind="marks"),
+    )
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers", "pillow")
+    incidental: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "checkpoint"})
+
+    checkpoint: str
+    max_tokens: int = Field(default=MAX_TOKENS, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    device: str = "cpu"
+
+    def weights(self) -> Mapping[str, Any]:
+        """Check-sum the folder's weights, configuration and tokenizer.
+
+        Raises:
+            UserError: the folder holds no weights as safetensors.
+        """
+        return weights_id(self.checkpoint, None)
+
+    @cached_property
+    def _predictor(self) -> "Predictor":
+        from promptroute.feedback.predictor import Predictor
+
+        return Predictor(self.checkpoint, self.device, max_tokens=self.max_tokens)
+
+    def score(self, batch: PromptedImageBatch) -> Mapping[str, Any]:
+        """Predict for n images with their prompts.
+
+        Marks are probabilities that the image misses a word; of a word that has several parts, the highest.
+
+        Raises:
+            UserError: as `Predictor.predict`.
+        """
+        found = self._predictor.predict(batch.images, batch.prompts)
+        given: dict[str, Any] = {
+            name: np.array([one.scores[name] for one in found], float) for name in SCORES
+        }
+        given |= {name: [one.heatmaps[name] for one in found] for name in HEATMAPS}
+        given["missed"] = [
+            on_spaced_words(prompt, one.probabilities.tolist())
+            for prompt, one in zip(batch.prompts, found, strict=True)
+        ]
+        return given

@@ -338,7 +338,9 @@ def tags(rng: Random, arranged: bool = True) -> Caption:
     pattern = scene.pattern if rng.random() < 0.6 else None
     first = {"colour": group.colour, "shape": group.shape}
     rest = [
-        _said(_word(key, rng), 0, part) for part, key in (("size", group.size), ("texture", group.texture)) if key
+        _said(_word(key, rng), 0, part)
+        for part, key in (("size", group.size), ("texture", group.texture))
+        if key
     ]
     if group.place:
         rest.append(_place(group.place, 0, rng))
@@ -347,7 +349,9 @@ def tags(rng: Random, arranged: bool = True) -> Caption:
     praise = [str(word) for word in rng.choice(PRAISE, int(rng.integers(1, 4)), replace=False)]
     rest = [str(word) for word in rng.permutation(rest + praise)]
     named = " ".join(_said(_word(key, rng), 0, part) for part, key in first.items() if key)
-    return _caption(", ".join([named, *rest]), Statement((group,), background=background, pattern=pattern), scene)
+    return _caption(
+        ", ".join([named, *rest]), Statement((group,), background=background, pattern=pattern), scene
+    )
 
 
 # name of a prompt set → what samples a caption of it; like the published study's five sets, they differ in kind

@@ -270,9 +270,7 @@ def _matched(statement: Statement, scene: Scene) -> tuple[dict[int, int], NDArra
     return _pair(fits, statement, scene.objects), fits
 
 
-def _pair(
-    fits: NDArray[np.float64], statement: Statement, objects: Sequence[Object]
-) -> dict[int, int]:
+def _pair(fits: NDArray[np.float64], statement: Statement, objects: Sequence[Object]) -> dict[int, int]:
     """Match requested with detected objects; of equally good matchings, take the one that keeps the relation."""
     rows, columns = linear_sum_assignment(fits, maximize=True)
     paired: dict[int, int] = dict(zip(rows.tolist(), columns.tolist(), strict=True))

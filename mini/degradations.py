@@ -60,9 +60,7 @@ def degrade(image: NDArray[np.uint8], name: str, level: float, rng: Random) -> N
     return np.clip(np.round(degraded), 0, 255).astype(np.uint8)
 
 
-def local(
-    image: NDArray[np.uint8], way: str, level: float, mask: Image, rng: Random
-) -> NDArray[np.uint8]:
+def local(image: NDArray[np.uint8], way: str, level: float, mask: Image, rng: Random) -> NDArray[np.uint8]:
     """Degrade a place of an image, uint8 [64, 64, 3], by one of `DEGRADATIONS`.
 
     Args:

@@ -54,7 +54,7 @@ VALUES: dict[str, Sequence[str]] = {
     "background": tuple(BACKGROUNDS),
     "pattern": PATTERNS,
 }
-_WORD = re.compile(r'[^ ,.?!":;]+')  # words as RichHF splits captions
+_WORD = re.compile(r'[^ ,.?!":;]+')  # as `promptroute.feedback.texts.prompt_words` splits captions
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Example:
         caption: words, what they state, and the scene of which all of that is true.
         scene: what the image shows.
         image: uint8 [64, 64, 3].
-        missed: for each of `words(caption.text)`, whether the image misses it.
+        missed: for each of `prompt_words(caption.text)`, whether the image misses it.
         maps: name of `MAPS` → float64 [64, 64] in 0…1.
         scores: name of `SCORES` → 0…1, higher is better.
     """
@@ -76,11 +76,6 @@ class Example:
     missed: tuple[bool, ...]
     maps: dict[str, Map]
     scores: dict[str, float]
-
-
-def words(text: str) -> list[str]:
-    """Split a caption as RichHF does: at blanks and at , . ? ! " : ;"""
-    return _WORD.findall(text)
 
 
 def word_findings(caption: Caption, scene: Scene) -> list[Finding | None]:
@@ -179,7 +174,9 @@ def alter(caption: Caption, rng: Random) -> Scene | None:
     picked = [things[index] for index in rng.choice(len(things), number, replace=False)]
     items, owners = list(scene.objects), _owners(statement)
     ground = {"background": scene.background, "pattern": scene.pattern}
-    for group, part in sorted(picked, key=lambda thing: thing[1] == "count"):  # so that what is gone isn't altered
+    for group, part in sorted(
+        picked, key=lambda thing: thing[1] == "count"
+    ):  # so that what is gone isn't altered
         if part in ground:
             ground[part] = _other(VALUES[part], ground[part], rng)
         elif part == "relation":
@@ -290,5 +287,10 @@ def new_example(seed: Sequence[int], prompt_set: str | None = None) -> Example:
         image, where, level = spoil(image, scene, rng)
     maps = {"implausibility": where, "misalignment": misalignment_map(caption.statement, scene)}
     return Example(
-        caption, scene, image, missed_words(caption, scene), maps, scores(caption.statement, scene, where, level)
+        caption,
+        scene,
+        image,
+        missed_words(caption, scene),
+        maps,
+        scores(caption.statement, scene, where, level),
     )

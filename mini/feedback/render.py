@@ -1,7 +1,8 @@
-"""Render examples of rich feedback: params `feedback_examples` → mini/pipeline/data/feedback/{train,held_out}/.
+"""Render examples of rich feedback: params `feedback_examples` → mini/pipeline/data/feedback/{train,validation,held_out}/.
 
 A folder holds images.npy (uint8 [n, 64, 64, 3]), maps.npy (uint8 [n, 2, 64, 64], 255 for 1, in the order of
-`examples.MAPS`) and examples.jsonl: text, missed (for each word), scores, what each word's place shows, and the scene.
+`examples.MAPS`) and examples.jsonl: text, missed (for each word), scores, what each word's place shows, the scene that is
+shown, and the caption with the scene that it is true of.
 """
 
 import json
@@ -21,7 +22,7 @@ from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 FOLDER = DATA / "feedback"
-TRAIN, HELD_OUT = FOLDER / "train", FOLDER / "held_out"
+TRAIN, VALIDATION, HELD_OUT = (FOLDER / name for name in ("train", "validation", "held_out"))
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def row_of(example: Example) -> dict[str, Any]:
         "shown": [finding.shown if finding else None for finding in seen],
         "scores": {name: round(value, 6) for name, value in example.scores.items()},
         "scene": asdict(example.scene),
+        "caption": asdict(example.caption),
     }
 
 
@@ -97,8 +99,8 @@ def read_examples(folder: Path | str) -> Examples:
 
 def main() -> str:
     settings = load_settings("feedback_examples")
-    for folder, seed in ((TRAIN, settings["seed"]), (HELD_OUT, settings["seed"] + 1)):
-        write_examples(folder, settings[folder.name], seed, settings["workers"])
+    for more, folder in enumerate((TRAIN, HELD_OUT, VALIDATION)):  # each with a seed of its own
+        write_examples(folder, settings[folder.name], settings["seed"] + more, settings["workers"])
     return f"examples: {settings}"
 
 

@@ -1,18 +1,15 @@
 """The feedback network's tokenizer: pieces learned from our own captions, in which the mark of a missed word is one."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import log
 from string import printable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mini.feedback.examples import words
+from promptroute.feedback.marking import MARK
+from promptroute.feedback.texts import prompt_words
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"  # ids 0, 1, 2, as T5's
-MARK = "_0"
 
 
 def train_tokenizer(texts: Iterable[str]) -> Any:
@@ -23,7 +20,7 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-    counts = Counter(word for text in texts for word in words(text))
+    counts = Counter(word for text in texts for word in prompt_words(text))
     letters = dict.fromkeys([*printable[:94], "▁"], -30.0)
     known = {f"▁{word}": log(count / counts.total()) for word, count in sorted(counts.items())}
     special = [PAD, END, UNKNOWN]
@@ -37,19 +34,6 @@ def train_tokenizer(texts: Iterable[str]) -> Any:
         single=f"$A {END}", special_tokens=[(END, special.index(END))]
     )
     return tokenizer
-
-
-def labelled(text: str, missed: Sequence[bool | int]) -> str:
-    """Return a caption's words in order, a mark put to each that is missed."""
-    return " ".join(word + MARK * bool(miss) for word, miss in zip(words(text), missed, strict=True))
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> NDArray[np.int64]:
-    """Return rows of ids as int64 [n, longest], filled on the right."""
-    table = np.full((len(rows), max(map(len, rows))), fill, np.int64)
-    for index, row in enumerate(rows):
-        table[index, : len(row)] = row
-    return table
 
 
 def word_ends(encoding: Any) -> list[int]:

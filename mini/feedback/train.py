@@ -18,14 +18,17 @@ from torch import Tensor, nn
 
 from mini.captions import NUMBERS, OPPOSITE
 from mini.feedback.examples import MAPS, SCORES, VALUES
-from mini.feedback.render import TRAIN, Examples, read_examples
-from mini.feedback.tokens import labelled, padded, train_tokenizer, word_ends, words
+from mini.feedback.render import TRAIN, VALIDATION, Examples, read_examples
+from mini.feedback.tokens import train_tokenizer, word_ends
 from mini.scenes import PLACES, SIDE, SIZES, mask
 from mini.settings import WEIGHTS, load_settings
 from mini.training import Step, compute_device, finish, fit, to_tensor
 from promptroute.feedback.checkpoint import TOKENIZER, save
+from promptroute.feedback.evaluation import evaluate
+from promptroute.feedback.examples import ArrayExamples
 from promptroute.feedback.network import FeedbackNetwork, token_loss
 from promptroute.feedback.settings import NetworkSettings
+from promptroute.feedback.texts import WordTokens, labelled, pad, prompt_words
 from promptroute.runtime.stage import run_stage
 
 FOLDER = WEIGHTS / "feedback"
@@ -101,27 +104,33 @@ def inputs_of(examples: Examples, tokenizer: Any) -> Inputs:
     """Encode examples."""
     rows = examples.rows
     numbers = {key: index for index, key in enumerate(SHOWN)}
-    encoded = tokenizer.encode_batch([" ".join(words(row["text"])) for row in rows])
-    targets = tokenizer.encode_batch([labelled(row["text"], row["missed"]) for row in rows])
+    texts = [prompt_words(row["text"]) for row in rows]
+    encoded = tokenizer.encode_batch([" ".join(text) for text in texts])
+    written = [labelled(text, row["missed"]) for text, row in zip(texts, rows, strict=True)]
+    targets = tokenizer.encode_batch([" ".join(text) for text in written])
     shown = [
         [numbers.get(key, IGNORED) for key in zip(row["parts"], row["shown"], strict=True)] for row in rows
     ]
-    grounds = [
-        [VALUES[part].index(row["scene"][part]) for part in ("background", "pattern")] for row in rows
-    ]
+    grounds = [[VALUES[part].index(row["scene"][part]) for part in ("background", "pattern")] for row in rows]
     return Inputs(
         images=examples.images,
         maps=examples.maps,
-        ids=padded([text.ids for text in encoded]),
-        targets=padded([text.ids for text in targets]),
+        ids=pad([text.ids for text in encoded])[0],
+        targets=pad([text.ids for text in targets])[0],
         lengths=np.array([len(text.ids) for text in encoded]),
         scores=np.array([[row["scores"][name] for name in SCORES] for row in rows], np.float32),
-        ends=padded([word_ends(text) for text in encoded]),
-        missed=padded([row["missed"] for row in rows], IGNORED),
-        shown=padded(shown, IGNORED),
+        ends=pad([word_ends(text) for text in encoded])[0],
+        missed=_filled([row["missed"] for row in rows]),
+        shown=_filled(shown),
         patches=np.stack([patch_targets(row["scene"]) for row in rows]),
         grounds=np.array(grounds),
     )
+
+
+def _filled(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Return rows of classes as int64 [n, longest], `IGNORED` behind their ends."""
+    table, lengths = pad(rows)
+    return np.where(np.arange(table.shape[1]) < lengths[:, None], table, IGNORED)
 
 
 class Learner(nn.Module):
@@ -206,7 +215,9 @@ def soften(pixels: Tensor, step: Step) -> Tensor:
 
 def shrunk(maps: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the means of 2 × 2 pixels: uint8 [..., 64, 64] → float32 [..., 32, 32] in 0…1, as the network's maps."""
-    return maps.reshape(*maps.shape[:-2], SIDE // 2, 2, SIDE // 2, 2).mean(axis=(-3, -1), dtype=np.float32) / 255
+    return (
+        maps.reshape(*maps.shape[:-2], SIDE // 2, 2, SIDE // 2, 2).mean(axis=(-3, -1), dtype=np.float32) / 255
+    )
 
 
 def batch_of(inputs: Inputs, rows: Sequence[int] | NDArray[np.int64], device: str) -> dict[str, Tensor]:
@@ -247,11 +258,32 @@ def train(
     return learner, fit("feedback", learner, loss_of, settings)
 
 
-def write(folder: Path, learner: Learner, tokenizer: Any) -> None:
+def choose_threshold(network: FeedbackNetwork, examples: Examples, tokenizer: Any) -> float:
+    """Choose the probability from which a word counts as missed, by F1 on a validation set."""
+    judged = evaluate(
+        network, as_arrays(examples, WordTokens(tokenizer), network.settings), WordTokens(tokenizer)
+    )
+    return judged.threshold
+
+
+def as_arrays(examples: Examples, tokens: WordTokens, settings: NetworkSettings) -> ArrayExamples:
+    """Give examples as the network's own evaluation takes them, maps at the network's side."""
+    return ArrayExamples(
+        examples.images,
+        [prompt_words(row["text"]) for row in examples.rows],
+        [np.array(row["missed"], bool) for row in examples.rows],
+        np.array([[row["scores"][name] for name in SCORES] for row in examples.rows]),
+        shrunk(examples.maps),
+        tokens,
+        settings,
+    )
+
+
+def write(folder: Path, network: FeedbackNetwork, tokenizer: Any, threshold: float) -> None:
     """Write the network in half precision, with its tokenizer."""
     place = folder.parent / f"{folder.name}.{TOKENIZER}"
     tokenizer.save(str(place))
-    save(learner.network, folder, place, half=True)
+    save(network, folder, place, half=True, threshold=threshold)
     place.unlink()
 
 
@@ -261,7 +293,11 @@ def main() -> str:
     tokenizer = train_tokenizer(row["text"] for row in examples.rows)
     inputs = inputs_of(examples, tokenizer)
     learner, losses = train(inputs, tokenizer.get_vocab_size(), settings, device)
-    return finish("feedback", settings, FOLDER, lambda folder: write(folder, learner, tokenizer), losses)
+    network = learner.network.cpu().eval()
+    threshold = choose_threshold(network, read_examples(VALIDATION), tokenizer)
+    return finish(
+        "feedback", settings, FOLDER, lambda folder: write(folder, network, tokenizer, threshold), losses
+    )
 
 
 if __name__ == "__main__":

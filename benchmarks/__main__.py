@@ -31,6 +31,11 @@ LIST = {
     "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
     "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),
     "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
+    "auc": ("AUC-Judd of a map by sorting against a loop over thresholds", "a minute"),
+    "feedback": (
+        "the feedback network at its true size: parameters counted, a batch timed; --device cuda",
+        "a minute",
+    ),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "threads": ("small operations by threads, on idle and on busy cores", "three minutes"),
@@ -39,7 +44,7 @@ LIST = {
     "service_load": ("the service under load; needs data/router (`make`)", "a minute"),
 }
 """module → what it shows, and about how long it takes on two CPU cores; seconds where its fits are cached."""
-SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "features", "shards")
+SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "auc", "features", "shards")
 """The first three share ten fits of the study's predictor."""
 TABLES = {
     **{name: (name, "table", "CSV") for name in LIST if name not in ("threads", "latency", "service_load")},

@@ -29,7 +29,7 @@ def _uses(*, _root_: DictConfig) -> DictConfig:
     from promptroute.runtime.uses import make_absolute, uses
 
     root = _project()
-    groups = ("prompts", "models", "scorers", "image_encoder", "text_encoder", "predictor", "published")
+    groups = ("prompts", "models", "scorers", "image_encoder", "text_encoder", "predictor", "published", "agreement")
     study = {
         group: OmegaConf.to_container(OmegaConf.create(OmegaConf.to_container(_root_[group], resolve=True)))
         for group in groups

@@ -1,9 +1,8 @@
 """Test whether the models differ: data/performance.parquet → metrics/comparison.json, for every score."""
 
-from typing import Any
-
 import pandas as pd
 
+from promptroute.core.plain import Plain
 from promptroute.core.rows import Performance
 from promptroute.evaluation.comparison import compare_models
 from promptroute.io.files import write_json
@@ -11,7 +10,7 @@ from promptroute.io.tables import read_table
 from promptroute.runtime.stage import run_stage
 
 
-def compare(performance: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def compare(performance: pd.DataFrame) -> dict[str, Plain]:
     """Compare the models by each score's mean of a prompt, over the prompts that every model has a score of."""
     found = {}
     for score, rows in performance.groupby("score", sort=False):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import typer
 
+from promptroute.cli.agreement import agreement
+from promptroute.cli.annotate import annotate
 from promptroute.cli.compose import compose
 from promptroute.cli.evaluate import evaluate
 from promptroute.cli.feedback import feedback
@@ -26,6 +28,8 @@ app.command(short_help="Choose a model for prompts.")(route)
 app.command(short_help="Serve a trained router over HTTP.")(serve)
 app.command(short_help="Evaluate a trained router.")(evaluate)
 app.command(short_help="Predict people's feedback on an image.")(feedback)
+app.command(short_help="Let people judge images, blind.")(annotate)
+app.command(short_help="Measure how far raters agree.")(agreement)
 app.command(short_help="Compose conf/ into params.yaml.")(compose)
 
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.core.text import short
 
 TARGET = "_target_"
@@ -63,7 +64,7 @@ class Component(BaseModel):
         """Give the dotted path that a configuration names the class by."""
         return f"{cls.__module__}.{cls.__qualname__}"
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Plain:
         """Give the settings that differ from their defaults, as plain values; a component in one names its class."""
         shown = {
             name: getattr(self, name)
@@ -72,11 +73,11 @@ class Component(BaseModel):
         }
         return {name: _plain(value) for name, value in shown.items()}
 
-    def to_section(self) -> dict[str, Any]:
+    def to_section(self) -> Plain:
         """Give the section that `build` makes an equal component of."""
         return {TARGET: self.class_path(), **self.settings()}
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Give what names the weights for good (checksums, or hub ids with commits), as JSON-able values.
 
         May read files, to check-sum them; loads no network.
@@ -84,14 +85,14 @@ class Component(BaseModel):
         return {}
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the file, folder or address that a section of this class reads; None where it reads none.
 
         Weights needn't be named: a setting that is the path of something on this machine is seen by itself.
         """
         return None
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Plain:
         """Give all that decides a result but its input, as JSON-able values: the cache's only key.
 
         Class, version, every setting that isn't `incidental`, weights, and the versions of the libraries.

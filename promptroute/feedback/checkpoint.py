@@ -165,6 +165,36 @@ def load_state(network: "FeedbackNetwork", state: Mapping[str, Any], where: str)
         value.copy_(state[name])
 
 
+def start(network: "FeedbackNetwork", vit: Path | str, t5: Path | str) -> None:
+    """Begin with the weights of a ViT and a T5 that were trained for other ends; heads keep their random ones.
+
+    Args:
+        network: whose weights are replaced.
+        vit, t5: folders in the hub's layout, with model.safetensors.
+
+    Raises:
+        UserError: a folder holds none, or weights of another size.
+    """
+    own, begun = network.state_dict(), {}
+    for prefix, folder in (("vit.", Path(vit)), ("t5.", Path(t5))):
+        state = read_state(folder / WEIGHTS)
+        for name, value in state.items():
+            inside = current_name(name if name.startswith(prefix) else prefix + name)
+            if inside in own and inside not in TIED:
+                begun[inside] = value
+    needed = {
+        name
+        for name in own
+        if name.startswith(("vit.", "t5.")) and name not in TIED and not name.startswith("vit.pooler.")
+    }
+    if missing := sorted(needed - set(begun)):
+        raise UserError(
+            f"{vit} and {t5}: lack {missing[0]} ({len(missing)} such weights); give the ViT and T5 of the network's sizes"
+        )
+    whole = {name: begun.get(name, value) for name, value in own.items() if name not in TIED}
+    load_state(network, whole, f"{vit} and {t5}")
+
+
 def save(
     network: "FeedbackNetwork",
     folder: Path | str,

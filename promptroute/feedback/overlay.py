@@ -47,10 +47,10 @@ def overlay(image: "Image", feedback: Feedback, threshold: float) -> "Image":
     page = Image.new("RGB", (width, height), "white")
     canvas = ImageDraw.Draw(page)
     for at, (title, panel) in enumerate(panels):
-        x = _GAP + at * (size[0] + _GAP)
-        canvas.text((x, 2), title, "black", font)
-        page.paste(panel, (x, _LINE))
-    y: float = _LINE + size[1] + 6
+        left = _GAP + at * (size[0] + _GAP)
+        canvas.text((left, 2), title, "black", font)
+        page.paste(panel, (left, _LINE))
+    y = _LINE + size[1] + 6
     scores = "   ".join(f"{name} {value:.2f}" for name, value in feedback.scores.items())
     canvas.text((_GAP, y), scores, "black", font)
     for line in lines:

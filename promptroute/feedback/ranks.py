@@ -1,6 +1,8 @@
 """Several processes that train or judge together (`torchrun`), or one."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +41,7 @@ class Ranks:
         if self.world > 1:
             from torch import distributed
 
-            distributed.all_reduce(values)
+            distributed.all_reduce(values)  # in place
         return values
 
     def gather(self, values: Sequence[Any]) -> list[Any]:
@@ -61,3 +63,29 @@ class Ranks:
             from torch import distributed
 
             distributed.barrier()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[str]:
+    """Join the processes that `torchrun` started, if it did: by NCCL on GPUs, by gloo on the CPU.
+
+    Args:
+        device: "cuda" or "cpu".
+
+    Yields:
+        The device of this process.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    import torch
+    from torch import distributed
+
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()

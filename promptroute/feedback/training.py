@@ -4,7 +4,9 @@ import json
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +54,7 @@ class TrainingSettings(Component):
         evaluate_every: epochs between evaluations.
         evaluate_batch: images a batch then; decides no figure.
         save_every: seconds between checkpoints.
+        loaders: threads that prepare the next batches meanwhile; 0: none.
         seed: of order and dropout.
     """
 
@@ -78,6 +81,7 @@ class TrainingSettings(Component):
     evaluate_every: int = Field(default=1, ge=1)
     evaluate_batch: int = Field(default=32, ge=1)
     save_every: float = Field(default=300.0, ge=0)
+    loaders: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
 
     def rate(self, step: int, steps: int, per_epoch: int) -> float:
@@ -311,6 +315,24 @@ def epoch_rows(n: int, settings: TrainingSettings, epoch: int) -> Iterator[np.nd
         yield order[start : start + settings.batch_size]
 
 
+def _ahead(make: Callable[[np.ndarray], Batch], rows: list[np.ndarray], threads: int) -> Iterator[Batch]:
+    """Yield the batches of rows in order, with threads that make the next ones meanwhile."""
+    if not threads:
+        yield from map(make, rows)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(make, one) for one in rows[: threads + 1])
+        try:
+            for at in range(len(rows)):
+                batch = waiting.popleft().result()
+                if at + threads + 1 < len(rows):
+                    waiting.append(pool.submit(make, rows[at + threads + 1]))
+                yield batch
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
 def train(
     network: FeedbackNetwork,
     settings: TrainingSettings,
@@ -346,7 +368,11 @@ def train(
     folder, ranks = Path(folder), Ranks.current()
     folder.mkdir(parents=True, exist_ok=True)
     about = json.dumps(
-        [settings.fingerprint()["settings"], network.settings.fingerprint()["settings"], len(examples)],
+        [
+            settings.model_dump(exclude={"loaders", "save_every", "evaluate_batch"}),
+            network.settings.fingerprint()["settings"],
+            len(examples),
+        ],
         sort_keys=True,
     )
     state = _State(network, settings)
@@ -426,10 +452,16 @@ class _Runner:
         saved = time.monotonic()
         self.module.train()
         number = history.step // self.per_epoch
-        for at, rows in enumerate(epoch_rows(len(self.examples), settings, number)):
-            if number * self.per_epoch + at < history.step:
-                continue
-            self.step(rows)
+        left = list(epoch_rows(len(self.examples), settings, number))[history.step % self.per_epoch :]
+        own = [rows[self.ranks.rank :: self.ranks.world] for rows in left]
+        # With fewer examples than processes one is taken that counts for nothing.
+        batches = _ahead(
+            self.examples.batch,
+            [mine if len(mine) else rows[:1] for mine, rows in zip(own, left, strict=True)],
+            settings.loaders,
+        )
+        for mine, batch in zip(own, batches, strict=True):
+            self.step(batch, 1.0 if len(mine) else 0.0)
             now = time.monotonic()
             if history.step % 50 == 0 or history.step % self.per_epoch == 0:
                 self.progress(now)
@@ -438,15 +470,12 @@ class _Runner:
                 state.save(checkpoint, about)
                 saved = now
 
-    def step(self, rows: np.ndarray) -> None:
-        """Take one step with these examples."""
+    def step(self, examples: Batch, weight: float) -> None:
+        """Take one step with this process's examples, that count with a weight."""
         state, settings, ranks = self.state, self.state.settings, self.ranks
         step = state.history.step
         torch.manual_seed((settings.seed * 1_000_003 + step) * 1009 + ranks.rank)  # of dropout
-        own = rows[ranks.rank :: ranks.world]
-        empty = not len(own)  # fewer examples than processes: take one, and count it as nothing
-        batch = _to_network(self.examples.batch(rows[:1] if empty else own), state.network)
-        weight = 0.0 if empty else 1.0
+        batch = _to_network(examples, state.network)
         local = torch.cat(
             [(~batch["scores"].isnan()).sum(dim=0).float(),
              torch.tensor([len(batch["lengths"]), _counted(batch["target_ids"], settings).sum()], device=state.network.device)]

@@ -1,12 +1,12 @@
 """What a text-to-image model can do."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from promptroute.core.component import Component, build, locate
+from promptroute.core.plain import Plain, Section
 from promptroute.runtime.batching import Failure
 from promptroute.runtime.device import arithmetic
 
@@ -88,7 +88,7 @@ class LocalGenerator(Generator):
         """Tell whether it computes on the CPU, where batches must have one size (see `UniformBatches`)."""
         return self.device.startswith("cpu")
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Plain:
         """Give all that decides an image but its prompt and seed: also the device, and on the CPU the batch's size."""
         batch = {"batch_size": self.batch_size} if self.on_cpu else {}
         return {**super().fingerprint(), "arithmetic": {**arithmetic(self.device), **batch}}
@@ -115,7 +115,7 @@ class RemoteGenerator(Generator):
         return self.requests
 
 
-def build_generator(section: Mapping[str, Any], where: str, device: str) -> Generator:
+def build_generator(section: Section, where: str, device: str) -> Generator:
     """Make the generator that a section describes, on a device where it is local.
 
     Raises:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.generators.base import LocalGenerator
 from promptroute.runtime.batching import free_memory, is_out_of_memory
 from promptroute.runtime.device import one_thread
@@ -26,7 +27,7 @@ def profile(
     images: int = 60,
     max_batch: int = 64,
     tolerance: float = 0.05,
-) -> dict[str, Any]:
+) -> Plain:
     """Measure a model as CEMS's Table 2 does: warm, one image at a time; then at its best batch size.
 
     On the CPU an image is computed on one thread, as `generate_images` does: more threads wait for each other, and
@@ -91,7 +92,7 @@ def _settled(
 
 def _profile(
     generator: LocalGenerator, prompts: Sequence[str], images: int, max_batch: int, tolerance: float
-) -> dict[str, Any]:
+) -> Plain:
     """Measure; see `profile`."""
     import torch
 

@@ -1,11 +1,12 @@
 """Which images a study asks of each model."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field
 
 from promptroute.core.component import TARGET, Component, build
+from promptroute.core.plain import Section
 from promptroute.io.images import ImageRequest
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -26,7 +27,7 @@ class Generation(Component):
     max_failed: float = Field(0.01, ge=0, le=1)
 
     @classmethod
-    def read(cls, section: Mapping[str, Any], where: str) -> "Generation":
+    def read(cls, section: Section, where: str) -> "Generation":
         """Read a section of the parameters.
 
         Raises:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -20,6 +19,7 @@ from pydantic import Field
 from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number, short
 from promptroute.io.delimited import read_delimited
 from promptroute.io.sources import Cems, FileRead, Source
@@ -84,7 +84,7 @@ class PublishedTable(Component):
     images: int = Field(3, ge=1)
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the augmented file of a section's `scorer` and `stem`."""
         path = str(section.get("augmented") or AUGMENTED)
         source = section.get("source") or cls.model_fields["source"].get_default()

@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ import pyarrow as pa
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, check_ranges
 from promptroute.core.performance import performance
+from promptroute.core.plain import Plain
 from promptroute.core.rows import SCORE_KEY, Score
 from promptroute.io.parquet import read_parquet
 from promptroute.io.tables import read_table, write_table
@@ -68,7 +68,7 @@ def read_scores(folder: Path, scorer: str, model: str) -> pd.DataFrame:
 
 def gather_scores(
     outputs: Mapping[str, Mapping[str, Output]], models: Sequence[str], published: Collection[str]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, Plain]:
     """Read the scores of every model by every scorer, their ranges checked.
 
     Only models and scorers that are named are read: files of a model that left the study may still be there.

@@ -11,10 +11,11 @@ from pydantic import Field, PositiveFloat
 from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, build
 from promptroute.core.errors import UserError, reason
+from promptroute.core.plain import Plain
 from promptroute.io.files import atomic_path, read_json, write_json
 
 Array = np.ndarray
-State = dict[str, Any]  # values for JSON
+State = Plain  # values for JSON
 Arrays = dict[str, Array]
 Validation = tuple[PromptBatch, Array] | None
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # scikit-learn takes no larger seed
@@ -228,7 +229,7 @@ def check_prompts(prompts: PromptBatch) -> None:
         raise UserError("the batch holds no prompts; give at least one")
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def _read_facts(folder: Path) -> Plain:
     """Read what a predictor folder says about itself, of whatever class.
 
     Raises:

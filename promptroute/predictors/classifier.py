@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.predictors.base import Array, Predictor, Seed, Validation
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def make_head(width: int, classes: int) -> "torch.nn.Sequential":
     )
 
 
-def decay_groups(network: "torch.nn.Module", weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(network: "torch.nn.Module", weight_decay: float) -> list[Plain]:
     """Group parameters as transformers' Trainer does: no weight decay on biases and LayerNorms."""
     from torch import nn
 

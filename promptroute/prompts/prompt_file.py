@@ -4,13 +4,14 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pandas as pd
 from pydantic import Field, model_validator
 
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
 from promptroute.io.sources import FileRead, Source
@@ -59,7 +60,7 @@ class PromptFile(PromptSource):
         return self
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the file, or its address."""
         path, source = section.get("path"), section.get("source")
         return build(source, "source", Source).place(str(path)) if source else path
@@ -232,7 +233,7 @@ class PromptFolder(PromptSource):
     text: str = "prompt"
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the folder."""
         return section.get("path")
 

@@ -1,11 +1,11 @@
 """Prompts of a published table."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import FileRead
 from promptroute.prompts.source import PromptSource
@@ -32,7 +32,7 @@ class PublishedPrompts(PromptSource):
         return True
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the table's file."""
         return PublishedTable.reads(
             {**section["table"], "scorer": section["scorer"], "stem": section["stem"]}

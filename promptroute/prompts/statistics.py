@@ -1,12 +1,12 @@
 """Describe prompt sets (CEMS, Table 1)."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
+from promptroute.core.plain import Plain
 
-def statistics(prompts: pd.DataFrame) -> dict[str, dict[str, Any]]:
+
+def statistics(prompts: pd.DataFrame) -> dict[str, Plain]:
     """Count the prompts of each set, and their words.
 
     A row counts as often as its `count` says, so merging duplicates changes nothing here. Words are

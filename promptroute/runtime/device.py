@@ -1,14 +1,14 @@
 """Where computing happens: decided once in a stage, then passed on."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.runtime.executors import Executor, InProcess
 
 
@@ -27,7 +27,7 @@ class Compute:
     executor: Executor
 
 
-def read_compute(section: Mapping[str, Any], where: str = "compute") -> Compute:
+def read_compute(section: Section, where: str = "compute") -> Compute:
     """Read the section `{device, threads, executor}`, whose executor may be left out; sets torch's threads.
 
     Args:

@@ -7,14 +7,16 @@ from typing import Any
 from promptroute.core.component import TARGET, Component, build, locate, no_such_setting
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, full_name
+from promptroute.core.plain import Plain, Section
 from promptroute.core.rows import MODEL_NAME, SCORER_NAME, check_names
 from promptroute.core.text import short
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
 SETTINGS = {
-    "": "about compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
+    "": "about agreement compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
     "scorers seed split text_encoder uses",
     "evaluate": "resamples",
+    "agreement": "votes",
     "prompts": "sources n seed",
     "published": "table models scorers label",
     "published.models.*": "label stem profile hub_id steps",
@@ -25,7 +27,7 @@ SETTINGS = {
 """Section → what is read of it, where no component checks its own settings; `*` stands for any name."""
 
 
-class Params(dict[str, Any]):
+class Params(Plain):
     """A section of the parameters; a key that it lacks is an error that names those that it has.
 
     Attributes:
@@ -134,14 +136,14 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def named_classes(params: Mapping[str, Any]) -> list[str]:
+def named_classes(params: Section) -> list[str]:
     """List the classes that the parameters name: the study's owner trusts them, so its router may name them too."""
     return sorted(
         {value for name, value in _leaves(params) if name.split(".")[-1] == TARGET and isinstance(value, str)}
     )
 
 
-def study_models(params: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def study_models(params: Section) -> dict[str, Section]:
     """List the models of a study, in its order: those whose scores are published, then those that generate here.
 
     Raises:
@@ -185,7 +187,7 @@ def published_output(section: object, where: str) -> Output:
     return scores[0]
 
 
-def study_outputs(params: Mapping[str, Any]) -> dict[str, Output]:
+def study_outputs(params: Section) -> dict[str, Output]:
     """Give every score of a study by its full name (SCORER.OUTPUT): label, range and direction; no maps or marks.
 
     Raises:
@@ -218,7 +220,7 @@ def study_outputs(params: Mapping[str, Any]) -> dict[str, Output]:
     return outputs
 
 
-def fact_hint(params: Mapping[str, Any], model: str, fact: str) -> str:
+def fact_hint(params: Section, model: str, fact: str) -> str:
     """Say how a fact that the cost rule needs is given: a price, or what a model's profile lacks."""
     group = "models" if model in params["models"] else "published.models"
     key = f"cost.prices.{model}" if fact == "price" else f"{group}.{model}.profile.{fact}"

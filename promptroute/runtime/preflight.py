@@ -8,6 +8,7 @@ from typing import Any
 
 from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.io.cache import cache_path
 from promptroute.io.files import read_json, write_json
 
@@ -18,7 +19,7 @@ COPIES = 2
 
 
 def components(
-    params: Mapping[str, Any], kinds: Mapping[str, type[Component]], device: str, where: str = "params.yaml"
+    params: Section, kinds: Mapping[str, type[Component]], device: str, where: str = "params.yaml"
 ) -> dict[str, Component]:
     """Build every component that the parameters name, and see that its weights are there.
 

@@ -9,6 +9,7 @@ dvc.yaml take them from the section `uses` of the parameters:
       scorers:   {NAME: {code, reads}}         # its module; its weights, or the embeddings that it takes
       image_encoder, text_encoder: {NAME: weights}
       predictor: weights
+      agreement: place
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
 """
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from promptroute.core.component import TARGET, Component, locate
+from promptroute.core.plain import Plain, Section
 
 NOTHING = "data/none"
 """Holds files that stand where a component names no file on this machine: DVC wants a path for every dependency."""
 
 
-def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def uses(study: Section, root: Path) -> Plain:
     """Find what the components of a study read.
 
     Args:
@@ -38,7 +40,7 @@ def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
         The section described above. Paths below `root` are relative to it; others, and addresses, as they are.
     """
 
-    def each(section: Any, find: Callable[[Any, Path], Any]) -> dict[str, Any]:
+    def each(section: object, find: Callable[[object, Path], object]) -> Plain:
         return {name: find(part, root) for name, part in _mapping(section).items()}
 
     return {
@@ -49,12 +51,13 @@ def uses(study: Mapping[str, Any], root: Path) -> dict[str, Any]:
         "image_encoder": each(study.get("image_encoder"), _whole),
         "text_encoder": each(study.get("text_encoder"), _whole),
         "predictor": _whole(study.get("predictor"), root),
+        "agreement": _whole(study.get("agreement"), root),
         "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
         "published": _published(_mapping(study.get("published")), root),
     }
 
 
-def _mapping(section: Any) -> Mapping[str, Any]:
+def _mapping(section: object) -> Section:
     """Give a section, or an empty one where it is none: whoever reads the parameters says what is wrong with it."""
     return section if isinstance(section, Mapping) else {}
 
@@ -74,17 +77,17 @@ def make_absolute(section: MutableMapping[str, Any], root: Path) -> None:
             section[key] = str((root / value).resolve())
 
 
-def _scorer(section: Any, root: Path) -> dict[str, str]:
+def _scorer(section: object, root: Path) -> dict[str, str]:
     """Name a scorer's module, and what it reads besides images: its weights, or stored embeddings."""
     read = _reads(section, "scorers")
     return {"code": _code(_mapping(section).get(TARGET), root), "reads": read or _whole(section, root)}
 
 
-def _reads(section: Any, where: str) -> str | None:
+def _reads(section: object, where: str) -> str | None:
     """Ask a section's class what it reads; None also where settings are invalid, as whoever builds it says how."""
     kind = locate(_mapping(section).get(TARGET), Component, where)
     try:
-        place = kind.reads(section)
+        place = kind.reads(_mapping(section))
     except (KeyError, TypeError, AttributeError):
         return None
     return place if isinstance(place, str) else None
@@ -109,13 +112,13 @@ def _code(target: object, root: Path) -> str:
     return _relative(place, root)
 
 
-def _weights(section: Any, root: Path) -> dict[str, str]:
+def _weights(section: object, root: Path) -> dict[str, str]:
     """Give the places on this machine that a model's settings name: the first, and what holds all others."""
     first, *others = _places(section, root) or [f"{NOTHING}/weights"]
     return {"weights": first, "parts": _together(others, root) if others else f"{NOTHING}/parts"}
 
 
-def _whole(section: Any, root: Path) -> str:
+def _whole(section: object, root: Path) -> str:
     """Give what holds all places on this machine that the settings name: one place, or a folder."""
     places = _places(section, root)
     return _together(places, root) if places else f"{NOTHING}/weights"
@@ -127,19 +130,19 @@ def _together(places: list[str], root: Path) -> str:
     return places[0] if shared in root.parents else _relative(shared, root)
 
 
-def _places(section: Any, root: Path) -> list[str]:
+def _places(section: object, root: Path) -> list[str]:
     """List the files and folders that the settings name, each once."""
     named = (value for value in _strings(section) if _is_place(value, root))
     return list(dict.fromkeys(_named(place, root) for place in named))
 
 
-def _read_by(section: Any, root: Path) -> str:
+def _read_by(section: object, root: Path) -> str:
     """Ask the class of a prompt source which file, folder or address it reads."""
     place = _reads(section, "prompts.sources")
     return f"{NOTHING}/prompts" if place is None else _named(place, root)
 
 
-def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+def _published(section: Section, root: Path) -> dict[str, dict[str, str]]:
     """Name the file of each scorer and model of a published table."""
     found = {}
     for scorer in _mapping(section.get("scorers")) if section.get("table") else ():
@@ -151,7 +154,7 @@ def _published(section: Mapping[str, Any], root: Path) -> dict[str, dict[str, st
     return found
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, part in value.items():
             if key != TARGET:

@@ -1,6 +1,6 @@
 """What a scorer is, and what it takes: one type of batch for each kind of input."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +9,7 @@ from pydantic import Field
 from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,7 @@ class Scorer(Component):
 
     batch_size: int = Field(default=64, ge=1)
 
-    def score(self, batch: Any) -> Mapping[str, Any]:
+    def score(self, batch: Any) -> Section:
         """Score one batch of type `inputs`.
 
         Returns:
@@ -111,12 +112,12 @@ class EmbeddingScorer(Scorer):
     batch_size: int = Field(default=4096, ge=1)
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the folder of its encoder's embeddings."""
         return f"data/embeddings/{section.get('encoder', 'clip')}"
 
 
-def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
+def build_scorer(section: Section, where: str, device: str) -> Scorer:
     """Make the scorer that a section describes, on a device if it computes on one.
 
     Raises:
@@ -127,7 +128,7 @@ def build_scorer(section: Mapping[str, Any], where: str, device: str) -> Scorer:
     return build(section, where, Scorer, **given)
 
 
-def check_encoders(scorers: Mapping[str, Any], encoders: Collection[str]) -> None:
+def check_encoders(scorers: Section, encoders: Collection[str]) -> None:
     """Refuse a scorer that takes embeddings by an encoder which the study lacks.
 
     Args:

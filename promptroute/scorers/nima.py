@@ -11,6 +11,7 @@ from pydantic import Field
 from promptroute.core.errors import UserError
 from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Plain
 from promptroute.io.files import sha256
 from promptroute.scorers.base import ImageBatch, Scorer
 
@@ -143,7 +144,7 @@ def to_pixels(image: "Image", side: int = SIDE) -> np.ndarray:
     )
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _read_safetensors(path: Path) -> Plain:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -164,7 +165,7 @@ def _targets() -> list[tuple[str, str]]:
     return [*layers, ("dense", "classifier")]
 
 
-def read_keras(path: Path) -> tuple[dict[str, Any], str]:
+def read_keras(path: Path) -> tuple[Plain, str]:
     """Read weights of idealo's NIMA from a Keras file.
 
     As Keras itself does, layers are matched by their order among those that own weights, not by name.

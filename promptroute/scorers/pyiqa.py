@@ -12,6 +12,7 @@ from pydantic import Field
 from promptroute.core.errors import UserError
 from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 from promptroute.runtime.hub import load_error
 from promptroute.scorers.base import ImageBatch, PromptedImageBatch, Scorer
 
@@ -51,7 +52,7 @@ class Pyiqa(Scorer):
         return {"metric": self.metric}
 
     @cached_property
-    def _declared(self) -> Mapping[str, Any]:
+    def _declared(self) -> Section:
         """Return what pyiqa declares of the metric: metric_opts, metric_mode, and perhaps lower_better, score_range."""
         _installed()
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
@@ -61,7 +62,7 @@ class Pyiqa(Scorer):
             raise UserError(
                 f"pyiqa: {self.metric!r} is no metric without a reference image; choose one of {', '.join(known)}"
             )
-        declared: Mapping[str, Any] = DEFAULT_CONFIGS[self.metric]
+        declared: Section = DEFAULT_CONFIGS[self.metric]
         return declared
 
     @property

@@ -15,6 +15,7 @@ import pyarrow as pa
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image
 from promptroute.core.outputs import Output, check_ranges, words
+from promptroute.core.plain import Section
 from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
 from promptroute.io.cache import CacheFile
 from promptroute.io.embeddings import read_embeddings
@@ -145,7 +146,7 @@ class ShardScoring(Work[Path]):
         self._files: dict[Path, dict[str, CacheFile]] = {}
 
     @cached_property
-    def key(self) -> Mapping[str, Any]:
+    def key(self) -> Section:
         """Return everything about the scorer that decides a score."""
         return self.scorer.fingerprint()
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import __main__ as listing
 from benchmarks import (
+    auc,
     bootstrap,
     budget,
     consistency,
@@ -170,6 +171,14 @@ def test_single_weight_is_single_score(small: Path) -> None:
     assert scores.main(["--table"]) == printed
 
 
+def test_auc_of_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = auc.main(["--quick"])
+    assert "96 × 96 pixels with 1,000 fixations" in printed and "the ROC curve" in printed
+    monkeypatch.setattr(auc, "auc_judd", lambda *given: np.array([0.5]))
+    with pytest.raises(AssertionError, match="expected"):
+        auc.main(["--quick"])
+
+
 def test_list_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     files = Path(listing.__file__).parent.glob("*.py")
     helpers = {"__init__", "__main__", "study", "machine", "architectures", "counting", "reporting", "rules"}
@@ -182,6 +191,7 @@ def test_list_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
         "scores": scores,
         "consistency": consistency,
         "bootstrap": bootstrap,
+        "auc": auc,
         "features": features,
         "shards": shards,
     }

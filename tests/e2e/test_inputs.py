@@ -28,6 +28,7 @@ CODE = {
     },
     "promptroute/core/performance.py": {"table"},
     "promptroute/evaluation/comparison.py": {"compare", "evaluate"},
+    "promptroute/evaluation/strength.py": {"agreement", "evaluate"},
     "promptroute/predictors/kernel.py": {"train", "calibrate", "evaluate"},
     "promptroute/routing/quality.py": {"train", "calibrate", "evaluate"},
     "promptroute/routing/frontier.py": {"calibrate", "evaluate"},

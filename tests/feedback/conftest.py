@@ -69,3 +69,33 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return path
 
     return made
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny network that has learnt squares of one colour, and the history of its training."""
+    import torch
+
+    from promptroute.feedback.network import FeedbackNetwork
+    from promptroute.feedback.training import TrainingSettings, train
+    from tests.feedback.made import make_examples, settings
+
+    torch.manual_seed(0)
+    network = FeedbackNetwork(settings())
+    plan = TrainingSettings(
+        epochs=15, batch_size=16, learning_rate=3e-3, warm_up=10, heatmap_loss="cross-entropy"
+    )
+    history = train(network, plan, make_examples(320, network.settings), tmp_path_factory.mktemp("learning"))
+    return network, history
+
+
+@pytest.fixture(scope="session")
+def folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained network's folder, with its tokenizer."""
+    from promptroute.feedback.checkpoint import save
+    from tests.feedback.made import make_tokenizer
+
+    place = tmp_path_factory.mktemp("network")
+    make_tokenizer().save(str(place / "tokenizer.json"))
+    save(trained[0], place / "rahf", place / "tokenizer.json", half=True, threshold=0.4)
+    return place / "rahf"

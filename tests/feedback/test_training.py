@@ -117,17 +117,6 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
 
 
 class TestLearning:
-    @pytest.fixture(scope="class")
-    def trained(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        torch.manual_seed(0)
-        network = FeedbackNetwork(settings())
-        plan = TrainingSettings(
-            epochs=12, batch_size=16, learning_rate=3e-3, warm_up=10, heatmap_loss="cross-entropy"
-        )
-        folder = tmp_path_factory.mktemp("learning")
-        history = train(network, plan, make_examples(240, network.settings), folder)
-        return network, history
-
     def test_learns(self, trained: Any) -> None:
         network, history = trained
         judged = evaluate(network, make_examples(48, network.settings, 5), make_tokens(), original=True)

@@ -7,14 +7,15 @@ from functools import cached_property
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.generators.base import WITHHELD, Generated, LocalGenerator
-from promptroute.generators.diffusers.pool import PipelinePool
+from promptroute.generators.diffusers.pool import Pipeline, PipelinePool
 from promptroute.generators.diffusers.scheduling import step_per_image
 from promptroute.generators.diffusers.settings import Lora, Part, Scheduler
 from promptroute.generators.diffusers.speed import DECODERS, or_uncompiled, speed_up
@@ -23,6 +24,9 @@ from promptroute.io.weights import weights_id
 from promptroute.runtime.batching import Failure
 from promptroute.runtime.device import pick_dtype
 from promptroute.runtime.hub import load_error
+
+if TYPE_CHECKING:
+    import torch
 
 _LOADING = Lock()
 _OWN = {
@@ -77,13 +81,13 @@ class DiffusersModel(LocalGenerator):
     components: dict[str, Part] = Field({})
     scheduler: Scheduler | None = None
     lora: Lora | None = None
-    call: dict[str, Any] = Field({})
+    call: Plain = Field({})
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     float32: list[str] = Field([])
     template: str = "{prompt}"
     extra_keys: Literal["refuse", "ignore"] = "refuse"
     channels_last: bool = False
-    compile: dict[str, Any] | None = None
+    compile: Plain | None = None
 
     libraries = ("diffusers", "transformers", "torch", "pillow")
     incidental = LocalGenerator.incidental | {"model", "revision", "components", "lora", "dtype"}
@@ -97,7 +101,7 @@ class DiffusersModel(LocalGenerator):
 
     @field_validator("call")
     @classmethod
-    def _sets_nothing_twice(cls, call: dict[str, Any]) -> dict[str, Any]:
+    def _sets_nothing_twice(cls, call: Plain) -> Plain:
         if taken := sorted(set(call) & set(_OWN)):
             raise ValueError(f"{taken[0]} is set by {_OWN[taken[0]]}; leave it out of call")
         return call
@@ -119,7 +123,7 @@ class DiffusersModel(LocalGenerator):
         """Return the torch dtype's name that `dtype` means on the device."""
         return pick_dtype(self.dtype, self.device, self.model)
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Give the checksums of folders, and hub ids with their commits; of the LoRA and of swapped parts, too.
 
         Raises:
@@ -128,8 +132,8 @@ class DiffusersModel(LocalGenerator):
         return self._weights
 
     @cached_property
-    def _weights(self) -> Mapping[str, Any]:
-        def named(part: Part | Lora) -> dict[str, Any]:
+    def _weights(self) -> Section:
+        def named(part: Part | Lora) -> Plain:
             facts = part.model_dump(exclude={"model", "revision"})
             return {**facts, **weights_id(part.model, part.revision)}
 
@@ -140,12 +144,12 @@ class DiffusersModel(LocalGenerator):
             "lora": lora,
         }
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Plain:
         """Give all that decides an image but its prompt and seed; the precision is that of the device."""
         return {**super().fingerprint(), "precision": self.precision}
 
     @cached_property
-    def pipeline(self) -> Any:
+    def pipeline(self) -> Pipeline:
         """Return the diffusers pipeline, loaded, on its device.
 
         Raises:
@@ -165,7 +169,7 @@ class DiffusersModel(LocalGenerator):
     def pool(self) -> PipelinePool:
         """Return the pipelines that threads generate with, each its own."""
 
-        def prepare(pipeline: Any) -> None:
+        def prepare(pipeline: Pipeline) -> None:
             pipeline.set_progress_bar_config(disable=True)
             speed_up(pipeline, self.channels_last, self.compile, DECODERS)  # copies of these aren't compiled
 
@@ -201,7 +205,7 @@ class DiffusersModel(LocalGenerator):
         """
         import torch
 
-        call: dict[str, Any] = {
+        call: Plain = {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
             **self.call,
@@ -240,13 +244,13 @@ class DiffusersModel(LocalGenerator):
                     cut.append([max(len(row) - limit, 0) for row in tokens])
         return [min(counts) for counts in zip(*cut, strict=True)] if cut else [None] * len(prompts)
 
-    def dtype_of(self, part: str) -> Any:
+    def dtype_of(self, part: str) -> "torch.dtype":
         """Return the torch dtype of a part of the pipeline."""
         import torch
 
         return torch.float32 if part in self.float32 else getattr(torch, self.precision)
 
-    def _read(self) -> Any:
+    def _read(self) -> Pipeline:
         """Return the pipeline with its own scheduler, on the CPU."""
         import diffusers
         import transformers
@@ -286,7 +290,7 @@ class DiffusersModel(LocalGenerator):
             folder, dtype=self.dtype_of(""), variant=self.variant, use_safetensors=True, **networks
         )
 
-    def _prepare(self, pipeline: Any) -> Any:
+    def _prepare(self, pipeline: Pipeline) -> Pipeline:
         """Give a pipeline that was read the scheduler, the LoRA and the device of the settings."""
         if self.scheduler is not None:
             pipeline.scheduler = _named(self.scheduler.kind, "scheduler").from_config(
@@ -303,7 +307,7 @@ class DiffusersModel(LocalGenerator):
         speed_up(pipeline, self.channels_last, self.compile)
         return pipeline
 
-    def _check_call(self, pipeline: Any) -> None:
+    def _check_call(self, pipeline: Pipeline) -> None:
         """Refuse an argument that the pipeline's call doesn't take."""
         taken = inspect.signature(type(pipeline).__call__).parameters
         known = [
@@ -313,7 +317,7 @@ class DiffusersModel(LocalGenerator):
         ]
         _check_known("call", self.call, known, f"{self.model} ({type(pipeline).__name__})")
 
-    def _check_size(self, pipeline: Any) -> None:
+    def _check_size(self, pipeline: Pipeline) -> None:
         """Refuse a size that the networks can't give."""
         factor = _factor(pipeline)
         for name, side in (("width", self.width), ("height", self.height)):
@@ -323,7 +327,7 @@ class DiffusersModel(LocalGenerator):
                     f"{self.model}: {name} is {side}; expected a multiple of {factor} pixels, as {near}"
                 )
 
-    def _network(self, name: str, kind: Any, place: str, where: Mapping[str, str]) -> Any:
+    def _network(self, name: str, kind: Any, place: str, where: Mapping[str, str]) -> "torch.nn.Module":
         """Return a network of the pipeline, every tensor of it from the file: else the rest would be random.
 
         Raises:
@@ -354,7 +358,7 @@ class DiffusersModel(LocalGenerator):
         found = self.variant and any((Path(folder) / name).glob(f"*.{self.variant}*safetensors*"))
         return {"variant": str(self.variant)} if found else {}
 
-    def _add_lora(self, pipeline: Any, lora: Lora) -> None:
+    def _add_lora(self, pipeline: Pipeline, lora: Lora) -> None:
         try:
             pipeline.load_lora_weights(
                 lora.model,
@@ -393,7 +397,7 @@ def _check_known(setting: str, names: Collection[str], known: Sequence[str], wha
             )
 
 
-def _factor(pipeline: Any) -> int:
+def _factor(pipeline: object) -> int:
     """Return what the sides of an image must be a multiple of, in pixels."""
     scale = getattr(pipeline, "vae_scale_factor", 1)
     patch = getattr(getattr(getattr(pipeline, "transformer", None), "config", None), "patch_size", None)
@@ -414,7 +418,7 @@ def _named(kind: str, where: str) -> Any:
     return found
 
 
-def _kinds(index: Mapping[str, Any]) -> dict[str, Any]:
+def _kinds(index: Section) -> dict[str, "type[torch.nn.Module]"]:
     """Return the networks that a pipeline's model_index.json lists: name → class. Other parts load themselves."""
     import diffusers
     import torch

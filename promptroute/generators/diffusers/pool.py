@@ -3,11 +3,26 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
 
+from promptroute.core.plain import Plain, Section
 from promptroute.generators.diffusers.scheduling import step_per_image
 from promptroute.generators.diffusers.speed import DECODERS
+
+
+class Pipeline(Protocol):
+    """What is used of a diffusers pipeline: its own classes carry no types."""
+
+    config: Section
+    components: Plain
+    scheduler: Any
+
+    def __call__(self, **call: object) -> Any: ...
+    def to(self, device: str) -> "Pipeline": ...
+    def set_progress_bar_config(self, *, disable: bool) -> None: ...
+    def load_lora_weights(self, place: str, **settings: object) -> None: ...
+    def set_adapters(self, names: list[str], scales: list[float]) -> None: ...
 
 
 class PipelinePool:
@@ -24,7 +39,7 @@ class PipelinePool:
         prepare: called with each further pipeline before it is acquired.
     """
 
-    def __init__(self, pipeline: Any, device: str, prepare: Callable[[Any], None]) -> None:
+    def __init__(self, pipeline: Pipeline, device: str, prepare: Callable[[Pipeline], None]) -> None:
         self._first, self._device, self._prepare = pipeline, device, prepare
         self._free = [(pipeline, self._stream())]
         if device.startswith("cuda"):
@@ -33,7 +48,7 @@ class PipelinePool:
             torch.cuda.synchronize(device)  # the weights are there before any stream reads them
 
     @contextmanager
-    def acquire(self) -> Iterator[Any]:
+    def acquire(self) -> Iterator[Pipeline]:
         """Yield a pipeline that no other thread uses meanwhile."""
         try:
             pipeline, stream = self._free.pop()
@@ -48,15 +63,14 @@ class PipelinePool:
             if pipeline is not None:
                 self._free.append((pipeline, stream))
 
-    def _stream(self) -> Any:
+    def _stream(self) -> AbstractContextManager[object]:
         if not self._device.startswith("cuda"):
             return nullcontext()
         import torch
 
-        streams: Any = torch.cuda.Stream  # untyped
-        return torch.cuda.stream(streams(self._device))
+        return torch.cuda.stream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
 
-    def _another(self) -> Any:
+    def _another(self) -> Pipeline:
         import torch
 
         first = self._first

@@ -1,8 +1,8 @@
 """Settings of a diffusers pipeline's parts."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from promptroute.core.plain import Plain
 
 _MODEL = ConfigDict(
     extra="forbid",
@@ -45,7 +45,7 @@ class Scheduler(BaseModel):
     kind: str = Field(alias="class")
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Plain:
         """Return the settings that differ from the model's scheduler."""
         return dict(self.model_extra or {})
 

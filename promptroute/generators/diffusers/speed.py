@@ -1,9 +1,10 @@
 """Ways to make a pipeline's networks faster: memory layout, and torch.compile."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from promptroute.core.plain import Section
 from promptroute.runtime.batching import is_out_of_memory
 
 Result = TypeVar("Result")
@@ -13,9 +14,9 @@ DENOISERS, DECODERS = ("unet", "transformer"), ("vae", "vqvae")
 
 
 def speed_up(
-    pipeline: Any,
+    pipeline: object,
     channels_last: bool,
-    compile: Mapping[str, Any] | None,
+    compile: Section | None,
     networks: Sequence[str] = (*DENOISERS, *DECODERS),
 ) -> None:
     """Change the denoiser and the decoder of a diffusers pipeline; both change the last bits of an image.
@@ -40,7 +41,7 @@ def speed_up(
             network.decoder.compile(**compile)
 
 
-def or_uncompiled(pipeline: Any, call: Callable[[], Result]) -> Result:
+def or_uncompiled(pipeline: object, call: Callable[[], Result]) -> Result:
     """Call; where that fails with compiled networks, once more with the networks as they are, from then on."""
     try:
         return call()

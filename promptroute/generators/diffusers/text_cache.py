@@ -1,10 +1,13 @@
 """A text encoder that runs once for each different text, not once for each image."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TextCache:
@@ -22,10 +25,10 @@ class TextCache:
 
     def __init__(self, forward: Callable[..., Any], alone: bool, size: int = 64) -> None:
         self._forward, self._alone, self._size = forward, alone, size
-        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._kept: OrderedDict[object, Any] = OrderedDict()
         self._asking = Lock()
 
-    def __call__(self, input_ids: Any, attention_mask: Any = None, **options: Any) -> Any:
+    def __call__(self, input_ids: "Tensor", attention_mask: "Tensor | None" = None, **options: object) -> Any:
         """Answer as the encoder's forward: input_ids int [n, length] and attention_mask [n, length] or None."""
         if any(hasattr(value, "shape") for value in options.values()):  # something else of each row
             return self._forward(input_ids, attention_mask=attention_mask, **options)
@@ -40,7 +43,13 @@ class TextCache:
         with self._asking:
             return self._answer(keys, input_ids, attention_mask, options)
 
-    def _answer(self, keys: list[Any], input_ids: Any, attention_mask: Any, options: Any) -> Any:
+    def _answer(
+        self,
+        keys: Sequence[object],
+        input_ids: "Tensor",
+        attention_mask: "Tensor | None",
+        options: Mapping[str, object],
+    ) -> Any:
         new = {key: row for row, key in enumerate(keys) if key not in self._kept}
         outputs = {key: self._kept[key] for key in keys if key in self._kept}
         groups = [[item] for item in new.items()] if self._alone else [list(new.items())] if new else []
@@ -61,7 +70,7 @@ class TextCache:
         return _each([outputs[key] for key in keys], _join)
 
 
-def _finish(tensor: Any) -> None:
+def _finish(tensor: "Tensor") -> None:
     """Wait until this stream of a GPU has computed what was asked of it, for another stream may use it next."""
     if tensor.is_cuda:
         import torch
@@ -69,11 +78,11 @@ def _finish(tensor: Any) -> None:
         torch.cuda.current_stream(tensor.device).synchronize()
 
 
-def _row(place: int, tensors: Any) -> Any:
+def _row(place: int, tensors: "list[Tensor]") -> "Tensor":
     return tensors[0][place : place + 1].clone()
 
 
-def _join(tensors: Any) -> Any:
+def _join(tensors: "list[Tensor]") -> "Tensor":
     import torch
 
     for tensor in tensors:
@@ -82,7 +91,7 @@ def _join(tensors: Any) -> Any:
     return torch.cat(tensors)
 
 
-def _each(outputs: Any, change: Callable[[Any], Any]) -> Any:
+def _each(outputs: list[Any], change: Callable[[list[Any]], "Tensor"]) -> Any:
     """Apply `change` to the list of tensors at each place of the outputs, which are all built alike."""
     first = outputs[0]
     if first is None:

@@ -30,13 +30,17 @@ async def page() -> Response:
 def read_page() -> tuple[str, str]:
     """Read the page; give it and the Content-Security-Policy that lets it run its own style and script alone."""
     content = files("promptroute.service").joinpath("page.html").read_text(encoding="utf-8")
+    return content, policy_of(content)
+
+
+def policy_of(content: str) -> str:
+    """Give the Content-Security-Policy that lets a page run its own style and script alone, by their checksums."""
     allowed = {}
     for tag in ("style", "script"):
         (part,) = re.findall(f"<{tag}>(.*?)</{tag}>", content, re.DOTALL)
         digest = hashlib.sha256(part.encode()).digest()
         allowed[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
-    policy = (
+    return (
         f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return content, policy

@@ -27,6 +27,10 @@ LIST = {
     "guarantee": ("coverage of the conformal guarantee over 200 splits", "five minutes"),
     "budget": ("a budget in dollars: gap to the linear relaxation; prompt by prompt", "five minutes"),
     "scores": ("NIMA and CLIP at once: weights and Pareto rules", "five minutes"),
+    "tables": (
+        "people's and judges' scores of many models: before, by two images; needs --folder",
+        "ten minutes",
+    ),
     "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),
     "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
     "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),

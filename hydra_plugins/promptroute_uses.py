@@ -1,7 +1,7 @@
 """Fill in the section `uses` of the parameters while Hydra composes them; see promptroute/runtime/uses.py.
 
-Hydra imports the modules of this folder before it composes. Importing this one registers `${uses:}` and
-`${folder:VARIABLE}`, and loads nothing else.
+Hydra imports the modules of this folder before it composes. Importing this one registers `${uses:}`,
+`${folder:VARIABLE}` and `${table:WHAT}`, and loads nothing else.
 """
 
 import os
@@ -20,12 +20,17 @@ def _project() -> Path:
     )
 
 
-def _uses(*, _root_: DictConfig) -> DictConfig:
-    """Give the section `uses`; first, files that git doesn't track are named by their absolute paths."""
+def _import_library() -> None:
+    """Let the library be imported where the project isn't installed."""
     import sys
 
-    if str(HERE) not in sys.path:  # where the project isn't installed
+    if str(HERE) not in sys.path:
         sys.path.append(str(HERE))
+
+
+def _uses(*, _root_: DictConfig) -> DictConfig:
+    """Give the section `uses`; first, files that git doesn't track are named by their absolute paths."""
+    _import_library()
     from promptroute.runtime.uses import make_absolute, uses
 
     root = _project()
@@ -49,5 +54,16 @@ def _folder(variable: str) -> str | None:
     return str(Path(named).resolve()) if named else None
 
 
+def _table(what: str, *, _root_: DictConfig) -> object:
+    """Give what the study's tidy table says of itself: its `models`, `scorers`, `label`, or the `quality` to route on."""
+    _import_library()
+    from promptroute.runtime.uses import table_facts
+
+    table = OmegaConf.select(_root_, "published.table")
+    section = OmegaConf.to_container(table, resolve=True) if table is not None else {}
+    return OmegaConf.create({what: table_facts(section, _project())[what]})[what]
+
+
+OmegaConf.register_new_resolver("table", _table, replace=True, use_cache=False)
 OmegaConf.register_new_resolver("uses", _uses, replace=True)
 OmegaConf.register_new_resolver("folder", _folder, replace=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptroute.router.router import Router
-    from promptroute.router.types import Decision
+    from promptroute.router.types import Decision, Next
 
-__all__ = ["Decision", "Router"]
+__all__ = ["Decision", "Next", "Router"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.io.files import read_json
-from promptroute.router.packing import NoValidation, Trained, facts_of, pack, provenance
+from promptroute.router.packing import NoLook, NoValidation, Trained, facts_of, look_of, pack, provenance
 from promptroute.routing.base import Policy
 from promptroute.routing.costs import CostRule, MissingFact
 from promptroute.runtime.params import fact_hint, load_params, named_classes, study_models, study_outputs
@@ -38,10 +38,18 @@ def main() -> str:
         "cost": {"rule": rule.class_path(), **rule.fingerprint()["settings"]},
         "split": params["split"],
         "note": params["about"],
+        "seconds": {name: one.seconds or one.measured_seconds for name, one in facts.items()},
         **provenance(*(DATA / f"{name}.parquet" for name in ("prompts", "performance", "split"))),
     }
     labels = {name: one.get("label", name) for name, one in models.items()}
-    router = pack(trained, policy, cost, labels, about)
+    look = None
+    if policy.looks and getattr(policy, "look", None) is None:
+        try:
+            scorers = {**params["published"]["scorers"], **params["scorers"]}
+            look = look_of(scorers, trained.quality.scores, rule)
+        except NoLook as error:
+            raise UserError(f"params.yaml: {error}, as with -S policy.look=DOLLARS") from error
+    router = pack(trained, policy, cost, labels, about, look)
     router.save(DATA / "router", predictor=DATA / "predictor")
     return f"calibrate: {router.policy.summary(router.labels)}"
 

@@ -14,7 +14,8 @@ from promptroute.runtime.stage import run_stage
 
 def main() -> str:
     tables = [
-        read_table(f"data/sources/{name}.parquet", Prompt) for name in load_params()["prompts"]["sources"]
+        read_table(f"data/sources/{name}.parquet", Prompt, states=("files",))
+        for name in load_params()["prompts"]["sources"]
     ]
     files = [file for table in tables for file in json.loads(table.attrs["files"])]
     sets = statistics(pd.concat(tables, ignore_index=True))

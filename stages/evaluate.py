@@ -12,7 +12,7 @@ from promptroute.evaluation.bootstrap import check_resamples
 from promptroute.evaluation.origin import origin
 from promptroute.evaluation.plots import write_tables
 from promptroute.io.files import write_json
-from promptroute.io.study import load_study
+from promptroute.io.study import load_study, with_images
 from promptroute.router.judging import headline, judge, measure, summary, without_choice
 from promptroute.router.router import Router
 from promptroute.runtime.params import load_params, named_classes, study_outputs
@@ -27,6 +27,7 @@ def main() -> str:
     router = Router.load("data/router", allow=named_classes(params))
     scores = {name: output.label for name, output in study_outputs(params).items()}
     whole, split = load_study("data", router.names, list(scores), list(router.encoders))
+    whole = with_images(whole)
     study, train = (whole.take(np.flatnonzero(split == side)) for side in ("test", "train"))
     if not len(study):
         raise UserError(f"{SPLIT}: no test prompt; give the test split a share with -S split.shares")

@@ -12,7 +12,7 @@ from promptroute.encoders.base import ImageEncoder, TextEncoder
 from promptroute.generators.base import build_generator
 from promptroute.generators.study import Generation
 from promptroute.io.files import write_text
-from promptroute.io.published import PublishedTable
+from promptroute.io.published import ScoreTable
 from promptroute.io.tables import read_table
 from promptroute.predictors.base import Predictor
 from promptroute.prompts.source import PromptSource
@@ -27,7 +27,7 @@ from promptroute.runtime.stage import run_stage
 from promptroute.scorers.base import Scorer, check_encoders
 
 Kinds = dict[str, type[Component]]
-SINGLE: Kinds = {"split": Split, "predictor": Predictor, "policy": Policy, "published.table": PublishedTable}
+SINGLE: Kinds = {"split": Split, "predictor": Predictor, "policy": Policy, "published.table": ScoreTable}
 EACH: Kinds = {"prompts.sources.*": PromptSource, "scorers.*": Scorer, "text_encoder.*": TextEncoder}
 
 

@@ -2,7 +2,7 @@
 
 from promptroute.core.component import TARGET, build
 from promptroute.core.rows import Prompt
-from promptroute.io.published import PublishedTable, check_same_prompts
+from promptroute.io.published import ScoreTable, check_same_prompts
 from promptroute.io.scores import scores_folder, write_scores
 from promptroute.io.tables import read_table
 from promptroute.runtime.params import load_params, published_output
@@ -13,7 +13,7 @@ def main(scorer: str, model: str) -> str:
     params = load_params()
     published = params["published"]
     prompts = read_table("data/prompts.parquet", Prompt)
-    table = build(published["table"], "params.yaml: published.table", PublishedTable)
+    table = build(published["table"], "params.yaml: published.table", ScoreTable)
     section = published["scorers"][scorer]
     output = published_output(section, f"params.yaml: published.scorers.{scorer}")
     read = table.read(scorer, output, published["models"][model]["stem"])

@@ -14,6 +14,7 @@ from promptroute.report.figures import render
 from promptroute.report.images import load_images
 from promptroute.report.page import page
 from promptroute.report.result import read_result
+from promptroute.report.truncation import read_truncation, truncation_note
 from promptroute.runtime.params import load_params, study_outputs
 from promptroute.runtime.stage import run_stage
 
@@ -37,6 +38,7 @@ def main() -> str:
     result = read_result(
         METRICS / "evaluate.json", DATA / "evaluation", scores=labels, data=data_label(params)
     )
+    cut = read_truncation(METRICS / "truncation.json")
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     shown = {example.prompt_id for example in examples}
     images = load_images(
@@ -48,8 +50,8 @@ def main() -> str:
         with atomic_path(PLOTS / f"{name}.png") as temporary:
             temporary.write_bytes(figure.png)
     with atomic_path(PAGE) as temporary:
-        note = str(params.get("about") or "")
-        temporary.write_text(page(result, figures, examples, images, note), encoding="utf-8")
+        notes = str(params.get("about") or ""), truncation_note(cut, result.values.labels)
+        temporary.write_text(page(result, figures, examples, images, *notes), encoding="utf-8")
     return f"report: {len(figures)} figures in {PLOTS}, and {PAGE}"
 
 

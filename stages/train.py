@@ -4,10 +4,12 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from promptroute.core.component import build
 from promptroute.core.study import StudyData
 from promptroute.io.files import atomic_path, write_json
+from promptroute.io.parquet import write_parquet
 from promptroute.io.study import load_study
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
@@ -44,7 +46,8 @@ def main() -> str:
     with atomic_path("data/predictor") as folder:
         save_predictor(predictor, folder)
         write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
-        out_of_fold(predictor, train, validation).to_parquet(folder / "out_of_fold.parquet", index=False)
+        held = pa.Table.from_pandas(out_of_fold(predictor, train, validation), preserve_index=False)
+        write_parquet(folder / "out_of_fold.parquet", held, about={})
     return f"train: {type(predictor).__name__} on {len(train)} prompts in {seconds:.1f} s"
 
 

@@ -54,7 +54,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     """Judge a router on a table of the published layout, and write the result.
 
     Args:
-        folder: holds the table's files (see `PublishedTable.at`).
+        folder: holds the table's files (see `ScoreTable.at`).
         out: where the result goes.
         router: its folder.
         every: judge the prompts that it was trained on too.
@@ -66,6 +66,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     from promptroute.io.files import write_json
     from promptroute.router.judging import embedded, judge, measure, summary, unseen
     from promptroute.router.router import Router
+    from promptroute.router.seen import seen
     from promptroute.runtime.params import load_params, named_classes, study_outputs
 
     params = load_params()
@@ -75,11 +76,14 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     scores = {
         name: output.label for name, output in study_outputs({**params, "models": {}, "scorers": {}}).items()
     }
-    kept, known = (study, 0) if every else unseen(loaded, study)
+    known = int(seen(study.batch.texts, loaded.seen).sum())
+    kept = study if every else unseen(loaded, study)
     kept = embedded(loaded, kept)
     result = measure(loaded, kept, judge(loaded, kept), scores, resamples=resamples, seed=params["seed"])
     result["table"] = "judged on another table than the study's"
-    if known:
+    if known and every:
+        result["seen"] = f"the router was trained on {known} of these {len(study)} prompts"
+    elif known:
         result["seen"] = f"{known} of {len(study)} prompts left out: the router was trained on them"
     write_json(out, result)
     return summary(result)
@@ -101,7 +105,7 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
     from promptroute.core.component import build
     from promptroute.core.outputs import full_name
     from promptroute.core.performance import performance
-    from promptroute.io.published import PublishedTable, check_same_prompts
+    from promptroute.io.published import ScoreTable, check_same_prompts
     from promptroute.io.study import join
     from promptroute.runtime.params import published_output
 
@@ -109,7 +113,7 @@ def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> Study
         raise UserError(
             f"params.yaml: published.models lacks {lost}, which the router chooses from; use published=cems"
         )
-    table = build(published["table"], "params.yaml: published.table", PublishedTable).at(folder)
+    table = build(published["table"], "params.yaml: published.table", ScoreTable).at(folder)
     outputs = {
         name: published_output(section, f"params.yaml: published.scorers.{name}")
         for name, section in published["scorers"].items()

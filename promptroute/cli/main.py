@@ -10,6 +10,7 @@ from promptroute.cli.annotate import annotate
 from promptroute.cli.compose import compose
 from promptroute.cli.evaluate import evaluate
 from promptroute.cli.feedback import feedback
+from promptroute.cli.plan import plan
 from promptroute.cli.route import route
 from promptroute.cli.serve import serve
 from promptroute.runtime.stage import plain_ending
@@ -30,6 +31,7 @@ app.command(short_help="Evaluate a trained router.")(evaluate)
 app.command(short_help="Predict people's feedback on an image.")(feedback)
 app.command(short_help="Let people judge images, blind.")(annotate)
 app.command(short_help="Measure how far raters agree.")(agreement)
+app.command(short_help="Say what a study will take.")(plan)
 app.command(short_help="Compose conf/ into params.yaml.")(compose)
 
 

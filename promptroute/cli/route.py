@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,10 @@ ALLOW = typer.Option(
     "--allow",
     help="a class, or a package ending with a dot, that the router folder may name besides our own; again for each",
 )
+SEARCH = typer.Option(
+    "--search",
+    help="walk through the images of each prompt: asks for the score of each image that it has you generate",
+)
 JSON = typer.Option("--json", help="print a JSON object a line, for programs")
 
 
@@ -39,10 +44,13 @@ def route(
     model: Annotated[list[str] | None, MODEL] = None,
     tradeoff: Annotated[float | None, TRADEOFF] = None,
     slack: Annotated[float | None, SLACK] = None,
+    search: Annotated[bool, SEARCH] = False,
     allow: Annotated[list[str] | None, ALLOW] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Print, for each prompt, the chosen model, its cost, each model's predicted quality, and why."""
+    if search:
+        check_search(prompts, file, tradeoff, slack)
     texts = read_prompts(prompts or [], file)
 
     from promptroute.router.router import Router
@@ -55,12 +63,36 @@ def route(
     )  # a prompt is many small operations: threads would wait for each other, and for other processes
     # A label comes with the router folder, so it is other people's text.
     labels = {known.name: one_line(known.label) for known in loaded.models}
+    if search:
+        from promptroute.cli.search import walk
+
+        for text in texts:
+            walk(loaded, text, model or None, as_json)
+        return
     decisions = loaded.route(texts, models=model or None, tradeoff=tradeoff, slack=slack)
     if as_json:
         for decision in decisions:
             print(to_json(decision))
     else:
         show(decisions, labels)
+
+
+def check_search(
+    prompts: list[str] | None, file: Path | None, tradeoff: float | None, slack: float | None
+) -> None:
+    """Refuse what does not go with `--search`.
+
+    Raises:
+        UserError: there is no prompt but standard input, which the scores come from, or an operating point is given.
+    """
+    if not prompts and file is None:
+        raise UserError(
+            "--search reads scores from standard input; give the prompt as an argument or with --file"
+        )
+    if tradeoff is not None or slack is not None:
+        raise UserError(
+            "--search decides at the router's own operating point; leave --tradeoff and --slack out"
+        )
 
 
 def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
@@ -90,8 +122,7 @@ def read_prompts(prompts: list[str], file: Path | None) -> list[str]:
 
 
 def to_json(decision: "Decision") -> str:
-    """Write a decision as a line of JSON: ASCII where the output's encoding asks for it."""
-    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    """Write a decision as a line of JSON."""
     fields = {
         "prompt": decision.prompt,
         "model": decision.model,
@@ -99,6 +130,12 @@ def to_json(decision: "Decision") -> str:
         "quality": dict(decision.quality),
         "reason": decision.reason,
     }
+    return json_line(fields)
+
+
+def json_line(fields: Mapping[str, object]) -> str:
+    """Write a line of JSON: ASCII where the output's encoding asks for it."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
     return json.dumps(fields, ensure_ascii=encoding != "utf8")
 
 

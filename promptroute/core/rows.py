@@ -19,6 +19,8 @@ from promptroute.core.errors import UserError
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 SCORER_NAME = re.compile(r"[a-z0-9_]+")
 SPLITS = ("train", "validation", "test")
+LARGEST = 1e30
+"""Size of a score, at most: what lies beyond can't be squared and summed in float64, and is no score."""
 
 
 def column(
@@ -49,7 +51,7 @@ class Score:
     """Null for a score over all of a prompt's images, and for a published mean."""
     output: str = column()
     """Name of the scorer's output; SCORER.OUTPUT is the score's full name."""
-    value: float = column()
+    value: float = column(low=-LARGEST, high=LARGEST)
     """In the output's own unit and direction (see `promptroute.core.outputs.Output`)."""
     images: int = column(unit="images behind the score", low=1)
     seconds: float | None = column(unit="s per image", low=0)
@@ -68,7 +70,7 @@ class Performance:
     model: str = column()
     score: str = column()
     """The score's full name, SCORER.OUTPUT."""
-    mean: float = column()
+    mean: float = column(low=-LARGEST, high=LARGEST)
     """Mean over the images, in the score's own unit and direction."""
     std: float | None = column(low=0)
     """Sample standard deviation over the images (n - 1); null where single images are not known."""

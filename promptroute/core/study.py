@@ -1,7 +1,7 @@
 """A study's prompts with everything known of them, as the arrays that training and routing work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class StudyData:
         models: m names, in the order of the columns below.
         raw: score name → float64 [n, m], mean over the images, in the score's own unit and direction.
         seconds: float64 [n, m] seconds per image; NaN where that was not recorded.
+        images: score name → float64 [n, m, k] of each single image, for the scores that have them.
     """
 
     prompt_ids: np.ndarray
@@ -27,6 +28,7 @@ class StudyData:
     models: tuple[str, ...]
     raw: Mapping[str, np.ndarray]
     seconds: np.ndarray
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
@@ -40,6 +42,7 @@ class StudyData:
             self.models,
             {name: values[index] for name, values in self.raw.items()},
             self.seconds[index],
+            {name: values[index] for name, values in self.images.items()},
         )
 
     def measured_seconds(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Tell readable text from what only looks like text."""
 
 import unicodedata
+from collections.abc import Iterable
 
 _UNSEEN = {"Cc", "Cf", "Cn", "Mn", "Me", "Zl", "Zp", "Zs"}
 """Unicode categories that show nothing by themselves: controls, format characters, spaces, lone marks."""
@@ -20,6 +21,12 @@ def number(text: str) -> float | None:
     except ValueError:
         return None
     return value if value - value == 0 else None  # infinity and NaN fail
+
+
+def listed(names: Iterable[object]) -> str:
+    """List names for a message: a dozen at most, each no longer than 40 signs, as they may be other people's text."""
+    cut = [text if len(text) <= 40 else text[:37] + "..." for text in map(str, names)]
+    return ", ".join(cut[:12]) + (f" and {len(cut) - 12} more" if len(cut) > 12 else "")
 
 
 def short(value: object) -> str:

@@ -138,9 +138,13 @@ class SentenceEncoder(TextEncoder):
     def tokens(self, batch_size: int) -> np.ndarray:
         """Encode each token of the vocabulary as a text of its own: float32 [v, layers · d], see `layers`.
 
+        It takes minutes, so a progress bar shows on a terminal.
+
         Raises:
             UserError: the model is no plain BERT.
         """
+        from tqdm import tqdm
+
         lean = self._lean
         if lean is None:
             raise UserError(
@@ -150,7 +154,11 @@ class SentenceEncoder(TextEncoder):
         tokenizer: Any = self._network.tokenizer
         first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
         ids = [[first, token, last] for token in range(len(tokenizer))]
-        parts = [lean.states(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)]
+        parts = []
+        with tqdm(total=len(ids), unit="token", desc=f"distil {self.model}", disable=None) as bar:
+            for start in range(0, len(ids), batch_size):
+                parts.append(lean.states(ids[start : start + batch_size]))
+                bar.update(len(parts[-1]))
         return np.concatenate(parts).reshape(len(ids), -1)
 
     @property

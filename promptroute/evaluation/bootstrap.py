@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import short
 from promptroute.evaluation import metrics
 from promptroute.routing import checks
 from promptroute.routing.checks import Array, FloatArray, IntArray
@@ -19,6 +20,8 @@ from promptroute.routing.steps import StepsOf, tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
 
+MOST = 1_000_000
+"""Resamples, at most."""
 # Counts of so many resamples are held at once.
 _AT_ONCE = 100
 
@@ -29,7 +32,7 @@ class Interval:
 
     `undefined` is the share of resamples where the figure is NaN (a quality never reached, say). They rank
     above all others, so that an end of the interval is NaN where it falls among them. Without resamples,
-    or with a single prompt, which can't vary, all but the estimate is NaN.
+    or with a single prompt, which can't vary, all but the estimate is NaN; of any other figure that doesn't vary, the ends.
     """
 
     estimate: float
@@ -42,10 +45,14 @@ def check_resamples(value: object, where: str) -> int:
     """Return a number of resamples.
 
     Raises:
-        UserError: it is no whole number of 0 or more; names `where`.
+        UserError: it is no whole number from 0 to `MOST`; names `where`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise UserError(f"{where} is {value!r}; give a whole number, 0 for no intervals")
+        raise UserError(f"{where} is {short(value)}; give a whole number, 0 for no intervals")
+    if value > MOST:
+        raise UserError(
+            f"{where} is {short(value)}; give {MOST:,} at most, as more change no digit that is shown"
+        )
     return value
 
 
@@ -56,7 +63,7 @@ def intervals(
 
     `columns` [n, k], n >= 1: one row per prompt. `statistic` takes means of the columns [b, k] and returns
     each figure's values [b] by name. The generator is numpy's default with `seed`. With 0 resamples, or
-    one prompt, only the figures' values are computed.
+    one prompt, only the figures' values are computed; a figure that no resample changes has no interval either.
     """
     table = checks.quality_matrix(columns, "columns")
     n = len(table)
@@ -76,6 +83,8 @@ def intervals(
         undefined = np.isnan(values)
         with np.errstate(invalid="ignore"):
             ends = np.quantile(np.where(undefined, np.inf, values), [tail, 1 - tail])
+        if ends[0] == ends[1]:  # no resample changes it: that it is certain is not what the prompts tell
+            ends = np.full(2, np.nan)
         low, high = np.where(np.isfinite(ends), ends, np.nan).tolist()
         found[name] = Interval(float(value[0]), low, high, float(undefined.mean()))
     return found
@@ -106,11 +115,38 @@ def headline(
     if most is not None:
         taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]
     choices = np.stack([steps.choice(int(count)) for count in taken], axis=1)
-    k = len(taken)
-    table = np.concatenate(
-        [price[choices], np.take_along_axis(truth, choices, axis=1), truth, truth.max(axis=1, keepdims=True)],
-        axis=1,
+    return curve_intervals(
+        price[choices],
+        np.take_along_axis(truth, choices, axis=1),
+        truth,
+        price,
+        seed=seed,
+        single=single,
+        resamples=resamples,
+        level=level,
     )
+
+
+def curve_intervals(
+    spent: FloatArray,
+    gained: FloatArray,
+    truth: FloatArray,
+    price: FloatArray,
+    *,
+    seed: int,
+    single: int | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the intervals of `headline` for any policy, from each prompt's dollars and quality at its k points.
+
+    Args:
+        spent, gained: [n, k].
+        truth, price: of the models alone, [n, m] and [m].
+        seed, single, resamples, level: as of `headline`.
+    """
+    k = spent.shape[1]
+    table = np.concatenate([spent, gained, truth, truth.max(axis=1, keepdims=True)], axis=1)
 
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
         spent, gained, each, oracle = np.split(means, [k, 2 * k, -1], axis=1)
@@ -149,7 +185,24 @@ def choice_intervals(
     price = checks.cost_vector(cost, truth.shape[1])
     chosen = checks.choice_vector(choice, truth.shape)
     own = truth[np.arange(len(truth)), chosen]
-    table = np.column_stack([own, price[chosen], truth.max(axis=1), truth])
+    return outcome_intervals(
+        truth, price, own, price[chosen], seed=seed, single=single, resamples=resamples, level=level
+    )
+
+
+def outcome_intervals(
+    truth: FloatArray,
+    price: FloatArray,
+    gained: FloatArray,
+    paid: FloatArray,
+    *,
+    seed: int,
+    single: int | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Return the intervals of `choice_intervals` for any outcome: each prompt's quality and dollars, [n] both."""
+    table = np.column_stack([gained, paid, truth.max(axis=1), truth])
 
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
         quality, spent, oracle, each = means[:, 0], means[:, 1], means[:, 2], means[:, 3:]

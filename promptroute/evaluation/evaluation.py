@@ -1,12 +1,13 @@
 """Everything that is measured of a router on prompts whose scores were observed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from promptroute.evaluation import bootstrap, metrics
+from promptroute.evaluation.search import Known, figures, outcome, row
 from promptroute.routing.base import Policy
 from promptroute.routing.checks import FloatArray, IntArray
 from promptroute.routing.policies import (
@@ -18,6 +19,7 @@ from promptroute.routing.policies import (
     Single,
     UnderBudget,
 )
+from promptroute.routing.search_policy import Search
 
 PER_SET = "best_per_set"
 """The row of the best model per prompt set."""
@@ -25,9 +27,21 @@ FEW = 30
 """Fewer test prompts than this are too few to tell much by."""
 
 
-def to_calibrate() -> dict[str, Policy]:
-    """Give the policies that every router is compared with, to be calibrated as its own is: name → policy."""
+def to_calibrate(policy: Policy) -> dict[str, Policy]:
+    """Give the policies that a router of `policy` is compared with, to be calibrated as it is: name → policy.
+
+    One that looks at images is compared with itself for either target too.
+    """
+    targets: tuple[Literal["quality", "cost"], ...] = ("quality", "cost")
+    looking = {
+        f"search_{target}": policy.model_copy(
+            update={"target": target, "tradeoff": None, "standard_errors": 0.0}
+        )
+        for target in targets
+        if type(policy) is Search
+    }
     return {
+        **looking,
         "cost_aware_quality": CostAware(target="quality"),
         "cost_aware_cost": CostAware(target="cost"),
         "cheapest_within_quality": CheapestWithin(target="quality"),
@@ -89,10 +103,13 @@ class Judged:
         raw: score name → [n, m] in the score's own unit.
         cost: dollars per image [m].
         models: m names.
-        decided: the router's own choice [n].
+        decided: the router's own choice [n]; of a search the model whose image it keeps.
         per_set: the choice [n] of the best model per prompt set, learnt on other prompts; None: not known.
         policy: the router's own, whose figures are measured too.
         calibrated: name → policy to compare with, calibrated on other prompts than these.
+        images: observed quality of each single image [n, m, k]; None: only means are known.
+        raw_images: score name → [n, m, k], of the scores that single images have.
+        seconds: of generating an image and looking at it [m]; None: not known.
     """
 
     predicted: FloatArray
@@ -104,6 +121,16 @@ class Judged:
     policy: Policy
     calibrated: Mapping[str, Policy]
     per_set: IntArray | None = None
+    images: FloatArray | None = None
+    raw_images: Mapping[str, FloatArray] = field(default_factory=dict)
+    seconds: FloatArray | None = None
+
+    @property
+    def known(self) -> Known:
+        """Give what a search is judged by."""
+        return Known(
+            self.predicted, self.observed, self.cost, self.raw, self.images, self.raw_images, self.seconds
+        )
 
     def take(self, index: IntArray) -> "Judged":
         """Return the prompts at the integer positions `index`, in that order."""
@@ -114,6 +141,8 @@ class Judged:
             raw={name: values[index] for name, values in self.raw.items()},
             decided=self.decided[index],
             per_set=None if self.per_set is None else self.per_set[index],
+            images=None if self.images is None else self.images[index],
+            raw_images={name: values[index] for name, values in self.raw_images.items()},
         )
 
 
@@ -135,13 +164,18 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
         `router`: the same for its own choice, whose operating point was set on other prompts (`choice_intervals`);
         `choice`: accuracy, macro precision, recall, F1 and AUC of the router and of `best_predicted`;
         `strategies`: see `strategy_rows`; the router's own choice is called `router`, that of the best model per
-        prompt set `best_per_set`.
+        prompt set `best_per_set`;
+        of a policy that looks also what `evaluation.search.figures` gives.
     """
     predicted, observed, cost = judged.predicted, judged.observed, judged.cost
     policies = compared(observed, cost, judged.models, judged.calibrated, seed)
     chosen = {
         name: policy.choose(observed if policy.sees_observed else predicted, cost)
         for name, policy in policies.items()
+        if not policy.looks
+    }
+    searches = {
+        name: outcome(policy, judged.known) for name, policy in policies.items() if isinstance(policy, Search)
     }
     chosen["router"] = judged.decided
     if judged.per_set is not None:
@@ -149,7 +183,13 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
     # One seed for both: the same resamples stand behind every interval.
     frontier = bootstrap.headline(predicted, observed, cost, seed=seed, most=None, resamples=0)
     thinned = bootstrap.headline(predicted, observed, cost, seed=seed, resamples=resamples)
-    own = bootstrap.choice_intervals(observed, cost, judged.decided, seed=seed, resamples=resamples)
+    gained, paid = observed[np.arange(len(observed)), judged.decided], cost[judged.decided]
+    searched: dict[str, Any] = {}
+    if isinstance(judged.policy, Search):
+        searches["router"] = found = outcome(judged.policy, judged.known)
+        searched = figures(judged.policy, judged.known, found, resamples=resamples, seed=seed)
+        gained, paid = found.quality, found.cost
+    own = bootstrap.outcome_intervals(observed, cost, gained, paid, seed=seed, resamples=resamples)
     few = {"few": f"only {len(observed)} prompts, too few to tell much by"} if len(observed) < FEW else {}
     return {
         **few,
@@ -164,5 +204,9 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
             name: asdict(metrics.choice_metrics(observed, predicted, chosen[name]))
             for name in ("router", "best_predicted")
         },
-        "strategies": strategy_rows(observed, judged.raw, cost, judged.models, chosen),
+        "strategies": {
+            **strategy_rows(observed, judged.raw, cost, judged.models, chosen),
+            **{name: row(judged.known, one, list(judged.models)) for name, one in searches.items()},
+        },
+        **searched,
     }

@@ -8,13 +8,16 @@ import numpy as np
 
 from promptroute.evaluation import metrics
 from promptroute.evaluation.evaluation import Judged
+from promptroute.evaluation.search import outcome
+from promptroute.evaluation.strips import search_frontier, strips
 from promptroute.io.files import atomic_path
 from promptroute.routing.frontier import hull, trace
+from promptroute.routing.search_policy import Search
 
 
 def write_tables(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids: np.ndarray) -> None:
     """Write frontier.csv (`CostAware` over λ, thinned to 200 points), hull.csv (the vertices of its hull),
-    confusion.csv and predicted.csv below `folder`.
+    confusion.csv and predicted.csv below `folder`; of a search also search.csv and search_frontier.csv.
 
     Args:
         folder: made where absent.
@@ -43,6 +46,10 @@ def write_tables(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids
             }
         ),
     }
+    if isinstance(judged.policy, Search):
+        drawn = outcome(judged.policy, judged.known).replays[0]
+        tables["search"] = strips(judged.policy, judged.known, drawn, labels, prompt_ids)
+        tables["search_frontier"] = search_frontier(judged.policy, judged.known)
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.7g")

@@ -22,7 +22,7 @@ class Generation(Component):
         max_failed: share of a model's images that may fail before the stage does.
     """
 
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[list[Seed], Field(min_length=1)]
     shard_prompts: int = Field(200, ge=1)
     max_failed: float = Field(0.01, ge=0, le=1)
 

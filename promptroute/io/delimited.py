@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import listed, short
 
 _NO_TABLE = {
     "<!doctype": "an HTML page",
@@ -44,6 +45,8 @@ def decode(content: bytes, where: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{content[error.start]:02x}"
         raise UserError(f"{where}: line {line} is not UTF-8 ({byte}); save the file as UTF-8") from error
+    if not text.strip():  # but for a byte order mark, or blanks that ASCII lacks
+        raise UserError(f"{where}: the file is empty; fetch it again")
     if "\x00" in text:
         line = text.count("\n", 0, text.index("\x00")) + 1
         raise UserError(f"{where}: line {line} holds a NUL character; save the file as UTF-8 text")
@@ -147,9 +150,9 @@ def _check_header(header: list[str], where: str, columns: Sequence[str], delimit
                 f"save it with {delimiter!r} between cells"
             )
     if again := sorted({name for name in header if header.count(name) > 1}):
-        raise UserError(f"{where}: columns {again} are duplicates in the header; rename or remove one")
+        raise UserError(f"{where}: columns {short(again)} are duplicates in the header; rename or remove one")
     if missing := [name for name in columns if name not in header]:
         raise UserError(
-            f"{where}: no column {', '.join(missing)}, the file has {', '.join(header)}; "
+            f"{where}: no column {', '.join(missing)}, the file has {listed(header)}; "
             "rename the column that holds it, or fetch the file again"
         )

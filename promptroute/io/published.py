@@ -9,9 +9,11 @@ The base part may be absent as a whole; where it is there, its rows come first, 
 import dataclasses
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 from pydantic import Field
@@ -43,10 +45,12 @@ class TableRead:
             value (float64, the output's unit and direction); seconds (float64, s per image; NaN where the file
             has no times); images (int); file (str), line (int): where the row stands.
         files: the files, in the order in which they were read.
+        gaps: whether prompts may be without a row, so that the study leaves them out.
     """
 
     rows: pd.DataFrame
     files: Sequence[FileRead]
+    gaps: bool = False
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -64,8 +68,29 @@ class TableRead:
         return json.dumps([dataclasses.asdict(file) for file in self.files])
 
 
-class PublishedTable(Component):
-    """A published performance table.
+class ScoreTable(Component):
+    """Scores of prompts × models that somebody made: whatever its files look like."""
+
+    @abstractmethod
+    def read(self, scorer: str, output: Output, stem: str) -> TableRead:
+        """Read the scores of one model.
+
+        Args:
+            scorer: whose scores.
+            output: which of its outputs; its range is held against every score.
+            stem: what the table calls the model.
+
+        Raises:
+            UserError: naming file, line and fix.
+        """
+
+    @abstractmethod
+    def at(self, folder: Path | str) -> Self:
+        """Give the same table, its files in another local folder."""
+
+
+class PublishedTable(ScoreTable):
+    """A published performance table of CEMS's layout.
 
     Settings:
         source: where the files lie.
@@ -91,7 +116,7 @@ class PublishedTable(Component):
         named = source if isinstance(source, Source) else build(source, "source", Source)
         return named.place(path.format(scorer=section["scorer"], stem=section["stem"]))
 
-    def at(self, folder: Path | str) -> "PublishedTable":
+    def at(self, folder: Path | str) -> Self:
         """The same table in another local folder.
 
         The folder may hold `Model_Perf/`, or what stands in it (`aug_10k/`, with or without the base
@@ -223,7 +248,7 @@ def check_same_prompts(read: TableRead, prompts: pd.DataFrame, whole: bool = Fal
             "remove the row, or fetch all files again, from one version of the table"
         )
     lost = prompts[~prompts["prompt_id"].isin(rows["prompt_id"])]
-    if len(lost):
+    if len(lost) and not read.gaps:
         row = lost.iloc[0]
         raise UserError(
             f"{files}: no row for prompt_id {row['prompt_id']!r} ({short(row['prompt'])}), {len(lost)} of "

@@ -1,6 +1,7 @@
 """The pipeline's tables joined by key into the arrays that routing works on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from promptroute.core.errors import UserError
 from promptroute.core.rows import Performance, Prompt, SplitRow
 from promptroute.core.study import StudyData
 from promptroute.io.embeddings import read_embeddings
+from promptroute.io.scores import read_scores, scores_folder
 from promptroute.io.tables import read_table
 
 
@@ -94,3 +96,36 @@ def load_study(
             f"{data / 'split.parquet'}: prompt {sides.index[sides.isna()][0]} is on no side; run `dvc repro split`"
         )
     return join(prompts, performance, embeddings, models, scores), sides.to_numpy(dtype=str)
+
+
+def with_images(study: StudyData, data: Path | str = "data") -> StudyData:
+    """Return the study with the scores of its single images, where every model has them.
+
+    A score that is published as a mean, or is one over all images of a prompt, has none. Of an image that failed the
+    score is NaN.
+
+    Args:
+        study: whose scores and models are read.
+        data: folder that holds scores/.
+
+    Raises:
+        UserError: a file is corrupt, or of another scorer or model.
+    """
+    found = {}
+    for score in study.raw:
+        scorer, _, output = score.partition(".")
+        folders = [scores_folder(scorer, model, data=data) for model in study.models]
+        if not all((folder / "scores.parquet").is_file() for folder in folders):
+            continue
+        columns = []
+        for model, folder in zip(study.models, folders, strict=True):
+            rows = read_scores(folder, scorer, model)
+            rows = rows[(rows["output"] == output) & rows["seed"].notna()]
+            columns.append(
+                rows.pivot(index="prompt_id", columns="seed", values="value").reindex(study.prompt_ids)
+            )
+        seeds = sorted(set.intersection(*(set(column.columns) for column in columns)))
+        if seeds:
+            stacked = [column[seeds].to_numpy(np.float64) for column in columns]
+            found[score] = np.stack(stacked, axis=1)
+    return replace(study, images=found)

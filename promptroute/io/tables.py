@@ -1,6 +1,6 @@
 """Tables as parquet, checked on the way in and out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from promptroute.core.errors import UserError
 from promptroute.core.rows import check, schema
+from promptroute.core.text import short
 from promptroute.io.files import atomic_path
 
 
@@ -42,13 +43,15 @@ def write_table(
         pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
 
-def read_table(path: Path | str, record: type, key: tuple[str, ...] = ("prompt_id",)) -> pd.DataFrame:
+def read_table(
+    path: Path | str, record: type, key: tuple[str, ...] = ("prompt_id",), states: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read a file that `write_table` wrote: columns of `record`, in its order; rows as they stand.
 
-    `frame.attrs` holds what the file says about itself.
+    `frame.attrs` holds what the file says about itself, at least the facts that `states` names.
 
     Raises:
-        UserError: the file is absent, corrupt, or holds other rows.
+        UserError: the file is absent, empty, corrupt, holds other rows, or lacks a fact.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,9 +62,28 @@ def read_table(path: Path | str, record: type, key: tuple[str, ...] = ("prompt_i
         raise UserError(
             f"{path}: not a readable parquet file ({error}); delete it and run `dvc repro`"
         ) from error
+    for field in schema(record):
+        found = table.schema.field(field.name).type if field.name in table.column_names else field.type
+        if _kind(found) not in (_kind(field.type), "null"):
+            raise UserError(
+                f"{path}: {field.name} holds {short(str(found))}, expected {field.type}; delete it and run `dvc repro`"
+            )
     frame = table.to_pandas()
     check(frame, record, str(path), key)
     about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+    if lost := [name for name in states if name not in about]:
+        raise UserError(f"{path}: says nothing of its {', '.join(lost)}; delete it and run `dvc repro`")
+    if frame.empty:
+        raise UserError(f"{path}: holds no rows; delete it and run `dvc repro`")
     frame = frame[schema(record).names]
     frame.attrs = about
     return frame
+
+
+def _kind(found: pa.DataType) -> str:
+    """Tell columns apart by what their values are: text and numbers come in several widths and encodings."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found):
+        return "text"
+    return "number" if pa.types.is_integer(found) or pa.types.is_floating(found) else str(found)

@@ -12,7 +12,7 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, build
 from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain
-from promptroute.io.files import atomic_path, read_json, write_json
+from promptroute.io.files import atomic_path, read_json, sha256, write_json
 
 Array = np.ndarray
 State = Plain  # values for JSON
@@ -121,9 +121,10 @@ class Predictor(Component):
                 "models": self._models,
                 "state": state,
             }
-            write_json(temporary / FACTS, facts, digits=17)  # 17 digits give every float64 back exactly
             contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
             save_file(contiguous, temporary / ARRAYS)
+            facts["files"] = _digests(temporary)
+            write_json(temporary / FACTS, facts, digits=17)  # 17 digits give every float64 back exactly
 
     @classmethod
     def load(cls, folder: Path | str, allow: Collection[str] = ()) -> Self:
@@ -154,6 +155,13 @@ class Predictor(Component):
             raise UserError(
                 f"{folder / FACTS}: made by version {facts.get('version')} of {name}, which is now at version "
                 f"{self.version}; train it again"
+            )
+        stated, now = facts.get("files", {}), _digests(folder)  # an older version stated none
+        if not isinstance(stated, dict):
+            raise UserError(f"{folder / FACTS}: not a predictor; train it again")
+        if changed := [path for path in stated if now.get(path) != stated[path]]:
+            raise UserError(
+                f"{folder / changed[0]}: changed since the predictor was saved (SHA-256); train it again"
             )
         try:
             self._restore(folder, facts["state"], load_file(folder / ARRAYS))
@@ -227,6 +235,12 @@ def check_prompts(prompts: PromptBatch) -> None:
     """
     if not len(prompts):
         raise UserError("the batch holds no prompts; give at least one")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digest every file below a folder but its facts, by relative path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / FACTS)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _read_facts(folder: Path) -> Plain:

@@ -110,12 +110,15 @@ class Kernel(Predictor):
         self._prepare()
         k = self._similarity(self._z, self._e, self._c)
         k[np.diag_indices_from(k)] += self.alpha
-        self._weights, own = self._solve(k, y.astype(np.float32))
+        self._weights, missed = self._solve(k, y.astype(np.float32))
         if learns_both:
-            self._out_of_fold = self._targets.decode(y - self._weights / own[:, None])
+            self._out_of_fold = self._targets.decode(y - missed)
 
     def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:
-        """Return k⁻¹ y, float32 [n, m + 1], and k⁻¹'s diagonal, float64 [n]; k [n, n] is overwritten."""
+        """Return k⁻¹ y, float32 [n, m + 1], and by how much the fit without a prompt misses it, float64 [n, m + 1].
+
+        k [n, n] is overwritten.
+        """
         from scipy.linalg import lapack
 
         # k.T: the order that LAPACK reads in place
@@ -128,7 +131,8 @@ class Kernel(Predictor):
         own = inverse.diagonal().astype(np.float64)
         lower = np.tril(inverse, -1)
         del inverse, factor
-        return lower @ y + lower.T @ y + own[:, None].astype(np.float32) * y, own
+        weights = lower @ y + lower.T @ y + own[:, None].astype(np.float32) * y
+        return weights, weights / own[:, None]
 
     def _predict(self, prompts: PromptBatch) -> Array:
         vectors = self._vectors(prompts, len(self._mean))

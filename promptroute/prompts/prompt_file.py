@@ -1,6 +1,5 @@
 """Prompts from a file: one of the published sets, or anybody's own."""
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from promptroute.core.errors import UserError
 from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
+from promptroute.io.records import read_parquet_rows
 from promptroute.io.sources import FileRead, Source
 from promptroute.prompts.source import PromptSource
 
@@ -130,7 +130,8 @@ class PromptFile(PromptSource):
             case "jsonl":
                 return _table(self._json_rows(content), self.path)
             case "parquet":
-                return self._parquet_rows(content)
+                fix = "set text (or id, below) to the right one"
+                return read_parquet_rows(content, self.path, self._columns, fix)
         lines = decode(content, self.path).split("\n")
         # Splitting at anything but line ends would cut prompts that hold, say, a line separator character.
         texts = ((number, line.removesuffix("\r")) for number, line in enumerate(lines, 1))
@@ -155,30 +156,6 @@ class PromptFile(PromptSource):
                     f"give every line the same keys, or set text (or id, below) to the right one"
                 )
             yield place, {name: row[name] for name in self._columns}
-
-    def _parquet_rows(self, content: bytes) -> pd.DataFrame:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            file = pq.ParquetFile(io.BytesIO(content))
-            have = file.schema_arrow.names
-            if again := sorted({name for name in self._columns if have.count(name) > 1}):
-                raise UserError(
-                    f"{self.path}: {len(have)} columns, of which {again} are duplicates; rename or remove one"
-                )
-            if missing := [name for name in self._columns if name not in have]:
-                raise UserError(
-                    f"{self.path}: no column {', '.join(missing)}, the file has {', '.join(have)}; "
-                    f"set text (or id, below) to the right one"
-                )
-            columns = file.read(columns=self._columns).to_pydict()
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{self.path}: not a readable parquet file ({error}); fetch it again") from error
-        rows = pd.DataFrame(columns, dtype=object)
-        if rows.empty:
-            raise UserError(f"{self.path}: no rows; fetch the file again")
-        return rows.set_index(pd.RangeIndex(1, len(rows) + 1, name="line"))
 
     def _check(self, raw: pd.DataFrame) -> None:
         if self.id is not None:

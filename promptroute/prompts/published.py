@@ -1,4 +1,4 @@
-"""Prompts of a published table."""
+"""Prompts of a published table, and of a tidy one."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from promptroute.core.outputs import Output
 from promptroute.core.plain import Section
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import FileRead
+from promptroute.io.tidy import TidyTable
 from promptroute.prompts.source import PromptSource
 
 
@@ -46,3 +47,27 @@ class PublishedPrompts(PromptSource):
         """
         read = self.table.read(self.scorer, Output("any", self.scorer), self.stem)
         return read.prompts, read.files
+
+
+class TidyPrompts(PromptSource):
+    """The prompts of a tidy table, each with its own id: a text in two rows stays two prompts.
+
+    Settings:
+        table: the tidy table.
+    """
+
+    table: TidyTable
+
+    @property
+    def has_own_ids(self) -> bool:
+        """Tell that they come with the table."""
+        return True
+
+    @classmethod
+    def reads(cls, section: Section) -> str | None:
+        """Name the file of prompts."""
+        return section["table"].get("prompts")
+
+    def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
+        """Read `Prompt` rows in the file's order; see `TidyTable.prompt_rows`."""
+        return self.table.prompt_rows()

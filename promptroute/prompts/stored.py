@@ -33,4 +33,4 @@ class StoredPrompts(PromptSource):
         return rows, files
 
     def _table(self) -> pd.DataFrame:
-        return read_table(self.path, Prompt)
+        return read_table(self.path, Prompt, states=("files", "own_ids"))

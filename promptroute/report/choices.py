@@ -12,6 +12,7 @@ from promptroute.report.result import Measured, Result
 
 _SHOWN = ("oracle", "router", "best_predicted")
 _MOST = 8  # areas of a bar: with more models, those that get most prompts, and the others together
+_SETS = 10  # bars below the first; with more prompt sets, those of most prompts
 _SMALL = 0.055  # a fraction below this is too narrow for its number
 _OTHERS = "#c9ccd0"
 
@@ -21,18 +22,25 @@ def chart(result: Result) -> style.Chart:
     rows = [name for name in _SHOWN if name in result.values.strategies]
     router, oracle = (_shares(result.values, result, name) for name in ("router", "oracle"))
     most = int(np.argmax(router))
-    title = (
-        f"The router sends {percent(router[most], 0)} of prompts to {result.labels[most]}, "
-        f"the oracle {percent(oracle[most], 0)}"
-    )
+    label = result.labels[most]
+    title = f"The router sends {percent(router[most], 0)} of prompts to {label}, the oracle {percent(oracle[most], 0)}"
+    if result.strips is not None:
+        title = (
+            f"The search delivers an image of {label} for {percent(router[most], 0)} of prompts, the oracle for "
+            f"{percent(oracle[most], 0)}"
+        )
     sets = result.values.sets if len(result.values.sets) > 1 else {}
+    largest = sorted(sets, key=lambda name: -sets[name].prompts)[:_SETS]
+    few = f"; the {_SETS} largest of {len(sets)} prompt sets" if len(sets) > _SETS else ""
     parts: dict[str, Measured] = {f"All {result.values.prompts:,} prompts": result.values}
-    parts |= {f"{name} · {values.prompts:,} prompts": values for name, values in sets.items()}
+    parts |= {
+        f"{name} · {values.prompts:,} prompts": values for name, values in sets.items() if name in largest
+    }
     figure, axes = style.canvas(
         9.2,
         0.75 + (0.42 + 0.3 * len(rows)) * len(parts),
         title,
-        f"{result.subtitle}. Share of prompts that each model gets, in percent",
+        f"{result.subtitle}. Share of prompts that each model gets, in percent{few}",
     )
     shown = _most_chosen(result, rows)
     y, ticks, names = 0.0, [], []

@@ -38,7 +38,7 @@ def chart(result: Result) -> style.Chart:
     axes.set_xticks(range(m), below, size=9 if many else None)
     join = " · " if many else "\n"
     axes.set_yticks(
-        range(m), [f"{label}{join}{n:,} prompts" for label, n in zip(labels, whole.tolist(), strict=True)],
+        range(m), [f"{label}{join}{n:,} prompt{'s' * (n != 1)}" for label, n in zip(labels, whole.tolist(), strict=True)],
         size=9 if many else None,
     )  # fmt: skip
     axes.set_xlabel("Chosen by the router")

@@ -66,9 +66,9 @@ def pick(result: Result, prompts: pd.DataFrame, each: int = 5) -> list[Example]:
         )
     rows = np.arange(len(result.prompt_ids))
     single, cost = result.best_single, result.cost
-    got = result.observed[rows, result.chosen]
+    got = result.got
     gain = got - result.observed[:, single]
-    saving = cost[result.chosen] / cost[single] - 1
+    saving = result.paid / cost[single] - 1
     regret = result.observed.max(axis=1) - got
     hashes = [hashlib.sha256(str(i).encode()).hexdigest() for i in result.prompt_ids]
     ids = [str(i) for i in result.prompt_ids]

@@ -3,18 +3,20 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from promptroute.report import style
+from promptroute.report import ranking, style
 from promptroute.report.format import cost_comparison, interval, number, percent
 from promptroute.report.labels import place_labels
 from promptroute.report.result import Interval, Result
 
 _SAME = 3.0  # pixels: rows this close share a marker and a label
 _MANY = 10  # more models than this are numbered, and named in a key below
+_WIDEST = 1.3  # times the most expensive model's price: where the line of a search ends
 _LINE = 64  # characters that a label of several rows has in a line
 _SHAPES = {"oracle": ("D", style.INK), "random": ("X", "#7a7a7a")}
 _POINT: dict[str, Any] = {
@@ -29,16 +31,26 @@ def headline(result: Result) -> str:
     """Return the finding in a sentence: the router at the operating point that was set beforehand."""
     change, gain = result.values.router.cost_change.estimate, result.values.router.quality_gain.estimate
     assert change is not None and gain is not None
-    size = number(abs(gain), 3)
-    quality = "the same" if float(size) == 0 else f"{size} {'higher' if gain > 0 else 'lower'}"
+    best = result.labels[result.best_single]
+    if (searched := result.values.searched) is None:
+        return f"The router costs {cost_comparison(change)} {best}, the best single model; its quality is {_beside(gain)}"
+    fresh = searched.fresh.quality_gain.estimate if searched.fresh else None
+    left = "not known" if fresh is None else _beside(fresh)
     return (
-        f"The router costs {cost_comparison(change)} {result.labels[result.best_single]}, the best single model; "
-        f"its quality is {quality}"
+        f"The search costs {cost_comparison(change)} {best}, the best single model; its quality is {_beside(gain)} by the "
+        f"score it looks at, on fresh images {left}"
     )
 
 
+def _beside(gain: float) -> str:
+    size = number(abs(gain), 3)
+    return "the same" if float(size) == 0 else f"{size} {'higher' if gain > 0 else 'lower'}"
+
+
 def chart(result: Result) -> style.Chart:
-    """Plot mean quality against mean cost."""
+    """Plot mean quality against mean cost; with one price for all models, quality alone."""
+    if np.ptp(result.cost) == 0:
+        return ranking.chart(result)
     router = result.values.router
     figure, axes = style.canvas(
         9.2,
@@ -46,20 +58,11 @@ def chart(result: Result) -> style.Chart:
         headline(result),
         f"{result.subtitle}. Operating point set beforehand on other prompts; with 95\u00a0% intervals: cost "
         f"{interval(router.cost_change, 1, share=True, signed=True)}, quality "
-        f"{interval(router.quality_gain, 3, signed=True)}",
+        f"{interval(router.quality_gain, 3, signed=True)}{_left(result)}",
     )
     style.plain(axes)
-    for table, line in (
-        (
-            result.hull,
-            {"color": "#b9d7ea", "linewidth": 6, "label": "its hull: mixes of two operating points"},
-        ),
-        (
-            result.frontier,
-            {"color": style.INK, "linewidth": 1.6, "label": "frontier over all operating points"},
-        ),
-    ):
-        axes.plot(1000 * table["cost"], table["quality"], solid_capstyle="round", zorder=2, **line)
+    for x, y, line in _curves(result):
+        axes.plot(1000 * x, y, solid_capstyle="round", zorder=2, **line)
     points = _mark(axes, result)
     level = result.values.strategies[f"single_{result.values.best_single}"].quality
     axes.axhline(level, color=style.QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -78,6 +81,43 @@ def chart(result: Result) -> style.Chart:
     boxes = [artist.get_window_extent(style.renderer(figure)) for artist in shown]
     _label(axes, result, points, boxes, level)
     return style.Chart(headline(result), _alt(result), figure)
+
+
+def _left(result: Result) -> str:
+    """Say what is left of a search's quality on fresh images; nothing of another router."""
+    searched = result.values.searched
+    if searched is None:
+        return ""
+    left = "not known" if searched.fresh is None else interval(searched.fresh.quality_gain, 3, signed=True)
+    return f", on fresh images {left}"
+
+
+def _curves(result: Result) -> list[tuple[pd.Series, pd.Series, dict[str, Any]]]:
+    """Return the lines: x in dollars, y in quality, and how each is plotted."""
+    hull, before, search = result.hull, result.frontier, result.search_frontier
+    name, of = "frontier over all operating points", "its hull"
+    if search is not None:
+        name, of = "choosing before an image is made", "hull of choosing before"
+    curves: list[tuple[pd.Series, pd.Series, dict[str, Any]]] = [
+        (hull["cost"], hull["quality"], {"color": "#b9d7ea", "linewidth": 6, "label": f"{of}: mixes of two operating points"}),
+        (before["cost"], before["quality"], {"color": style.INK, "linewidth": 1.6, "label": name}),
+    ]  # fmt: skip
+    if search is not None:
+        # Every model's image for every prompt would dwarf what anybody would pay for.
+        search = search[
+            search["cost"] <= _WIDEST * max(float(result.cost.max()), result.values.strategies["router"].cost)
+        ]
+        own = {"color": "#D55E00", "linewidth": 1.8, "label": "search over λ, by the score it looks at"}
+        curves.append((search["cost"], search["quality"], own))
+        if search["fresh"].notna().all():
+            left = {
+                "color": "#D55E00",
+                "linewidth": 1.8,
+                "linestyle": (0, (5, 2)),
+                "label": "the same on fresh images",
+            }
+            curves.append((search["cost"], search["fresh"], left))
+    return curves
 
 
 def _alt(result: Result) -> str:
@@ -137,7 +177,8 @@ def _arms(ends: Interval, middle: float, scale: float) -> list[list[float]] | No
 
 def _saving(axes: Axes, result: Result, level: float) -> Text:
     """Show the frontier's cost at the best single model's quality, as an arrow; return its label."""
-    saving = result.values.frontier.iso_quality_cost.estimate
+    search = result.values.search
+    saving = (search or result.values.frontier).iso_quality_cost.estimate
     model = result.labels[result.best_single]
     start = 1000 * float(result.cost[result.best_single])
     end = start * (1 + (saving or 0.0))
@@ -147,9 +188,13 @@ def _saving(axes: Axes, result: Result, level: float) -> Text:
             "", (end, level), (start, level), zorder=4,
             arrowprops={"arrowstyle": "-|>", "color": style.QUIET, "linewidth": 1.4, "shrinkA": 6, "shrinkB": 0},
         )  # fmt: skip
-        note = (
-            f"read off these test prompts: {percent(saving, 1, signed=True)} cost at the quality of {model}"
-        )
+        left = ""
+        if search is not None:
+            fresh = search.fresh and percent(
+                search.fresh.iso_quality_cost.estimate, 1, signed=True, missing="not reached"
+            )
+            left = f" (on fresh images {fresh or 'not known'})"
+        note = f"read off these test prompts: {percent(saving, 1, signed=True)} cost at the quality of {model}{left}"
     text = axes.annotate(
         note, ((start + end) / 2, level), (0, -7), textcoords="offset points", ha="center", va="top",
         color=style.QUIET, size=9.5, zorder=9,
@@ -171,8 +216,8 @@ def _label(
         groups = [left for group in groups if (left := [n for n in group if not n.startswith("single_")])]
     low, high = axes.get_xlim()
     lines = [np.stack([np.linspace(low, high, 120), np.full(120, level)], axis=1)]
-    for table in (result.frontier, result.hull):
-        x, y = 1000 * table["cost"].to_numpy(), table["quality"].to_numpy()
+    for cost, quality, _ in _curves(result):
+        x, y = 1000 * cost.to_numpy(), quality.to_numpy()
         rank = np.linspace(0, len(x) - 1, 400)
         lines.append(np.stack([np.interp(rank, np.arange(len(x)), part) for part in (x, y)], axis=1))
     for ends, scale, axis in ((result.values.router.cost, 1000, 0), (result.values.router.quality, 1, 1)):

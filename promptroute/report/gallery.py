@@ -33,7 +33,8 @@ def chart(result: Result, examples: Sequence[Example], images: Images) -> style.
         for example in [example for example in examples if example.group == group][:EACH]
         if any((example.prompt_id, model) in images for model in result.names)
     ]
-    title = "What each model generates for a prompt, and which one the router chooses"
+    which = "which one the router chooses" if result.strips is None else "whose image the search delivers"
+    title = f"What each model generates for a prompt, and {which}"
     if not shown:
         return _no_images(result, title)
     roles = len(result.names) > _MOST

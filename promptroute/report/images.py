@@ -5,8 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptroute.core.image import Image, to_rgb
 from promptroute.core.outputs import full_name
 from promptroute.io.scores import read_scores
+from promptroute.runtime.decoding import open_image
 
 SIDE = 192
 """Pixels that a shown image has at most along each axis."""
@@ -35,15 +37,19 @@ Images = Mapping[tuple[str, str], Sequence[ExampleImage]]
 """(prompt_id, model) → its images, in order of seeds."""
 
 
-def small(png: bytes, side: int = SIDE) -> tuple[str, bytes]:
-    """Return the kind and bytes of an image no larger than side × side pixels; a smaller image stays as it is."""
-    from PIL import Image
+def small(row: Image, side: int = SIDE) -> tuple[str, bytes]:
+    """Return the kind and bytes of an image no larger than side × side pixels; a smaller PNG stays as it is.
 
-    with Image.open(io.BytesIO(png)) as opened:
-        if max(opened.size) <= side:
-            return "png", png
-        smaller = opened.convert("RGB")
-    smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+    Raises:
+        UserError: its bytes are no image.
+    """
+    from PIL.Image import Resampling
+
+    opened = open_image(row)
+    if max(opened.size) <= side and opened.format == "PNG":
+        return "png", row.image or b""
+    smaller = to_rgb(opened)
+    smaller.thumbnail((side, side), Resampling.LANCZOS)
     out = io.BytesIO()
     smaller.save(out, "JPEG", quality=88)
     return "jpeg", out.getvalue()
@@ -75,7 +81,7 @@ def load_images(
         for prompt_id, found in images_of(images / model, prompt_ids).items():
             loaded[prompt_id, model] = []
             for image in found:
-                kind, data = small(image.image) if image.image else ("png", None)
+                kind, data = small(image) if image.image else ("png", None)
                 known = single.get((prompt_id, image.seed), {})
                 loaded[prompt_id, model].append(ExampleImage(image.seed, kind, data, image.reason, known))
     return loaded

@@ -10,8 +10,9 @@ import numpy as np
 from promptroute.report.examples import GROUPS, Example
 from promptroute.report.figures import Figure
 from promptroute.report.format import estimate_and_ends, interval, number, percent, visible
-from promptroute.report.images import Images
-from promptroute.report.result import LARGEST_SHARE, Interval, Result
+from promptroute.report.images import ExampleImage, Images
+from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
+from promptroute.report.search import Shot, ending, searched_lines, shots
 
 Cells = dict[str, object]
 """What the template writes of a row, an example, a figure: texts, flags, and lists of the same."""
@@ -23,7 +24,12 @@ _MANY = (
 
 
 def page(
-    result: Result, figures: Mapping[str, Figure], examples: Sequence[Example], images: Images, note: str = ""
+    result: Result,
+    figures: Mapping[str, Figure],
+    examples: Sequence[Example],
+    images: Images,
+    note: str = "",
+    lengths: str = "",
 ) -> str:
     """Write the page as HTML; the same arguments give the same text.
 
@@ -33,6 +39,7 @@ def page(
         examples: prompts to show.
         images: of the examples; empty where none were generated.
         note: what readers must know about the data before anything else, as that it is synthetic.
+        lengths: which prompts were read only in part.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -53,9 +60,11 @@ def page(
         subtitle=visible(result.subtitle),
         note=visible(note),
         headline=[visible(line) for line in headline(result)],
+        lengths=visible(lengths),
         scores=[visible(result.scores[name]) for name in _scores(result)],
         rows=_cost_table(result),
         sets=_sets(result),
+        searches=result.strips is not None,
         figures=[
             {
                 "title": visible(figure.title),
@@ -77,15 +86,23 @@ def headline(result: Result) -> list[str]:
     """Return what came out, in sentences with 95 % intervals: first at the operating point set beforehand."""
     router, frontier = result.values.router, result.values.frontier
     few = [f"Beware: {result.values.few}."] if result.values.few else []
+    before = (
+        f"cost at the best single model's quality "
+        f"{interval(frontier.iso_quality_cost, 1, share=True, signed=True, missing='not reached')}; oracle gap closed "
+        f"at no more than its cost {interval(frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True)}."
+    )
+    if result.values.searched is not None:
+        return [
+            *searched_lines(result),
+            f"Choosing before any image is made, by the same predictions: {before}",
+            *few,
+        ]
     return [
         f"Against {result.labels[result.best_single]}, the best single model, the router's cost changes by "
         f"{interval(router.cost_change, 1, share=True, signed=True)} and its mean quality by "
         f"{interval(router.quality_gain, 3, signed=True)}, at the operating point that was set beforehand on other "
         f"prompts.",
-        f"Read off the frontier on these test prompts, so without an operating point set beforehand: cost at the best "
-        f"single model's quality "
-        f"{interval(frontier.iso_quality_cost, 1, share=True, signed=True, missing='not reached')}; oracle gap closed "
-        f"at no more than its cost {interval(frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True)}.",
+        f"Read off the frontier on these test prompts, so without an operating point set beforehand: {before}",
         *few,
     ]
 
@@ -105,7 +122,7 @@ def _cost_table(result: Result) -> list[Cells]:
         {
             "kind": "router" if name == "router" else "base" if name == best else "",
             "title": visible(result.title(name)),
-            "note": visible(result.description(name)),
+            "note": visible("; ".join(filter(None, (result.description(name), _left(row, base))))),
             "quality": number(row.quality, 4),
             "gain": number(row.quality - base.quality, 4, signed=True),
             "scores": [number(row.score(score), 3) for score in _scores(result)],
@@ -116,26 +133,48 @@ def _cost_table(result: Result) -> list[Cells]:
     ]
 
 
+def _left(row: Row, base: Row) -> str:
+    """Say what is left of a search's quality on fresh images, if it is known."""
+    if row.fresh_quality is None:
+        return ""
+    gain = number(row.fresh_quality - base.quality, 4, signed=True)
+    return f"on fresh images {number(row.fresh_quality, 4)} ({gain})"
+
+
 def _sets(result: Result) -> list[Cells]:
-    """Return the rows of the table by prompt set."""
-
-    def relative(ends: Interval) -> tuple[str, str]:
-        return estimate_and_ends(ends, 1, share=True, signed=True, missing="not reached")
-
+    """Return the rows of the table by prompt set; of a search with what is left on fresh images."""
     return [
         {
             "name": visible(name),
             "prompts": f"{values.prompts:,}",
             "single": visible(result.values.labels[values.best_single]),
-            "figures": [
-                estimate_and_ends(values.router.quality_gain, 3, signed=True),
-                relative(values.router.cost_change),
-                relative(values.frontier.iso_quality_cost),
-                estimate_and_ends(values.frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True),
-            ],
+            "figures": _set_figures(values),
             "accuracy": percent(values.choice["router"].accuracy, 1),
         }
         for name, values in {"all prompts": result.values, **result.values.sets}.items()
+    ]
+
+
+def _set_figures(values: Measured) -> list[tuple[str, str, str]]:
+    """Return estimate, ends, and what is left of it on fresh images: of quality gained, cost changed, and the frontier."""
+
+    def cell(
+        ends: Interval, fresh: Interval | None, digits: int = 1, share: bool = True
+    ) -> tuple[str, str, str]:
+        form = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
+        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"  # type: ignore[arg-type]
+        return *estimate_and_ends(ends, **form), left  # type: ignore[arg-type]
+
+    own, frontier = values.router, values.search or values.frontier
+    at_point = None if values.searched is None else values.searched.fresh
+    left = None if values.search is None else values.search.fresh
+    gap = estimate_and_ends(frontier.oracle_gap_closed.bounded(LARGEST_SHARE), 1, share=True)
+    fresh_gap = "" if left is None else percent(left.oracle_gap_closed.bounded(LARGEST_SHARE).estimate, 1)
+    return [
+        cell(own.quality_gain, None if at_point is None else at_point.quality_gain, 3, share=False),
+        cell(own.cost_change, None),
+        cell(frontier.iso_quality_cost, None if left is None else left.iso_quality_cost),
+        (*gap, f"fresh {fresh_gap}" if fresh_gap else ""),
     ]
 
 
@@ -144,6 +183,8 @@ def _example(result: Result, example: Example, images: Images) -> Cells:
     digits = 2 if max(abs(value) for value in example.observed) >= 1 else 3
     columns = list(range(len(result.names)))
     parts = {example.chosen, example.best, result.best_single, int(np.argmin(result.cost))}
+    steps = shots(result, example.prompt_id)
+    parts |= {shot.model for shot in steps if shot.score is not None}
     shown = columns if len(columns) <= _MANY else [k for k in columns if k in parts]
     cells = {k: _model(result, example, k, digits, images if k in shown else {}) for k in columns}
     return {
@@ -152,9 +193,34 @@ def _example(result: Result, example: Example, images: Images) -> Cells:
         "prompt": visible(example.prompt),
         "gain": number(example.gain, digits, signed=True),
         "saving": percent(example.saving, 0, signed=True),
+        "strip": [_shot(result, example, shot, digits, images) for shot in steps if shot.score is not None],
+        "ending": visible(ending(result, steps)) if steps else "",
         "models": [cells[k] for k in shown],
+        "folded": f"all {len(shown)} models' images, for comparison" if steps else "",
         "others": [cells[k] for k in columns if k not in shown],
     }
+
+
+def _shot(result: Result, example: Example, shot: Shot, digits: int, images: Images) -> Cells:
+    """Return an image of an example's strip."""
+    label = result.labels[shot.model]
+    made = images.get((example.prompt_id, result.names[shot.model]), ())
+    image = made[shot.image] if shot.image < len(made) else None
+    return {
+        "name": visible(label),
+        "score": number(shot.score, digits),
+        "reservation": number(shot.reservation, digits, missing="no limit"),
+        "kept": shot.kept,
+        "source": _source(image),
+        "alt": visible(f"{label}, seed {image.seed}") if image else "",
+    }
+
+
+def _source(image: ExampleImage | None) -> str:
+    """Return an image as a data address; empty where there is none."""
+    if image is None or image.data is None:
+        return ""
+    return f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
 
 
 def _model(result: Result, example: Example, model: int, digits: int, images: Images) -> Cells:
@@ -162,14 +228,12 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
     label = result.labels[model]
     shown = []
     for image in images.get((example.prompt_id, result.names[model]), ()):
-        scores = [
+        lines = [
             f"{result.scores.get(name, name)} {number(score, 2)}" for name, score in image.scores.items()
         ]
-        source = ""
-        if image.data is not None:
-            source = f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
-        text = f"failed: {image.reason}" if image.data is None else " · ".join(scores)
-        shown.append({"source": source, "alt": visible(f"{label}, seed {image.seed}"), "text": visible(text)})
+        lines = [f"failed: {image.reason}"] if image.data is None else lines
+        alt = visible(f"{label}, seed {image.seed}")
+        shown.append({"source": _source(image), "alt": alt, "lines": [visible(line) for line in lines]})
     return {
         "name": visible(label),
         "predicted": number(example.predicted[model], digits),
@@ -177,6 +241,7 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
         "cost": number(1000 * float(result.cost[model]), 4),
         "chosen": model == example.chosen,
         "best": model == example.best,
+        "tag": "chosen" if result.strips is None else "kept",
         "images": shown,
     }
 

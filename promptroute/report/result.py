@@ -43,14 +43,16 @@ class Row(_Values):
 
     Attributes:
         quality: mean observed quality, higher is better.
-        cost: dollars per image.
+        cost: dollars per image; of a search, of all images that a prompt took, with their looks.
         share: model → fraction of the prompts that it gets.
+        fresh_quality: of a search: quality of images that it did not look at, by the models that it kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")  # each score's mean stands under its full name
     quality: float
     cost: float
     share: dict[str, float]
+    fresh_quality: float | None = None
 
     def score(self, name: str) -> float | None:
         """Return the mean of a score by its full name, in its own unit; None where the row has none."""
@@ -74,6 +76,35 @@ class AtOperatingPoint(_Values):
     cost_change: Interval
 
 
+class SearchFrontier(Frontier):
+    """What is read off the search's own frontier; `fresh`: judged by images that it did not look at, if there are any."""
+
+    fresh: Frontier | None = None
+
+
+class Searched(_Values):
+    """What a search took at its operating point.
+
+    Attributes:
+        look: dollars for scoring an image; None where it looks at none.
+        images: "1", "2", … → share of the prompts that took so many.
+        seconds: mean, p50 and p95 of a prompt, one image after the other; None: not known.
+        coverage: "0", "1", "2" → share of scores within the belief's 90 % intervals after so many images.
+        fresh: as the router's own figures, judged by images that it did not look at; None: there are none.
+    """
+
+    look: float | None
+    images: dict[str, float]
+    seconds: dict[str, float] | None
+    coverage: dict[str, float]
+    fresh: AtOperatingPoint | None
+
+    @property
+    def mean_images(self) -> float:
+        """Return the mean number of images a prompt."""
+        return sum(int(many) * share for many, share in self.images.items())
+
+
 class Choice(_Values):
     """How often the chosen model is the prompt's best."""
 
@@ -93,8 +124,12 @@ class Measured(_Values):
     Attributes:
         few: a warning, where the prompts are too few to tell much by.
         best_single: the model with the highest mean observed quality on them.
+        searched, search, search_two_draws: of a router that looks at images; None of another.
     """
 
+    searched: Searched | None = None
+    search: SearchFrontier | None = None
+    search_two_draws: SearchFrontier | None = None
     few: str = ""
     prompts: int
     best_single: str
@@ -127,10 +162,13 @@ class Result:
         values: what metrics/evaluate.json holds.
         scores: a score's full name → its label; only these are shown.
         data: where the observed quality comes from, and what must be known about it.
-        frontier, hull: columns cost (dollars per image) and quality, in order of cost.
+        frontier, hull: of choosing before an image is made: columns cost (dollars per image) and quality, in order of cost.
         prompt_ids: str [n].
         predicted, observed: quality, float64 [n, m], higher is better; predicted is NaN where there is none.
-        best, chosen: column of each prompt's best model and of the router's choice, int64 [n].
+        best, chosen: column of each prompt's best model and of the router's choice, int64 [n]; of a search, the model
+            whose image it keeps.
+        strips: of a search: what it did prompt by prompt, as `evaluation.strips` gives it; None of another router.
+        search_frontier: of a search: columns cost, quality and fresh (NaN: not known); None of another router.
     """
 
     values: Evaluation
@@ -143,6 +181,25 @@ class Result:
     observed: np.ndarray
     best: np.ndarray
     chosen: np.ndarray
+    strips: pd.DataFrame | None = None
+    search_frontier: pd.DataFrame | None = None
+
+    @cached_property
+    def got(self) -> np.ndarray:
+        """Return each prompt's quality with the router, float64 [n]: of a search, the kept image's score."""
+        got = self.observed[np.arange(len(self.chosen)), self.chosen]
+        if self.strips is None:
+            return got
+        kept = self.strips[self.strips["kept"] == 1].set_index("prompt_id")["score"]
+        return kept.reindex(self.prompt_ids).fillna(pd.Series(got, self.prompt_ids)).to_numpy(np.float64)
+
+    @cached_property
+    def paid(self) -> np.ndarray:
+        """Return each prompt's dollars with the router, float64 [n]: of a search, of all images with their looks."""
+        if self.strips is None:
+            return self.cost[self.chosen]
+        made = self.strips[self.strips["score"].notna()]
+        return made.groupby("prompt_id")["price"].sum().reindex(self.prompt_ids).to_numpy(np.float64)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -214,7 +271,8 @@ def read_result(
     frontier = _table(plots / "frontier.csv", numbers=["cost", "quality"])
     hull = _table(plots / "hull.csv", numbers=["cost", "quality"])
     choices = _table(plots / "confusion.csv", models={"best": labels, "chosen": labels})
-    pairs = _table(plots / "predicted.csv", numbers=["predicted", "true"], models={"model": labels})
+    # A predictor may give none; everything else is measured.
+    pairs = _table(plots / "predicted.csv", ["predicted", "true"], {"model": labels}, optional=["predicted"])
     ids = choices["prompt_id"].to_numpy()
     if len(ids) != values.prompts:
         raise UserError(
@@ -230,9 +288,23 @@ def read_result(
         prompt_ids=ids,
         predicted=_matrix(pairs, "predicted", ids, labels, plots / "predicted.csv"),
         observed=_matrix(pairs, "true", ids, labels, plots / "predicted.csv"),
+        **_search(values, plots, labels, ids),
         best=np.array([labels.index(label) for label in choices["best"]]),
         chosen=np.array([labels.index(label) for label in choices["chosen"]]),
     )
+
+
+def _search(values: Evaluation, plots: Path, labels: list[str], ids: np.ndarray) -> dict[str, pd.DataFrame]:
+    """Read the tables of a search, where the router is one."""
+    if values.searched is None:
+        return {}
+    path = plots / "search.csv"
+    numbers = ["place", "image", "score", "reservation", "price", "kept"]
+    strips = _table(path, numbers, {"model": labels}, optional=("score", "reservation"))
+    if lost := sorted(set(ids) ^ set(strips["prompt_id"])):
+        raise UserError(f"{path}: prompt {lost[0]} is not in both this file and confusion.csv; {_AGAIN}")
+    frontier = _table(plots / "search_frontier.csv", ["cost", "quality", "fresh"], optional=("fresh",))
+    return {"strips": strips, "search_frontier": frontier.sort_values("cost", ignore_index=True)}
 
 
 def _values(path: Path) -> Evaluation:
@@ -258,9 +330,15 @@ def _values(path: Path) -> Evaluation:
 
 
 def _table(
-    path: Path, numbers: Sequence[str] = (), models: Mapping[str, list[str]] | None = None
+    path: Path,
+    numbers: Sequence[str] = (),
+    models: Mapping[str, list[str]] | None = None,
+    optional: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Read a table of `evaluate`: `numbers` as float64, the columns in `models` checked for known labels."""
+    """Read a table of `evaluate`: `numbers` as float64, the columns in `models` checked for known labels.
+
+    A number may be absent in the columns `optional` alone.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_AGAIN}")
     columns = [*(["prompt_id"] if models else []), *numbers, *(models or {})]
@@ -268,7 +346,7 @@ def _table(
     for name in numbers:
         values = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         bad = values.isna() | values.isin([np.inf, -np.inf])
-        if name == "predicted":  # a predictor may give none; everything else is measured
+        if name in optional:
             bad &= table[name] != ""
         if bad.any():
             line = table.index[bad.to_numpy()][0]

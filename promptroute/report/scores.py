@@ -1,9 +1,12 @@
 """Show how each model's scores are spread over the prompts: a panel per score, densities with boxes in them."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from promptroute.core.errors import UserError
 from promptroute.report import style
 from promptroute.report.format import number
 from promptroute.report.result import Result
@@ -17,14 +20,18 @@ def chart(result: Result, performance: pd.DataFrame) -> style.Chart:
     Args:
         result: for the models, and the scores' labels in the order of the panels.
         performance: `Performance` rows of every prompt; a prompt's score is the mean over its images.
+
+    Raises:
+        UserError: a model has none of one of the scores.
     """
     rows = dict(list(performance.groupby(["score", "model"])["mean"]))
+    if lost := [pair for pair in product(result.scores, result.names) if pair not in rows]:
+        raise UserError(
+            f"data/performance.parquet: no {lost[0][0]} score of model {lost[0][1]}; gather the scores again"
+        )
     spread = {
-        label: [
-            rows.get((score, model), pd.Series(dtype=float)).to_numpy(np.float64) for model in result.names
-        ]
+        label: [rows[score, model].to_numpy(np.float64) for model in result.names]
         for score, label in result.scores.items()
-        if score in set(performance["score"])
     }
     prompts = performance["prompt_id"].nunique()
     title = "How the models' scores are spread over the prompts"
@@ -43,7 +50,7 @@ def chart(result: Result, performance: pd.DataFrame) -> style.Chart:
     medians = "; ".join(
         f"{label}: "
         + ", ".join(
-            f"{model} median {number(float(np.median(part)), 2) if len(part) else '–'}"
+            f"{model} median {number(float(np.median(part)), 2)}"
             for model, part in zip(result.labels, values, strict=True)
         )
         for label, values in spread.items()

@@ -10,9 +10,12 @@ from promptroute.core.errors import UserError
 from promptroute.core.study import StudyData
 from promptroute.evaluation.evaluation import PER_SET, Judged, compared, evaluate, strategy_rows
 from promptroute.evaluation.metrics import best_per_set
+from promptroute.evaluation.search import outcome
 from promptroute.router.router import Router
 from promptroute.router.seen import seen
 from promptroute.routing.base import Policy
+from promptroute.routing.checks import FloatArray
+from promptroute.routing.search_policy import Search
 
 
 def judge(router: Router, study: StudyData, train: StudyData | None = None) -> Judged:
@@ -22,17 +25,32 @@ def judge(router: Router, study: StudyData, train: StudyData | None = None) -> J
     """
     predicted, ood = router.assess(study.batch)
     learnt = None if train is None else best_per_set(router.quality.of(train.raw), train.sets, study.sets)
-    return Judged(
+    judged = Judged(
         predicted=predicted,
         observed=router.quality.of(study.raw),
         raw=study.raw,
         cost=router.cost,
         models=router.names,
-        decided=router.choose(predicted, ood=ood),
+        decided=router.policy.choose(predicted, router.cost, ood=ood),
         policy=router.policy,
         calibrated=router.compared,
         per_set=learnt,
+        images=router.quality.of_images(study.images, study.raw),
+        raw_images=study.images,
+        seconds=_seconds(router),
     )
+    if not isinstance(router.policy, Search):
+        return judged
+    kept = outcome(router.policy, judged.known).replays[0].kept
+    return replace(judged, decided=kept % len(router.models))
+
+
+def _seconds(router: Router) -> FloatArray | None:
+    """Return what an image and a look at it take with each model [m], by what the router was packed with."""
+    known, look = router.about.get("seconds") or {}, router.about.get("look_seconds")
+    if look is None or any(known.get(name) is None for name in router.names):
+        return None
+    return np.array([float(known[name]) + float(look) for name in router.names])
 
 
 def measure(
@@ -85,8 +103,8 @@ def without_choice(router: Router, study: StudyData) -> dict[str, Any]:
     }
 
 
-def unseen(router: Router, study: StudyData) -> tuple[StudyData, int]:
-    """Return the prompts that the router was not fitted or calibrated on, and how many it was.
+def unseen(router: Router, study: StudyData) -> StudyData:
+    """Return the prompts that the router was not fitted or calibrated on.
 
     Raises:
         UserError: it has seen them all.
@@ -97,7 +115,7 @@ def unseen(router: Router, study: StudyData) -> tuple[StudyData, int]:
             f"all {len(study)} prompts are among those that the router was trained on, so they say nothing of new "
             f"ones; give others, or judge all of them in spite of it"
         )
-    return study.take(np.flatnonzero(~known)), int(known.sum())
+    return study.take(np.flatnonzero(~known))
 
 
 def embedded(router: Router, study: StudyData) -> StudyData:
@@ -113,6 +131,19 @@ def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     Shares of the oracle gap, costs and accuracy are comparable across scores; qualities are in units of the score.
     """
     own, frontier, rows = result["router"], result["frontier"], result["strategies"]
+    looked: dict[str, Any] = {}
+    if "searched" in result:
+        # By the score that was looked at, and by images that were not: never the first without the second.
+        fresh, left = result["searched"]["fresh"], result["search"]["fresh"]
+        looked = {
+            "quality_gain_on_fresh_images": fresh and fresh["quality_gain"]["estimate"],
+            "images_per_prompt": sum(
+                int(many) * share for many, share in result["searched"]["images"].items()
+            ),
+            "search_iso_quality_cost_percent": _percent(result["search"]["iso_quality_cost"]),
+            "search_oracle_gap_closed": result["search"]["oracle_gap_closed"]["estimate"],
+            "search_oracle_gap_closed_on_fresh_images": left and left["oracle_gap_closed"]["estimate"],
+        }
     learnt = (
         {"gain_on_best_per_set": rows["router"]["quality"] - rows[PER_SET]["quality"]}
         if PER_SET in rows
@@ -131,6 +162,7 @@ def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
         "frontier_iso_quality_cost_percent": _percent(frontier["iso_quality_cost"]),
         "frontier_oracle_gap_closed": frontier["oracle_gap_closed"]["estimate"],
         "frontier_area": frontier["frontier_area"]["estimate"],
+        **looked,
     }
 
 
@@ -143,6 +175,14 @@ def summary(result: Mapping[str, Any]) -> str:
     """Say in a line what came out."""
     gain, change = result["router"]["quality_gain"]["estimate"], result["router"]["cost_change"]["estimate"]
     notes = "".join(f" ({result[key]})" for key in ("few", "seen") if result.get(key))
+    if "searched" in result:
+        fresh = result["searched"]["fresh"]
+        left = (
+            "not known, as the study has no single images"
+            if not fresh
+            else f"{fresh['quality_gain']['estimate']:+.4f}"
+        )
+        notes += f"; what is left of that quality on images it did not look at: {left}"
     return (
         f"on {result['prompts']} prompts the router's quality is {gain:+.4f} and its cost {change:+.1%} "
         f"against {result['labels'][result['best_single']]}, the best single model{notes}"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError, reason
+from promptroute.core.component import TARGET, Component, locate
+from promptroute.core.errors import UserError
 from promptroute.core.rows import SPLITS
 from promptroute.core.study import StudyData
 from promptroute.evaluation import metrics
@@ -18,12 +19,25 @@ from promptroute.router.router import Router
 from promptroute.router.seen import digests
 from promptroute.router.types import ModelInfo
 from promptroute.routing.base import Policy, Training
-from promptroute.routing.costs import Facts
+from promptroute.routing.costs import CostRule, Facts
 from promptroute.routing.quality import Quality
+from promptroute.scorers.base import PromptGroupBatch
 
 
 class NoValidation(UserError):
     """A study has no prompt to calibrate on."""
+
+
+class NoLook(UserError):
+    """Nothing says what a look at an image costs."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What scoring an image takes: dollars, and seconds where they are known."""
+
+    dollars: float
+    seconds: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +82,8 @@ class Trained:
         Raises:
             UserError: a file is absent or corrupt, or there is no validation prompt.
         """
-        import pandas as pd
-
         from promptroute.io.files import read_json
-        from promptroute.io.study import load_study
+        from promptroute.io.study import load_study, with_images
         from promptroute.predictors.folder import load_predictor
 
         predictor = data / "predictor"
@@ -83,16 +95,14 @@ class Trained:
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
             raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
-        try:
-            rows = pd.read_parquet(predictor / "out_of_fold.parquet")
-            predicted = rows[fitted["models"]].to_numpy(np.float64)
-            ids = rows["prompt_id"].astype(str).to_list()
-        except (OSError, ValueError, KeyError) as error:
+        ids, predicted = _out_of_fold(predictor / "out_of_fold.parquet", fitted["models"])
+        if not set(study.prompt_ids[split == "validation"]) <= set(ids) or not np.isfinite(predicted).all():
             raise UserError(
-                f"{predictor}: its predictions can't be read ({reason(error)}); train it"
-            ) from error
+                f"{predictor}/out_of_fold.parquet: not a finite prediction of each validation prompt of this study; "
+                f"train it again"
+            )
         return cls(
-            study=study,
+            study=with_images(study, data),
             split=split,
             predictor=load_predictor(predictor, allow),
             quality=quality,
@@ -105,6 +115,21 @@ class Trained:
     def part(self, split: str) -> StudyData:
         """Return the prompts of a split."""
         return self.study.take(np.flatnonzero(self.split == split))
+
+
+def _out_of_fold(path: Path, models: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Read prompt ids and predictions, float64 [k, m], that no fit had seen.
+
+    Raises:
+        UserError: the file is absent or corrupt, or holds anything else.
+    """
+    from promptroute.io.parquet import read_parquet
+
+    rows = read_parquet(path, "out-of-fold predictions", ["prompt_id", *models]).to_pandas()
+    try:
+        return rows["prompt_id"].to_list(), rows[list(models)].to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not predictions of {', '.join(models)}; train it again") from error
 
 
 def facts_of(
@@ -129,8 +154,52 @@ def facts_of(
     return {name: Facts.of(profile) for name, profile in known.items()}
 
 
+def look_of(scorers: Mapping[str, Mapping[str, Any]], scores: Sequence[str], rule: CostRule) -> Look:
+    """Price a look at an image: what the scorers behind its quality take, by the study's own cost rule.
+
+    Args:
+        scorers: name → section; what a scorer takes is its setting `profile`, or its class's default.
+        scores: full names of the scores that quality is made of; each scorer is paid once.
+        rule: dollars for what is taken.
+
+    Raises:
+        NoLook: a scorer doesn't say what it takes, or not what the rule needs.
+        UserError: a score is one over all images of a prompt, so that a look at one image tells nothing.
+    """
+    facts = {}
+    for name in dict.fromkeys(score.partition(".")[0] for score in scores):
+        section = scorers[name]
+        kind = locate(section.get(TARGET), Component, f"scorer {name}")
+        if getattr(kind, "inputs", None) is PromptGroupBatch:
+            raise UserError(
+                f"{name} scores all images of a prompt together, so there is nothing to look at after one; choose a "
+                f"score without it, or a policy that doesn't look"
+            )
+        field = kind.model_fields.get("profile")
+        profile = section.get("profile", None if field is None else field.default)
+        if not profile:
+            raise NoLook(
+                f"scorer {name} doesn't say what scoring an image takes; give its profile (seconds, memory_gb, gflops), "
+                f"or the price of a look in dollars"
+            )
+        facts[name] = Facts.of({"measured_seconds": profile.get("seconds"), **profile})
+    try:
+        dollars = float(rule.cost(facts).sum())
+    except UserError as error:
+        raise NoLook(
+            f"a look at {' and '.join(facts)} can't be priced ({error}); give its price in dollars"
+        ) from error
+    known = [one.seconds for one in facts.values() if one.seconds is not None]
+    return Look(dollars, sum(known) if len(known) == len(facts) else None)
+
+
 def pack(
-    trained: Trained, policy: Policy, cost: np.ndarray, labels: Mapping[str, str], about: Mapping[str, Any]
+    trained: Trained,
+    policy: Policy,
+    cost: np.ndarray,
+    labels: Mapping[str, str],
+    about: Mapping[str, Any],
+    look: Look | None = None,
 ) -> Router:
     """Return the router: its policy, and those that it is compared with, calibrated on out-of-fold predictions.
 
@@ -140,10 +209,16 @@ def pack(
         cost: dollars per image [m].
         labels: model → how people write it; its name where it is absent.
         about: where it comes from; see `promptroute.router.card`.
+        look: what a look at an image costs; None: not known.
 
     Raises:
-        UserError: an encoder doesn't give the vectors that were learnt from; what the policy refuses.
+        UserError: the policy looks, but the predictor gives probabilities; an encoder doesn't give the vectors that were learnt from; what the policy refuses.
     """
+    if policy.looks and trained.predictor.unit == "probability":
+        raise UserError(
+            f"{policy.title} needs predicted quality, and {type(trained.predictor).__name__} predicts probabilities, "
+            f"which say nothing of a score; choose another predictor or policy"
+        )
     position = [trained.out_of_fold.get(prompt_id) for prompt_id in trained.study.prompt_ids]
     held = trained.study.take(np.flatnonzero([place is not None for place in position]))
     predicted = trained.predicted[[place for place in position if place is not None]]
@@ -164,11 +239,19 @@ def pack(
             **about,
             "prompts": {name: int((trained.split == name).sum()) for name in SPLITS},
             "calibrated_on": len(held),
+            **({} if look is None else {"look_seconds": look.seconds}),
         },
     )
     check_encoders(draft, trained.part("validation").batch)
-    training = _training(draft, trained)
-    calibrated = {name: other.calibrate(predicted, observed, cost) for name, other in to_calibrate().items()}
+    training = replace(
+        _training(draft, trained),
+        look=None if look is None else look.dollars,
+        images=trained.quality.of_images(held.images, held.raw),
+    )
+    calibrated = {
+        name: other.calibrate(predicted, observed, cost, training)
+        for name, other in to_calibrate(policy).items()
+    }
     return replace(draft, policy=policy.calibrate(predicted, observed, cost, training), compared=calibrated)
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.core.text import short
 from promptroute.encoders.base import encode_all
+from promptroute.router.looking import Looker, Recent, Seen, seen_scores, steps
 from promptroute.router.parts import Parts
 from promptroute.router.storage import load, save
-from promptroute.router.types import Assessment, Decision, check_prompts
+from promptroute.router.types import Asked, Assessment, Decision, Next, check_prompts
 from promptroute.routing.base import Candidates, Policy
 from promptroute.routing.policies import CheapestWithin, CostAware
 
@@ -98,60 +100,36 @@ class Router(Parts):
         """
         if not len(prompts):
             return []
-        policy = self._deciding(policy, tradeoff, slack)
-        quality, ood = self.assess(prompts, policy)
-        return self.decide(prompts, quality, ood=ood, models=models, policy=policy)
+        asked = self.asked(models, policy, tradeoff, slack)
+        return self.decide(prompts, self.assess(prompts, asked.policy), asked)
 
-    def _deciding(self, policy: Policy | None, tradeoff: float | None, slack: float | None) -> Policy:
-        """Return the policy that a request asks for; the router's own where it asks for none."""
-        asked = [value for value in (policy, tradeoff, slack) if value is not None]
-        if len(asked) > 1:
+    def asked(
+        self,
+        models: Sequence[str] | None = None,
+        policy: Policy | None = None,
+        tradeoff: float | None = None,
+        slack: float | None = None,
+    ) -> Asked:
+        """Return how a request decides; see `route` for its arguments and what is refused."""
+        if sum(value is not None for value in (policy, tradeoff, slack)) > 1:
             raise UserError("policy, tradeoff and slack are ways to decide; give one of them, not both")
         if tradeoff is not None:
-            return CostAware(tradeoff=tradeoff)
-        if slack is not None:
-            return CheapestWithin(slack=slack)
-        return policy or self.policy
-
-    def choose(
-        self,
-        quality: np.ndarray,
-        *,
-        ood: np.ndarray | None = None,
-        models: Sequence[str] | None = None,
-        policy: Policy | None = None,
-        tradeoff: float | None = None,
-        slack: float | None = None,
-    ) -> np.ndarray:
-        """Return the column chosen for each prompt, int64 [n]; arguments as of `decide`."""
-        allowed = None if models is None else self._columns(models)
-        deciding = self._deciding(policy, tradeoff, slack)
-        return deciding.choose(quality, self.cost, allowed=allowed, ood=ood)
+            policy = CostAware(tradeoff=tradeoff)
+        elif slack is not None:
+            policy = CheapestWithin(slack=slack)
+        return Asked(policy or self.policy, None if models is None else self._columns(models))
 
     def decide(
-        self,
-        prompts: Sequence[str],
-        quality: np.ndarray,
-        *,
-        ood: np.ndarray | None = None,
-        models: Sequence[str] | None = None,
-        policy: Policy | None = None,
-        tradeoff: float | None = None,
-        slack: float | None = None,
+        self, prompts: Sequence[str], assessment: Assessment, asked: Asked | None = None
     ) -> list[Decision]:
-        """Decide as `route` for prompts that `assess` has seen.
-
-        Args:
-            prompts: n texts.
-            quality: predicted [n, m].
-            ood: which are out-of-distribution, bool [n].
-            models, policy, tradeoff, slack: see `route`.
-        """
-        policy = self._deciding(policy, tradeoff, slack)
-        choice = self.choose(quality, ood=ood, models=models, policy=policy)
-        columns = range(len(self.models)) if models is None else self._columns(models).tolist()
+        """Decide for n prompts that `assess` has seen, as `asked` says; None: the router's own way."""
+        policy, allowed = asked or self.asked()
+        choice = policy.choose(assessment.quality, self.cost, allowed=allowed, ood=assessment.ood)
+        columns = range(len(self.models)) if allowed is None else allowed.tolist()
         candidates = Candidates(self.labels, self.cost.tolist(), columns)
-        far = [False] * len(choice) if ood is None else ood.tolist()
+        rows = zip(
+            prompts, assessment.quality.tolist(), choice.tolist(), assessment.ood.tolist(), strict=True
+        )
         return [
             Decision(
                 prompt=prompt,
@@ -160,8 +138,63 @@ class Router(Parts):
                 quality=dict(zip(self.names, row, strict=True)),
                 reason=policy.explain(row, chosen, candidates, ood=away),
             )
-            for prompt, row, chosen, away in zip(prompts, quality.tolist(), choice.tolist(), far, strict=True)
+            for prompt, row, chosen, away in rows
         ]
+
+    def next(self, prompt: str, seen: Seen | None = None, *, models: Sequence[str] | None = None) -> Next:
+        """Say what to do next for a prompt, after a look at the images that it has: generate with which model, or stop.
+
+        Nothing is remembered of a prompt but what is predicted for it, so each call tells all that was seen:
+
+            while (step := router.next(prompt, seen)).model:
+                seen[step.model] = score(generate(step.model, prompt))
+            deliver(step.keep)
+
+        Args:
+            prompt: the text.
+            seen: model → quality of its image in the unit of the router's score, or its scores by their full names;
+                None where the image failed or was withheld: its price is spent, and its model not asked again. A list
+                of these where the policy asks a model for several images.
+            models: names that may be asked; all where None.
+
+        Raises:
+            UserError: the router's policy decides before it sees an image; an empty prompt, or one that is no text; in
+                `seen` an unknown model or score, or a score that is no finite number; an unknown model, or none.
+        """
+        scores = self.looked({} if seen is None else seen)
+        allowed = self.asked(models).allowed
+        check_prompts([prompt])
+        if (quality := self._recent.get(prompt)) is None:
+            quality = self.predict([prompt])[0]
+            self._recent.add(prompt, quality)
+        return self.steps(quality[None], scores[None], allowed)[0]
+
+    @property
+    def looker(self) -> Looker:
+        """Give the router's policy.
+
+        Raises:
+            UserError: it doesn't look at images.
+        """
+        if not self.policy.looks:
+            raise UserError(
+                f"the policy {self.policy.name} decides before it sees an image, so there is no next one; ask for a "
+                f"choice, or train a router with a policy that looks, as search"
+            )
+        return cast(Looker, self.policy)
+
+    def looked(self, seen: Seen) -> np.ndarray:
+        """Return the quality of the images that a prompt has, as `steps` takes them, [images · m]; see `next`."""
+        return seen_scores(seen, self.names, self.quality, self.looker.images)
+
+    def steps(self, quality: np.ndarray, scores: np.ndarray, allowed: np.ndarray | None = None) -> list[Next]:
+        """Say what to do next for n prompts of predicted quality [n, m] and images as `looked` gives them."""
+        view = self.looker.view(quality, scores, self.cost, allowed=allowed)
+        return steps(view, scores, self.looker.prices(self.cost), self.names, self.labels)
+
+    @cached_property
+    def _recent(self) -> Recent:
+        return Recent()
 
     def _columns(self, models: Sequence[str]) -> np.ndarray:
         if unknown := [name for name in models if name not in self.names]:

@@ -206,6 +206,13 @@ def _check_manifest(folder: Path) -> None:
             raise UserError(f"{folder / path}: changed since the router was saved (SHA-256); {_AGAIN}")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON's pairs; two readers may take duplicate keys for different things."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key is a duplicate")
+    return found
+
+
 def _read_json(path: Path) -> Any:
     """Read JSON of bounded size and depth.
 
@@ -215,11 +222,11 @@ def _read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > _BYTES:
             raise UserError(f"{path}: larger than {_BYTES} bytes, so it is no router's; {_AGAIN}")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {_AGAIN}") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UserError):
+    except (ValueError, RecursionError, OSError) as error:
+        if isinstance(error, UserError | PermissionError):
             raise
         raise UserError(f"{path}: not readable as JSON ({type(error).__name__}); {_AGAIN}") from error
     level = [value]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from promptroute.core.errors import UserError
 from promptroute.core.text import short
+from promptroute.routing.base import Policy
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pair
 
@@ -72,6 +73,13 @@ class Assessment(NamedTuple):
     ood: np.ndarray
 
 
+class Asked(NamedTuple):
+    """How a request decides: by which policy, and among which columns (ascending; None: all)."""
+
+    policy: Policy
+    allowed: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class Decision:
     """The choice for a prompt.
@@ -88,4 +96,28 @@ class Decision:
     model: str
     cost: float
     quality: Mapping[str, float]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to do next for a prompt, some of whose images may have been looked at.
+
+    `reservation`, `expected_gain` and `price` are of `model`; where it is None, of the model that would have come
+    next. They are None where no model is left.
+
+    Attributes:
+        model: to generate with next; None: no further image.
+        keep: whose image to deliver as things stand; None: there is none.
+        reservation: the quality in hand at which its image would just pay; None too where price doesn't count.
+        expected_gain: what its image is expected to add to the quality in hand; None too where there is none yet.
+        price: dollars for its image and the look at it.
+        reason: one sentence for people.
+    """
+
+    model: str | None
+    keep: str | None
+    reservation: float | None
+    expected_gain: float | None
+    price: float | None
     reason: str

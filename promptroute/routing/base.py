@@ -63,12 +63,16 @@ class Training:
         single: column of the best single model of the training prompts, named without a look at the
             calibration prompts; None: not known.
         train, validation: encoder → sentence embeddings [k, d] of the training and of the validation prompts.
+        look: dollars for scoring an image; None: not known.
+        images: observed quality of each single image [n, m, k] of the calibration prompts; None: only means are known.
     """
 
     models: Sequence[str] = ()
     single: int | None = None
     train: Embeddings = field(default_factory=dict)
     validation: Embeddings = field(default_factory=dict)
+    look: float | None = None
+    images: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Policy(Component):
         operating_point: what its operating point means; None: it has none.
         sees_observed: it chooses by observed quality, so only an evaluation can use it.
         exact: what it states holds for predictions as they are, so nothing may be added to them.
+        looks: it looks at an image's score before it decides on another, so its choice is only the first image.
         calibration: what it yields on the prompts it was calibrated on; set by `calibrate`.
     """
 
@@ -106,6 +111,7 @@ class Policy(Component):
     operating_point: ClassVar[OperatingPoint | None] = None
     sees_observed: ClassVar[bool] = False
     exact: ClassVar[bool] = False
+    looks: ClassVar[bool] = False
 
     calibration: Calibration | None = None
 

@@ -11,7 +11,7 @@ from promptroute.routing.steps import Steps, StepsOf
 
 # Means along the frontier are running sums: constraints hold up to this (relative) rounding.
 _ROUNDING = 1e-9
-_REASON = {
+REASON = {
     "quality": "least cost at the best single model's quality",
     "cost": "most quality at no more than the best single model's cost",
 }
@@ -39,7 +39,7 @@ def set_point(
     the best single model itself does so at less cost (or with more quality), the point is None and `reached`
     False: that model is the choice. The best single model is found on these prompts unless `single` names it.
     """
-    if target not in _REASON:
+    if target not in REASON:
         raise UserError(f"target is {target!r}, expected 'quality' or 'cost'")
     model = checks.best_single(observed, single)
     steps = steps_of(predicted, cost)
@@ -74,7 +74,7 @@ def set_point(
         single_cost=single_cost,
         mean_quality=observed.mean(axis=0).tolist(),
         reached=reached,
-        reason=_REASON[target] if reached else f"{why}, so every prompt goes to the best single model",
+        reason=REASON[target] if reached else f"{why}, so every prompt goes to the best single model",
     )
     return (None if place is None else float(points[place])), facts
 

@@ -164,12 +164,15 @@ class PricePerImage(CostRule):
     """Charge a fixed price per image, as image APIs do.
 
     Settings:
-        prices: model name → dollars, above 0; exactly the models of the study.
+        prices: model name → dollars, above 0; models of the study only.
+        default: dollars of a model that `prices` doesn't name and whose profile states no `dollars`, above 0; None:
+            each must have a price.
     """
 
     title = "price per image"
 
-    prices: dict[str, float]
+    prices: dict[str, float] = Field(default={})
+    default: float | None = Field(default=None, gt=0)
 
     @field_validator("prices")
     @classmethod
@@ -181,14 +184,16 @@ class PricePerImage(CostRule):
     def cost(self, facts: Mapping[str, Facts]) -> FloatArray:
         if not facts:
             raise UserError("a cost rule was given no model; give it at least one")
-        if missing := [model for model in facts if model not in self.prices]:
+        stated = {name: (own.stated or {}).get("dollars", self.default) for name, own in facts.items()}
+        prices = {**stated, **self.prices}
+        if missing := [model for model in facts if prices[model] is None]:
             raise MissingFact(missing[0], "price", self.title)
         if unknown := [model for model in self.prices if model not in facts]:
             raise UserError(
                 f"the rule {self.title}: prices names {', '.join(unknown)}, which this study lacks; take it out, "
                 f"the models are {', '.join(facts)}"
             )
-        return np.array([float(self.prices[model]) for model in facts])
+        return np.array([_positive(prices[model], f"the price of {model}") for model in facts])
 
 
 def _positive(value: Any, what: str) -> float:

@@ -8,6 +8,7 @@ these are exchangeable. It doesn't hold prompt by prompt, set by set, or for pro
 
 from dataclasses import dataclass
 from functools import partial
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.routing import checks, choices
+from promptroute.routing.belief import Belief
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 
 
@@ -112,6 +114,106 @@ def calibrate(
     return guarantee(
         threshold=threshold, given=True, risk=risk, bound=bound, cheaper_share=cheaper, statement=statement
     )
+
+
+def calibrate_draft(
+    belief: Belief,
+    predicted: Array,
+    true: Array,
+    price: Array,
+    *,
+    draft: int,
+    single: int,
+    epsilon: float,
+    alpha: float,
+) -> Guarantee:
+    """Set the threshold of `draft_margins` on validation prompts by conformal risk control.
+
+    The chain: the draft model's image, a look at its score b, then stop or generate with `single` too and deliver the
+    better. It stops where (m - b - epsilon) / s is at most the threshold u, for a belief N(m, s²) about the score of
+    `single` given b; and it leaves the draft out where that is too unlikely to pay. The loss on prompt i,
+
+        l_i(u) = 1[the delivered image scores below that of single - epsilon],
+
+    is 0 where `single` was asked. It never falls as u rises, so Theorem 1 of arXiv 2208.02814 applies as it stands,
+    with no running maximum: u is the largest with n / (n + 1) R(u) + 1 / (n + 1) <= alpha.
+
+    Args:
+        belief: fitted on held-out prompts.
+        predicted, true: quality [n, m].
+        price: dollars an image with its look [m].
+        draft, single: columns, named without a look at these prompts.
+        epsilon, alpha: as of `calibrate`.
+    """
+    guess, truth, cost = checks.evaluation(predicted, true, price)
+    epsilon = checks.nonnegative(epsilon, "epsilon")
+    if not 0 < alpha < 1:
+        raise UserError(f"alpha is {alpha!r}, expected a probability above 0 and below 1, such as 0.1")
+    n = len(truth)
+    allowed = int(np.floor(alpha * (n + 1) - 1 + 1e-9))
+    target = f"within {epsilon:g} of the best single model's quality with probability {1 - alpha:g}"
+    whole = partial(Guarantee, epsilon=epsilon, alpha=float(alpha), single=single, prompts=n)
+
+    def refused(why: str) -> Guarantee:
+        words = f"{target}: not given by any draft ({why}), so every prompt goes to that model"
+        return whole(threshold=None, given=False, risk=0.0, bound=0.0, cheaper_share=0.0, statement=words)
+
+    if draft == single:
+        return refused("no model is cheaper than it")
+    if allowed < 0:
+        need = int(np.ceil(1 / alpha - 1e-9)) - 1
+        return refused(f"{n} calibration prompts are too few, at least {need} are needed")
+    worth, stop = draft_margins(
+        belief, guess, truth[:, draft], cost, draft=draft, single=single, epsilon=epsilon
+    )
+    # From here on prompt i stops at its draft; it matters where that falls short.
+    stops = np.maximum(worth, stop)
+    critical = np.sort(stops[_short(truth, single, epsilon)[:, draft]])
+    threshold = (
+        float(np.nextafter(critical[allowed], -np.inf)) if allowed < len(critical) else float(stops.max())
+    )
+    cheaper = float((stops <= threshold).mean())
+    if cheaper == 0:
+        return refused("a draft's score doesn't tell well enough where it will do")
+    risk = float((critical <= threshold).sum() / n)
+    words = f"{target}: given, calibrated on {n} prompts, of which {cheaper:.1%} stop at their draft"
+    return whole(
+        threshold=threshold,
+        given=True,
+        risk=risk,
+        bound=(n * risk + 1) / (n + 1),
+        cheaper_share=cheaper,
+        statement=words,
+    )
+
+
+def draft_margins(
+    belief: Belief,
+    predicted: FloatArray,
+    scores: FloatArray,
+    price: FloatArray,
+    *,
+    draft: int,
+    single: int,
+    epsilon: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the thresholds from which on a draft is worth its price [n], and at which its score stops [n].
+
+    With threshold u a draft of score b stops where (m - b - epsilon) / s <= u. Before it is made that has probability
+    Φ((μ_d - μ_S + epsilon + s u) / (|1 - g| σ_d)) for the gain g of a look at the draft: it pays where that is above
+    the price of the draft as a share of that of `single`. Without a score, as NaN or -inf, nothing stops.
+    """
+    gain, left = belief.given(np.array([draft]))
+    sd = float(np.sqrt(max(left[single, single], 1e-300)))
+    slope = float(gain[single, 0])
+    lead = predicted[:, single] - predicted[:, draft] - epsilon
+    wide = abs(1 - slope) * float(np.sqrt(belief.covariance[draft, draft]))
+    share = min(float(price[draft] / price[single]), 1 - 1e-12)
+    worth = (lead + wide * NormalDist().inv_cdf(share)) / sd
+    shown = np.where(np.isfinite(scores), scores, np.nan)
+    expected = predicted[:, single] + slope * (shown - predicted[:, draft])
+    stop = (expected - shown - epsilon) / sd
+    return np.asarray(worth), np.where(np.isnan(stop), np.inf, stop)
 
 
 def _threshold(critical: FloatArray, margin: FloatArray, allowed: int) -> float:

@@ -165,7 +165,7 @@ class UnderBudget(Policy):
         return f"{explain_gain(predicted, chosen, candidates)} (within the budget of the batch)"
 
 
-_GOALS = {
+GOALS = {
     "quality": "to reach the best single model's quality at least cost",
     "cost": "for most quality at the best single model's cost",
 }
@@ -254,7 +254,7 @@ class CostAware(Tuned):
 
     @property
     def description(self) -> str:
-        return f"predicted quality less λ · cost; λ set {_GOALS[self.target]}"
+        return f"predicted quality less λ · cost; λ set {GOALS[self.target]}"
 
     def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         return choices.cost_aware(quality, cost, tradeoff=self.point)
@@ -275,7 +275,7 @@ class CheapestWithin(Tuned):
 
     @property
     def description(self) -> str:
-        return f"the cheapest model within ε of the best predicted; ε set {_GOALS[self.target]}"
+        return f"the cheapest model within ε of the best predicted; ε set {GOALS[self.target]}"
 
     def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         return choices.cheapest_within(quality, cost, slack=self.point)

@@ -46,6 +46,22 @@ class Quality:
         ]
         return np.sum(parts, axis=0)
 
+    def of_images(self, images: Mapping[str, np.ndarray], raw: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Quality [n, m, k] of single images, from scores [n, m, k]; None where one of its scores has no such values.
+
+        Of an image that failed, where a score is NaN, it is the mean of the model's other images of that prompt; where
+        these failed too it is that of `raw` [n, m].
+        """
+        if not all(name in images for name in self.weights):
+            return None
+        single = self.of(images)
+        if single.shape[2] < 2:
+            return None
+        lost = np.isnan(single)
+        rest = np.where(lost, 0.0, single).sum(axis=2) / np.maximum((~lost).sum(axis=2), 1)
+        rest = np.where(lost.all(axis=2), self.of(raw), rest)
+        return np.where(lost, rest[:, :, None], single)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; `Quality(**values)` is equal to self."""
         return {

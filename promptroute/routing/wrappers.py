@@ -162,6 +162,15 @@ class WithOodFallback(Wrapper):
     encoder: str | None = None
     threshold: float | None = None
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.policy.looks:
+            raise UserError(
+                f"the policy {self.policy.title} takes no fallback, as it goes on after its first image; leave the "
+                f"fallback or the policy out"
+            )
+        return self
+
     _detector: OodDetector | None = PrivateAttr(default=None)
 
     @property

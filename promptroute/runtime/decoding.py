@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import UserError, reason
 from promptroute.core.image import Image
 from promptroute.runtime.batching import Failure, in_batches
 
@@ -62,9 +62,9 @@ def open_image(row: Image) -> "Pixels":
     try:
         image = Pillow.open(io.BytesIO(row.image or b""))
         image.load()
-    except (OSError, ValueError, Pillow.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's decoders raise whatever they meet
         raise UserError(
-            f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be read ({error}); "
+            f"data/images/{row.model}: the image of prompt {row.prompt_id}, seed {row.seed} can't be read ({reason(error)}); "
             f"delete that folder and cache/images, and generate them again"
         ) from error
     return image

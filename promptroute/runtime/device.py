@@ -39,13 +39,12 @@ def read_compute(section: Section, where: str = "compute") -> Compute:
     """
     if extra := sorted(set(section) - {"device", "threads", "executor"}):
         raise UserError(f"{where} has {extra[0]}, which is no setting; it takes device, threads and executor")
-    threads = section.get("threads")
-    executor = section.get("executor")
-    return Compute(
-        pick_device(section.get("device", "auto"), threads),
-        threads,
-        InProcess() if executor is None else build(executor, f"{where}.executor", Executor),
-    )
+    threads, named = section.get("threads"), section.get("executor")
+    executor = InProcess() if named is None else build(named, f"{where}.executor", Executor)
+    device = executor.device or section.get("device", "auto")
+    if device == "cuda" and executor.device:  # the workers': this machine may have no GPU
+        return Compute(device, threads, executor)
+    return Compute(pick_device(device, threads), threads, executor)
 
 
 def arithmetic(device: str) -> dict[str, str]:
@@ -53,11 +52,11 @@ def arithmetic(device: str) -> dict[str, str]:
     import torch
 
     if device.startswith("cuda"):
-        return {"gpu": torch.cuda.get_device_name(device)}
+        return {"gpu": torch.cuda.get_device_name(device) if torch.cuda.is_available() else "of a worker"}
     return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
-def pick_device(device: str, threads: int | None = None) -> str:
+def pick_device(device: object, threads: int | None = None) -> str:
     """Decide the device of a stage, and how many threads torch may use on the CPU.
 
     Args:
@@ -73,6 +72,8 @@ def pick_device(device: str, threads: int | None = None) -> str:
     """
     import torch
 
+    if not isinstance(device, str):
+        raise UserError(f"compute.device: {device!r}; expected auto or cpu, or another device's name")
     if threads is not None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")

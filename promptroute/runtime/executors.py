@@ -17,6 +17,11 @@ class Executor(Component):
     shares_memory: ClassVar[bool] = True
     """Whether work runs in this process; else it is pickled, and its shards and answers are too."""
 
+    @property
+    def device(self) -> str | None:
+        """Return the device that its workers compute on; None: that of this process."""
+        return None
+
     def map(self, work: Callable[[Shard], Any], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Any]]:
         """Do the work for every shard.
 

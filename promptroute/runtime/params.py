@@ -1,6 +1,6 @@
 """params.yaml → plain values and objects. Configuration ends here: no class below a stage sees a file of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,13 @@ from promptroute.core.rows import MODEL_NAME, SCORER_NAME, check_names
 from promptroute.core.text import short
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one
+DEEPEST, MOST = 100, 1_000_000
+"""Levels of sections, and settings on one level, at most."""
+PLAIN = "prompts published generation evaluate score score.weights split predictor cost policy compute"
+NAMED = (
+    "models scorers image_encoder text_encoder profiled prompts.sources published.models published.scorers"
+)
+"""Sections that hold settings, and those that hold a section for each name."""
 SETTINGS = {
     "": "about agreement compute cost evaluate generation image_encoder models policy predictor profiled prompts published score "
     "scorers seed split text_encoder uses",
@@ -65,6 +72,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run this from the project's top folder, or `make params`")
     params = _read_yaml(path)
+    _check_sections(params, path)
     leaves = list(_leaves(params))
     if blanks := [name for name, value in leaves if value == "???"]:  # Hydra's mark of what must be given
         blanks = [name for name in blanks if not name.startswith("uses.")] or blanks  # `uses` only repeats it
@@ -86,10 +94,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         (params.get("text_encoder"), SCORER_NAME, "text encoder"),
     ):
         check_names(names or {}, pattern, f"{path}: {what}")
-    for name, value in leaves:
-        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED
-        if name.split(".")[-1] == "seed" and not whole and not (value is None and name == "prompts.seed"):
-            raise UserError(f"{path}: {name} is {value!r}; give a whole number from 0 to {MAX_SEED}")
+    _check_numbers(leaves, path)
     return Params(params)
 
 
@@ -98,16 +103,63 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
 
     try:
         params = yaml.safe_load(path.read_text(encoding="utf-8"))
-        text = repr(params)  # a mapping within itself shows as {...}, one too deep fails
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{path}: not readable as YAML ({error}); `make params` rewrites it") from error
     except RecursionError as error:
         raise UserError(f"{path}: sections are nested too deeply; `make params` rewrites it") from error
     if not isinstance(params, dict):
         raise UserError(f"{path}: should be a mapping of sections; `make params` rewrites it")
-    if "{...}" in text or "[...]" in text:
-        raise UserError(f"{path}: a section contains itself, by an alias; `make params` rewrites it")
+    level: list[Any] = [params]
+    for _ in range(DEEPEST):
+        level = [
+            part
+            for whole in level
+            if isinstance(whole, dict | list)
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+        ]
+        if len(level) > MOST:  # a few aliases can stand for billions
+            raise UserError(f"{path}: holds more than {MOST:,} settings; `make params` rewrites it")
+    if level:
+        raise UserError(
+            f"{path}: sections are nested too deeply, or one contains itself, by an alias; `make params` rewrites it"
+        )
     return params
+
+
+def _check_sections(params: dict[Any, Any], path: Path) -> None:
+    """Refuse what is no section where one is read, and a key that is no name; null names nothing, so is empty.
+
+    Raises:
+        UserError: naming the section.
+    """
+    named = NAMED.split()
+    for name in (*PLAIN.split(), *named):
+        *above, key = name.split(".")
+        section = params[above[0]] if above and above[0] in params else {} if above else params
+        if key not in section:
+            continue
+        if section[key] is None and (name in named or name == "published"):
+            section[key] = {}
+        parts = section[key].items() if name in named and isinstance(section[key], Mapping) else ()
+        for place, value in ((name, section[key]), *((f"{name}.{part}", value) for part, value in parts)):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{path}: {place} is {short(value)}; expected a section of settings")
+            if wrong := [one for one in value if not isinstance(one, str)]:
+                raise UserError(f"{path}: {place}: {short(wrong[0])} is no name; put quotes around it")
+    if not isinstance(params.get("about"), str | None):
+        raise UserError(f"{path}: about is {short(params['about'])}; expected a text, or null")
+
+
+def _check_numbers(leaves: Iterable[tuple[str, Any]], path: Path) -> None:
+    """Refuse a number that no setting can be, and an invalid seed."""
+    for name, value in leaves:
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise UserError(
+                f"{path}: {name} is {short(value)}, which is more than any setting can be; correct it"
+            )
+        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED
+        if name.split(".")[-1] == "seed" and not whole and not (value is None and name == "prompts.seed"):
+            raise UserError(f"{path}: {name} is {short(value)}; give a whole number from 0 to {MAX_SEED}")
 
 
 def _check_settings(section: Any, path: list[str], known: list[str], where: Path, name: str = "") -> None:

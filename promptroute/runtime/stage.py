@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from promptroute.core.errors import UserError
 
@@ -87,7 +88,7 @@ def plain_ending() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except UserError as error:
-        print("error:", one_line(str(error)), file=sys.stderr)
+        print("error:", one_line(str(error)) + _in_a_copy(), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
@@ -103,6 +104,14 @@ def plain_ending() -> Iterator[None]:
         if error.filename is None:
             _forget_output()
         raise SystemExit(1) from None
+
+
+def _in_a_copy() -> str:
+    """Say what a queued experiment, or one in a temporary folder, can't see; nothing elsewhere."""
+    root = os.environ.get("DVC_ROOT")
+    if not root or Path(root).resolve() == Path.cwd().resolve():
+        return ""
+    return " (an experiment that is queued, or run with --temp, sees only what git tracks: `git add` what it lacks)"
 
 
 def _forget_output() -> None:

@@ -15,14 +15,15 @@ dvc.yaml take them from the section `uses` of the parameters:
 """
 
 import importlib.util
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from promptroute.core.component import TARGET, Component, locate
+from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.plain import Plain, Section
 
 NOTHING = "data/none"
@@ -55,6 +56,38 @@ def uses(study: Section, root: Path) -> Plain:
         "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
         "published": _published(_mapping(study.get("published")), root),
     }
+
+
+def table_facts(section: Section, root: Path) -> Plain:
+    """Give what a tidy table says of itself, so that nobody lists it by hand: models, scorers, label, quality.
+
+    Args:
+        section: the table's; where there is none, or its files aren't named yet (`???`), nothing is said.
+        root: the project's folder; paths are relative to it.
+
+    Returns:
+        `models` and `scorers` as `published` takes them, `label`, and `quality`: the weights of its first score.
+
+    Raises:
+        UserError: the table can't be read.
+    """
+    if not section or "???" in section.values():
+        return {"models": {}, "scorers": {}, "label": "", "quality": {}}
+    paths = {name: str(section[name]) for name in ("prompts", "scores") if name in section}
+    files = {name: path if "://" in path else str(root / path) for name, path in paths.items()}
+    changed = tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else 0 for file in files.values())
+    return _table_facts(json.dumps({**section, **files}), changed)
+
+
+@lru_cache(maxsize=1)
+def _table_facts(section: str, changed: tuple[int, ...]) -> Plain:
+    """Read a table once, however often its facts are asked for; `changed` are its files' times."""
+    from promptroute.io.tidy import TidyTable
+
+    table = build(json.loads(section), "published.table", TidyTable)
+    scorers = table.scorers()
+    quality = {next(iter(scorers)): {"score": 1.0}}
+    return {"models": table.models(), "scorers": scorers, "label": table.label(), "quality": quality}
 
 
 def _mapping(section: object) -> Section:
@@ -184,17 +217,25 @@ def _relative(place: Path, root: Path) -> str:
 
 
 def _tracked(value: str, root: Path) -> bool:
-    """Tell whether git has the file, or anything of the folder; outside of git, nothing is to be decided."""
-    known = _known_to_git(root)
+    """Tell whether git has the file, or the folder and all in it; outside of git, nothing is to be decided."""
     place = _relative(root / value, root)
-    return known is None or Path(place).is_absolute() or place in known
+    if Path(place).is_absolute():
+        return True
+    known, others = _ls_files(root, place), _ls_files(root, place, "--others")
+    if known is None or others is None:
+        return True
+    # What begins with a dot, and Python's caches, are no part of anybody's data.
+    lost = [
+        name
+        for name in others
+        if not any(part[0] == "." or part == "__pycache__" for part in Path(name).parts)
+    ]
+    return bool(known) and not lost
 
 
 @cache
-def _known_to_git(root: Path) -> frozenset[str] | None:
-    """List the files that git tracks, and their folders; None outside of a checkout."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        return None
-    files = [Path(name) for name in listed.stdout.split("\0") if name]
-    return frozenset(place.as_posix() for file in files for place in (file, *file.parents))
+def _ls_files(root: Path, place: str, *options: str) -> list[str] | None:
+    """List the files of a place that git tracks, or with `--others` doesn't; None outside of a checkout."""
+    command = ["git", "ls-files", "-z", *options, "--", place]
+    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return None if listed.returncode else [name for name in listed.stdout.split("\0") if name]

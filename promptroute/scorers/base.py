@@ -80,6 +80,8 @@ class Scorer(Component):
 
     Settings:
         batch_size: images (or prompts, for `PromptGroupBatch`) per batch; decides no score.
+        profile: what scoring one image takes, its encoder's pass included: `seconds`, `memory_gb`, `gflops`, as of a
+            model; counted until measured, and decides no score. Whoever looks before generating again pays for it.
     """
 
     inputs: ClassVar[type[Batch]]
@@ -88,6 +90,13 @@ class Scorer(Component):
     """What `score` gives: at least one score; maps and marks where the scorer has them."""
 
     batch_size: int = Field(default=64, ge=1)
+    profile: dict[str, float] | None = None
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give all that decides a score: everything but what it takes."""
+        found = super().fingerprint()
+        found["settings"].pop("profile", None)
+        return found
 
     def score(self, batch: Any) -> Section:
         """Score one batch of type `inputs`.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from pydantic import Field
 
 from promptroute.core.outputs import Output
 from promptroute.scorers.base import EmbeddingBatch, EmbeddingScorer
@@ -38,6 +39,8 @@ class ClipScore(EmbeddingScorer):
     """
 
     outputs = (Output("score", "CLIP score", 0.0, 100.0),)
+    # A small encoder, as ViT-B/32, takes a card some 4 ms, and the small world's a thread of a CPU 4 ms and 0.8 GB.
+    profile: dict[str, float] | None = Field(default={"seconds": 0.004, "memory_gb": 1.0})
 
     def score(self, batch: EmbeddingBatch) -> Mapping[str, np.ndarray]:
         """Score n images by their own prompts."""

@@ -12,7 +12,7 @@ from promptroute.service.errors import PATHS, add_handlers
 from promptroute.service.gates import LOCAL, Bodies, Hosts
 from promptroute.service.limits import Limits
 from promptroute.service.metrics import Measured, Metrics
-from promptroute.service.routes import counts, health, page, route
+from promptroute.service.routes import counts, health, next, page, route
 from promptroute.service.routes.state import State
 
 
@@ -34,7 +34,7 @@ def create_app(router: Router, limits: Limits | None = None, hosts: Collection[s
         title="promptroute", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_lifespan
     )
     app.state.service = State(engine, limits, batcher, metrics)
-    for part in (page, route, health, counts):
+    for part in (page, route, next, health, counts):
         app.include_router(part.router)
     add_handlers(app)
     app.add_middleware(Bodies, limits=limits)  # the last that is added is the first that a request meets

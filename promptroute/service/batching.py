@@ -36,9 +36,9 @@ class Batcher(Generic[Row]):
     """One prediction runs at a time, on a thread of its own; what arrives meanwhile forms the next batch.
 
     Nothing waits for company: a lone request is predicted at once, and batches grow with the load up to
-    `limits.prompts` and `limits.batch` characters. The requests take turns, a prompt at a time, so a short
-    request ends in the next batch however large those before it are. How many threads one prediction uses
-    is torch's and BLAS's setting.
+    `limits.prompts` and `limits.batch` characters. The clients take turns, a prompt at a time, and so do the
+    requests of each, so a short request ends in the next batch however large and many those before it are. How
+    many threads one prediction uses is torch's and BLAS's setting.
 
     Args:
         predict: prompts → a row for each, which depends on its own prompt alone.
@@ -47,22 +47,30 @@ class Batcher(Generic[Row]):
 
     def __init__(self, predict: Callable[[Sequence[str]], Sequence[Row]], limits: Limits) -> None:
         self._predict, self._limits = predict, limits
-        self._queue: deque[_Request[Row]] = deque()
+        self._queue: dict[str, deque[_Request[Row]]] = {}  # client → its requests; who is next stands first
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
 
     @property
     def waiting(self) -> int:
         """Prompts that wait, without those being predicted."""
-        return sum(len(request.prompts) - request.taken for request in self._queue)
+        return sum(len(request.prompts) - request.taken for request in self._requests)
 
     @property
     def backlog(self) -> int:
         """Characters that wait, without those being predicted."""
-        return sum(len(text) for request in self._queue for text in request.prompts[request.taken :])
+        return sum(len(text) for request in self._requests for text in request.prompts[request.taken :])
 
-    async def predict(self, prompts: Sequence[str]) -> list[Row]:
+    @property
+    def _requests(self) -> list[_Request[Row]]:
+        return [request for requests in self._queue.values() for request in requests]
+
+    async def predict(self, prompts: Sequence[str], client: str = "") -> list[Row]:
         """Give the prompts' rows; where the caller is cancelled, what it still waits for is dropped.
+
+        Args:
+            prompts: one or more.
+            client: who asks, as an address.
 
         Raises:
             ApiError: 503, too much is waiting already.
@@ -72,14 +80,16 @@ class Batcher(Generic[Row]):
             raise ApiError(503, "too many prompts are waiting; try again in a second", {"Retry-After": "1"})
         loop = asyncio.get_running_loop()
         request = _Request[Row](prompts, loop.create_future())
-        self._queue.append(request)
+        self._queue.setdefault(client, deque()).append(request)
         if self._task is None:
             self._task = loop.create_task(self._run())
         try:
             return await request.future
         finally:
-            if request in self._queue:  # nobody waits for the rest
-                self._queue.remove(request)
+            if request in (own := self._queue.get(client, ())):  # nobody waits for the rest
+                own.remove(request)  # type: ignore[union-attr]
+                if not own:
+                    del self._queue[client]
 
     async def _run(self) -> None:
         while self._queue:
@@ -87,20 +97,24 @@ class Batcher(Generic[Row]):
         self._task = None
 
     def _take(self) -> list[tuple[_Request[Row], str]]:
-        """Take the next batch: a prompt of each request in turn, as long as there is room."""
+        """Take the next batch: a prompt of each client in turn, as long as there is room."""
         batch: list[tuple[_Request[Row], str]] = []
         room = self._limits.batch
         while self._queue and len(batch) < self._limits.prompts:
-            request = self._queue[0]
+            client, own = next(iter(self._queue.items()))
+            request = own[0]
             text = request.prompts[request.taken]
             if batch and len(text) > room:
                 break
             batch.append((request, text))
             room -= len(text)
             request.taken += 1
-            self._queue.popleft()
+            own.popleft()
             if request.taken < len(request.prompts):
-                self._queue.append(request)
+                own.append(request)
+            del self._queue[client]
+            if own:
+                self._queue[client] = own
         return batch
 
     async def _settle(self, batch: list[tuple[_Request[Row], str]]) -> None:

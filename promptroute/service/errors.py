@@ -1,7 +1,8 @@
 """What a caller did wrong, in one sentence, and how it is answered."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +12,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-PATHS = ("/", "/route", "/healthz", "/metrics")
+from promptroute.core.errors import UserError
+
+PATHS = ("/", "/route", "/next", "/healthz", "/metrics")
+_FIELDS = {"/next": "prompts, seen, models"}
 
 
 class ApiError(Exception):
@@ -45,6 +49,15 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
+@contextlib.contextmanager
+def refused() -> Iterator[None]:
+    """Answer with 422 what the router refuses of a request."""
+    try:
+        yield
+    except UserError as error:
+        raise ApiError(422, str(error)) from None
+
+
 def add_handlers(app: FastAPI) -> None:
     """Answer every fault of a request with {"error": one sentence}."""
 
@@ -53,8 +66,8 @@ def add_handlers(app: FastAPI) -> None:
         return error.answer()
 
     @app.exception_handler(RequestValidationError)
-    async def refuse_body(_: Request, error: RequestValidationError) -> Json:
-        return explain(error).answer()
+    async def refuse_body(request: Request, error: RequestValidationError) -> Json:
+        return explain(error, _FIELDS.get(request.url.path, "prompts, tradeoff, slack, models")).answer()
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Json:
@@ -70,8 +83,8 @@ def add_handlers(app: FastAPI) -> None:
         return Json({"error": "the service failed on this request; its log says why"}, 500)
 
 
-def explain(error: RequestValidationError) -> ApiError:
-    """Put the first fault of a body into one sentence."""
+def explain(error: RequestValidationError, known: str) -> ApiError:
+    """Put the first fault of a body into one sentence; `known`: the fields that it may have."""
     fault = error.errors()[0]
     where = ""
     for part in fault["loc"][1:]:  # without "body"
@@ -82,15 +95,12 @@ def explain(error: RequestValidationError) -> ApiError:
             return ApiError(400, f"the body is not JSON: {fault['ctx']['error']}")
         case "missing" if not where:
             return ApiError(400, "the body is not JSON: it is empty")
-        case "model_type" | "model_attributes_type" | "dict_type":
+        case "model_type" | "model_attributes_type" | "dict_type" if not where:
             return ApiError(422, 'the body must be an object, as {"prompts": ["a red car"]}')
         case "missing":
             return ApiError(422, f"{where} is missing; give a list of texts")
         case "extra_forbidden":
-            return ApiError(
-                422,
-                f"field {ascii(where)[:60]} is unknown; expected some of prompts, tradeoff, slack, models",
-            )
+            return ApiError(422, f"field {ascii(where)[:60]} is unknown; expected some of {known}")
         case "too_short":
             return ApiError(422, f"{where} is empty; give at least one")
     return ApiError(422, f"{where}: {message}")

@@ -1,5 +1,6 @@
 """How much one caller, and all callers together, may ask for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from promptroute.core.errors import UserError
@@ -52,3 +53,19 @@ class Limits:
             raise UserError(
                 f"a request may bring {self.request} characters, but a prompt {self.characters}; raise the former"
             )
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse more than a request may bring.
+
+        Raises:
+            UserError: too many prompts, or too long ones.
+        """
+        if len(prompts) > self.prompts:
+            raise UserError(f"{len(prompts)} prompts; at most {self.prompts} a request")
+        for place, prompt in enumerate(prompts, 1):
+            if len(prompt) > self.characters:
+                raise UserError(
+                    f"prompt {place} of {len(prompts)} has {len(prompt)} characters; at most {self.characters}"
+                )
+        if (size := sum(map(len, prompts))) > self.request:
+            raise UserError(f"the prompts have {size} characters together; at most {self.request} a request")

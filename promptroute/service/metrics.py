@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from promptroute.router.types import Next
+
 __all__ = ["CONTENT_TYPE", "Measured", "Metrics"]
 
 # Seconds; a prompt alone takes about one to ten milliseconds, a full batch about a second.
@@ -38,6 +40,18 @@ class Metrics:
         self._choices = Counter(
             "promptroute_choices", "Prompts routed to each model.", ["model"], registry=self._registry
         )
+        self._images = Counter(
+            "promptroute_images",
+            "Images that POST /next asked each model for.",
+            ["model"],
+            registry=self._registry,
+        )
+        self._kept = Counter(
+            "promptroute_kept",
+            "Prompts that POST /next ended with each model's image.",
+            ["model"],
+            registry=self._registry,
+        )
         self._seconds = Histogram(
             "promptroute_route_seconds",
             "Seconds to answer POST /route with 200.",
@@ -48,7 +62,8 @@ class Metrics:
             "promptroute_waiting_prompts", "Prompts that wait for the predictor.", registry=self._registry
         ).set_function(waiting)
         for name in models:
-            self._choices.labels(name)
+            for counter in (self._choices, self._images, self._kept):
+                counter.labels(name)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request; the histogram holds those to /route that were answered with 200."""
@@ -64,6 +79,14 @@ class Metrics:
         self._prompts.inc(len(models))
         for name, count in Tally(models).items():
             self._choices.labels(name).inc(count)
+
+    def stepped(self, steps: Sequence[Next]) -> None:
+        """Count the steps of one request."""
+        for step in steps:
+            if step.model is not None:
+                self._images.labels(step.model).inc()
+            elif step.keep is not None:
+                self._kept.labels(step.keep).inc()
 
     def text(self) -> bytes:
         """Give everything so far in Prometheus's text format, version 0.0.4."""

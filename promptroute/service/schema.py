@@ -1,4 +1,4 @@
-"""The bodies of POST /route."""
+"""The bodies of POST /route and POST /next."""
 
 from typing import Annotated, Any
 
@@ -38,6 +38,40 @@ class Choices(BaseModel):
     """A choice for each prompt, in their order."""
 
     decisions: list[Choice]
+
+
+class Sight(BaseModel):
+    """Prompts, and the scores of the images that each of them has."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompts: list[str] = Field(min_length=1, description="texts to generate an image from")
+    seen: list[dict[str, Any]] | None = Field(
+        None,
+        description="for each prompt: model → quality of its image, or its scores by name; null where it failed",
+    )
+    models: list[str] | None = Field(None, min_length=1, description="models that may be asked")
+
+
+class Step(BaseModel):
+    """What to do next for a prompt: generate with `model`, or where that is null deliver `keep`'s image.
+
+    `reservation`, `expected_gain` and `price` (dollars for the image and its score) are of `model`, or where that is
+    null of the model that would have come next.
+    """
+
+    model: str | None
+    keep: str | None
+    reservation: float | None
+    expected_gain: float | None
+    price: float | None
+    reason: str
+
+
+class Steps(BaseModel):
+    """A step for each prompt, in their order."""
+
+    steps: list[Step]
 
 
 class Refusal(BaseModel):

@@ -23,17 +23,31 @@ STUDY = {
 }
 """Groups that a study chooses from; the others are parts of these."""
 PARTS = {"model", "prompt_set", "scorer"}
+TABLE = [f"published.table.{name}=tests/conf/table/{name}.csv" for name in ("prompts", "scores")]
 BLANKS = {
+    **dict.fromkeys(["published/tidy", "prompts/tidy", "score/tidy", "experiment/tidy"], TABLE),
     "prompts/file": ["prompts.sources.file.path=my.csv"],
     "scorer/pyiqa": ["scorer.metric=musiq"],
     "model/diffusers": ["model.generator.model=my_model"],
     "experiment/consistency": ["prompts.sources.file.path=my.csv"],
 }
-BEFORE = {"predictor/kernel": ["+text_encoder=minilm"], "cost/measured": ["+models=none"]}
+BEFORE = {
+    **{key: ["+published=tidy"] for key in ["prompts/tidy", "score/tidy"]},
+    "predictor/kernel": ["+text_encoder=minilm"],
+    "predictor/kernel-shared": ["+text_encoder=minilm"],
+    "cost/measured": ["+models=none"],
+}
 """Groups that an option reaches into, which conf/config.yaml names before it."""
-BESIDE = {"predictor": {"text_encoder"}, "models": {"about"}, "cost": {"profiled"}}
+BESIDE = {
+    "prompts": {"published"},
+    "score": {"published"},
+    "predictor": {"text_encoder"},
+    "models": {"about"},
+    "cost": {"profiled"},
+}
 """Sections that an option of a group may change besides its own: the default predictor brings its own encoder,
-models say what a reader must know of them, fresh costs name the models that are timed for them."""
+models say what a reader must know of them, fresh costs name the models that are timed for them. Prompts and score
+of a tidy table come with `published=tidy`, as `BEFORE` says."""
 Compose = Callable[..., dict[str, Any]]
 
 
@@ -65,7 +79,8 @@ def composed(compose: Compose, option: Path, whole: bool) -> dict[str, Any]:
     group, name = option.parent.as_posix(), option.stem
     blanks = BLANKS.get(f"{group}/{name}", [])
     if whole:
-        return compose(f"{group}={name}", *blanks, config="config")
+        beside = ["published=tidy"] if f"{group}/{name}" in ("prompts/tidy", "score/tidy") else []
+        return compose(f"{group}={name}", *beside, *blanks, config="config")
     return compose(*BEFORE.get(f"{group}/{name}", []), f"+{group}={name}", "+seed=0", *blanks)
 
 
@@ -102,8 +117,9 @@ def test_study_composes(compose: Compose, option: Path, default: dict[str, Any],
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
     params = load_params(tmp_path / "params.yaml")
     assert set(params) == set(default)
-    # A score is made of scorers that the default study has.
-    assert set(flat_weights(params["score"]["weights"])) <= set(study_outputs(default))
+    # A score is made of scorers that the default study has, or of a table's own.
+    scores = {*study_outputs(default), "people.score"}
+    assert set(flat_weights(params["score"]["weights"])) <= scores
     if option.parent != Path("experiment"):
         changed = {key for key in params if params[key] != default[key]}
         changed -= {"uses", *BESIDE.get(option.parent.as_posix(), set())}

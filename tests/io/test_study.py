@@ -9,8 +9,10 @@ import pytest
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Performance, Prompt, SplitRow
+from promptroute.core.study import StudyData
 from promptroute.io.embeddings import read_embeddings, write_embeddings
-from promptroute.io.study import join, load_study
+from promptroute.io.scores import scores_folder, write_scores
+from promptroute.io.study import join, load_study, with_images
 from promptroute.io.tables import write_table
 
 IDS = ["A1", "A2", "A3"]
@@ -113,3 +115,42 @@ def test_prompt_on_no_side(tmp_path: Path) -> None:
 def test_embeddings_of_other_prompts() -> None:
     with pytest.raises(UserError, match=r"embeddings 'e' are \(3, 2\); expected \[2, d\]"):
         PromptBatch(["a", "b"], {"e": np.zeros((3, 2), np.float32)})
+
+
+class TestSingleImages:
+    """Scores of single images come from data/scores, by key."""
+
+    def write(self, data: Path, model: str, rows: list[tuple[str, int | None, float]]) -> None:
+        frame = pd.DataFrame(rows, columns=["prompt_id", "seed", "value"]).assign(
+            output="mean", images=1, seconds=np.nan
+        )
+        frame["seed"] = frame["seed"].astype("Int64")
+        frame = frame[["prompt_id", "seed", "output", "value", "images", "seconds"]]
+        folder = scores_folder("nima", model, data=data)
+        write_scores(folder / "scores.parquet", frame, {"scorer": "nima", "model": model, "class": "x"})
+
+    def study(self) -> StudyData:
+        return join(PROMPTS, PERFORMANCE, {}, ["x", "y"], ["nima.mean", "clip.score"])
+
+    def test_by_key(self, tmp_path: Path) -> None:
+        for place, model in enumerate(["x", "y"]):
+            rows = [
+                (i, seed, 10.0 * IDS.index(i) + seed + 100 * place) for i in reversed(IDS) for seed in (1, 0)
+            ]
+            self.write(tmp_path, model, rows)
+        found = with_images(self.study(), tmp_path)
+        assert set(found.images) == {"nima.mean"}  # clip has no file
+        np.testing.assert_array_equal(found.images["nima.mean"][1], [[10, 11], [110, 111]])
+        np.testing.assert_array_equal(found.take(np.array([2])).images["nima.mean"][0, 0], [20, 21])
+
+    def test_failed_image(self, tmp_path: Path) -> None:
+        for model in ("x", "y"):
+            rows = [(i, seed, 1.0) for i in IDS for seed in (0, 1) if (model, i, seed) != ("y", "A2", 1)]
+            self.write(tmp_path, model, rows)
+        images = with_images(self.study(), tmp_path).images["nima.mean"]
+        assert np.isnan(images[1, 1, 1]) and np.isnan(images).sum() == 1
+
+    def test_means_are_no_images(self, tmp_path: Path) -> None:
+        for model in ("x", "y"):
+            self.write(tmp_path, model, [(i, None, 1.0) for i in IDS])
+        assert with_images(self.study(), tmp_path).images == {}

@@ -29,6 +29,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "Mlp": {"networks": 2, "epochs": 5, "hidden": [8, 4]},
     "Gbm": {"rounds": 10, "min_leaf": 5},
     "Kernel": {"encoder": "one", "width": 2, "components": 3, "min_count": 2},
+    "SharedKernel": {"encoder": "one", "width": 2, "components": 3, "min_count": 2},
     "Ensemble": {
         "members": {
             "ridge": {"_target_": f"{ROOM}ridge.Ridge"},
@@ -219,12 +220,25 @@ class TestFolder:
                     load_predictor(corrupt)
                 shutil.rmtree(corrupt)
 
+    def test_refuses_a_flipped_bit(self, fitted: Any, tmp_path: Path, found: type[Predictor]) -> None:
+        folder = tmp_path / "saved"
+        save_predictor(fitted(found)[0], folder)
+        for file in {folder / name for name in files(folder)} - {folder / "predictor.json"}:
+            content = bytearray(whole := file.read_bytes())
+            content[-1] ^= 1
+            file.write_bytes(content)
+            with pytest.raises(UserError, match=rf"{file.name}: changed since the predictor was saved"):
+                load_predictor(folder)
+            file.write_bytes(whole)
+
     def test_refuses_misfits(self, fitted: Any, tmp_path: Path, found: type[Predictor]) -> None:
         from safetensors.numpy import load_file, save_file
 
         folder = tmp_path / "saved"
         save_predictor(fitted(found)[0], folder)
         whole = load_file(folder / "arrays.safetensors")
+        facts = json.loads((folder / "predictor.json").read_text())
+        (folder / "predictor.json").write_text(json.dumps({**facts, "files": {}}))  # a stranger's fit theirs
         refused = 0
         for name, values in whole.items():
             if values.ndim and values.size > 1:

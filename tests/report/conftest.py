@@ -1,6 +1,7 @@
 """A result on disk as `evaluate` writes it, for any number of models and prompt sets."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from promptroute.core.image import Image
 from promptroute.core.rows import Performance, Prompt
 from promptroute.evaluation.evaluation import Judged, evaluate, to_calibrate
 from promptroute.evaluation.plots import write_tables
+from promptroute.evaluation.search import outcome
 from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
 from promptroute.io.scores import write_scores
 from promptroute.io.tables import write_table
+from promptroute.routing.base import Training
+from promptroute.routing.policies import CostAware
+from promptroute.routing.search_policy import Search
 from tests.report.made import Report, report_of
 
 
@@ -29,25 +34,39 @@ def write_result(
     noise: float = 0.3,
     texts: list[str] | None = None,
     predictions: Callable[[np.ndarray], np.ndarray] | None = None,
+    search: Search | None = None,
+    seeds: int = 0,
+    prices: tuple[float, float] = (1, 10),
 ) -> Path:
     """Write metrics/ and data/prompts.parquet below `folder`; returns the folder of the metrics.
 
-    True quality is around 5, rising with the model's price; `noise` (in quality) spoils the prediction.
+    True quality is around 5, rising with the model's price; `noise` (in quality) spoils the prediction. The router
+    is `search`, where that is given; single images' scores are known where there are `seeds`.
     """
     rng = np.random.default_rng(7)
     labels = labels or [f"Model {k}" for k in range(models)]
     names = [f"m{k}" for k in range(len(labels))]
-    cost = 1e-5 * np.linspace(1, 10, len(labels))
+    cost = 1e-5 * np.linspace(*prices, len(labels))
     true = 5 + rng.normal(0, 0.5, (n, len(labels))) + np.linspace(0, 0.5, len(labels))
     predicted = predictions(true) if predictions else true + rng.normal(0, noise, true.shape)
     tune = slice(0, n // 2)
+    images = true[:, :, None] + rng.normal(0, 0.4, (*true.shape, seeds)) if seeds else None
+    training = Training(look=1e-6, images=None if images is None else images[tune])
     found = {
-        name: policy.calibrate(predicted[tune], true[tune], cost) for name, policy in to_calibrate().items()
+        name: policy.calibrate(predicted[tune], true[tune], cost, training)
+        for name, policy in to_calibrate(search or CostAware()).items()
     }
-    own = found["cost_aware_quality"]
+    own = (
+        found["cost_aware_quality"]
+        if search is None
+        else search.calibrate(predicted[tune], true[tune], cost, training)
+    )
     judged = Judged(
-        predicted, true, {"nima.mean": true}, cost, names, own.choose(predicted, cost), own, found
+        predicted, true, {"nima.mean": true}, cost, names, own.choose(predicted, cost), own, found, images=images,
+        seconds=1e5 * cost,
     )  # fmt: skip
+    if isinstance(own, Search):
+        judged = replace(judged, decided=outcome(own, judged.known).replays[0].kept)
     side = np.array([sets[i % len(sets)] for i in range(n)])
     ids = np.array([f"{name}{i}" for i, name in enumerate(side)])
 
@@ -148,5 +167,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 def illustrated(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Return the report of such a result, with images."""
     metrics = write_result(tmp_path_factory.mktemp("illustrated"))
+    write_images(metrics.parent)
+    return report_of(metrics)
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Return the report of a search over four models with three images of each."""
+    metrics = write_result(tmp_path_factory.mktemp("searched"), n=60, search=Search(target="cost"), seeds=3)
     write_images(metrics.parent)
     return report_of(metrics)

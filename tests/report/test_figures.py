@@ -67,6 +67,19 @@ def test_many_models(tmp_path: Path) -> None:
     assert report.source.count(" other models</summary>") == cards
 
 
+def test_one_price_many_sets(tmp_path: Path) -> None:
+    sets = tuple(f"set{k:02d}" for k in range(24))
+    metrics = write_result(tmp_path, models=24, sets=sets, n=245, prices=(5, 5))
+    report = report_of(metrics)
+    frontier, choices = (report.figures[name] for name in ("frontier", "choices"))
+    assert frontier.title.startswith("At one price for every model, choosing by prompt ")
+    for name, row in report.result.values.strategies.items():
+        assert f"{report.result.title(name)} {row.quality:.3f}" in frontier.alt
+    assert size(frontier.png)[1] <= 2400 and size(choices.png)[1] <= 2400
+    # the sets come in turn, so that the first five have a prompt more than the others
+    assert [name for name in sets if f"{name} · " in choices.alt] == list(sets[:10])
+
+
 class TestFrontier:
     def test_rows_in_words(self, report: Report) -> None:
         for row in report.result.values.strategies.values():

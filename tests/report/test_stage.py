@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from promptroute.io.files import write_json
 from promptroute.runtime.stage import run_stage
 from stages import report
 from tests.report.test_figures import NAMES
@@ -21,11 +22,14 @@ def test_writes_all(
 ) -> None:
     monkeypatch.chdir(written.parent)
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    counts = {"text_encoder": {"minilm": {"prompts": 120, "truncated": 3, "tokens": 12}}}
+    write_json("metrics/truncation.json", {"models": {}, "image_encoder": {}, **counts})
     run_stage(report.main)
     assert capsys.readouterr().out == "report: 6 figures in metrics/plots, and report/index.html\n"
     source = Path("report/index.html").read_text(encoding="utf-8")
     assert "Quality: NIMA, higher is better · 120 test prompts · toy scores (made up)" in source
     assert "<strong>Please note:</strong> made up." in source
+    assert "cut off: by the text encoder minilm 3 of 120 (4 tokens lost on average)." in source
     for name in NAMES:
         assert Path(f"metrics/plots/{name}.png").read_bytes().startswith(b"\x89PNG")
     Path("metrics/evaluate.json").unlink()

@@ -1,6 +1,7 @@
 """Routers made by hand, small enough for every test."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +16,12 @@ from promptroute.routing.base import Calibration, Policy
 from promptroute.routing.guarantees import Guarantee
 from promptroute.routing.policies import BestPredicted, CheapestWithin, CostAware, Guaranteed, Single
 from promptroute.routing.quality import Quality
+from promptroute.routing.search_policy import Search, SearchFacts
 from promptroute.routing.wrappers import WithMargin, WithOodFallback
 
 EXPENSIVE, MIDDLE, CHEAP = 1.0e-3, 4.0e-4, 1.0e-4
 MODELS = (
-    ModelInfo("dear", "Dear", EXPENSIVE, 5.0),
+    ModelInfo("expensive", "Expensive", EXPENSIVE, 5.0),
     ModelInfo("middle", "Middle", MIDDLE, 4.8),
     ModelInfo("cheap", "Cheap", CHEAP, 4.5),
 )
@@ -82,6 +84,22 @@ def policies() -> dict[str, Policy]:
         "guaranteed": guaranteed(),
         "margin": WithMargin(policy=cost_aware(0.0), margin=0.2, calibration=FACTS),
     }
+
+
+SPREAD, LAMBDA, LOOK = 0.5, 1000.0, 1e-5
+# h(-0.5), h(0) and h(0.5), h(t) = φ(t) - t (1 - Φ(t)): reservation values 0.25 below, at and 0.25 above the mean.
+PRICES = np.array([0.6977966, 0.3989423, 0.1977966]) * SPREAD / LAMBDA
+PRICED = tuple(replace(model, cost=float(price - LOOK)) for model, price in zip(MODELS, PRICES, strict=True))
+
+
+def search(covariance: np.ndarray | None = None, noise: np.ndarray | None = None, **settings: Any) -> Search:
+    """A search by hand; independent models, λ = 1000, where nothing else is said."""
+    facts = SearchFacts(
+        prompts=9, coverage=0.9, single_images=noise is not None, first=[0.0, 0.5, 0.5], images=[0.75, 0.25]
+    )
+    own = Search(**{"tradeoff": LAMBDA, "look": LOOK, "facts": facts, "calibration": FACTS, **settings})
+    known = SPREAD**2 * np.eye(3) if covariance is None else covariance
+    return own.with_arrays({"covariance": known, **({} if noise is None else {"noise": noise})})
 
 
 def router(policy: Policy | None = None, **changes: Any) -> Router:

@@ -16,7 +16,7 @@ from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
 from promptroute.router import parts as module
 from promptroute.router.router import Router
-from promptroute.router.types import Decision
+from promptroute.router.types import Assessment, Decision
 from promptroute.routing import choices
 from promptroute.routing.policies import BestPredicted, CheapestWithin, CostAware
 from promptroute.routing.wrappers import WithMargin
@@ -27,7 +27,6 @@ from .made import (
     FACTS,
     KNOWN,
     MODELS,
-    PREDICTED,
     Axes,
     cost_aware,
     fitted,
@@ -40,27 +39,32 @@ from .made import (
 )
 
 
+def chosen(own: Router, **asked: Any) -> list[str]:
+    """The models that a router chooses for the prompts it knows."""
+    return [decision.model for decision in own.route(list(KNOWN), **asked)]
+
+
 class TestChoice:
     @pytest.mark.parametrize(
         ("policy", "expected"),
         [
-            # dear beats cheap on "easy" while 5.0 - λ·1e-3 > 4.9 - λ·1e-4, that is λ < 111.1; over middle while
+            # expensive beats cheap on "easy" while 5.0 - λ·1e-3 > 4.9 - λ·1e-4, that is λ < 111.1; over middle while
             # λ < 0.05 / 6e-4 = 83.3; middle beats cheap while λ < 0.05 / 3e-4 = 166.7.
-            (cost_aware(0.0), ["dear", "dear", "cheap"]),
-            (cost_aware(83.0), ["dear", "dear", "cheap"]),
-            (cost_aware(84.0), ["dear", "middle", "cheap"]),
-            (cost_aware(166.0), ["dear", "middle", "cheap"]),
-            (cost_aware(167.0), ["dear", "cheap", "cheap"]),
-            # "hard": middle over dear from 0.2 / 6e-4 = 333.3 on.
+            (cost_aware(0.0), ["expensive", "expensive", "cheap"]),
+            (cost_aware(83.0), ["expensive", "expensive", "cheap"]),
+            (cost_aware(84.0), ["expensive", "middle", "cheap"]),
+            (cost_aware(166.0), ["expensive", "middle", "cheap"]),
+            (cost_aware(167.0), ["expensive", "cheap", "cheap"]),
+            # "hard": middle over expensive from 0.2 / 6e-4 = 333.3 on.
             (cost_aware(334.0), ["middle", "cheap", "cheap"]),
             (cost_aware(1e9), ["cheap", "cheap", "cheap"]),
-            (CheapestWithin(slack=0.0), ["dear", "dear", "cheap"]),
-            (CheapestWithin(slack=0.06), ["dear", "middle", "cheap"]),
-            (CheapestWithin(slack=0.11), ["dear", "cheap", "cheap"]),
+            (CheapestWithin(slack=0.0), ["expensive", "expensive", "cheap"]),
+            (CheapestWithin(slack=0.06), ["expensive", "middle", "cheap"]),
+            (CheapestWithin(slack=0.11), ["expensive", "cheap", "cheap"]),
             (CheapestWithin(slack=0.21), ["middle", "cheap", "cheap"]),
             # The target could not be met: everything goes to the best single model.
-            (cost_aware(None), ["dear", "dear", "dear"]),
-            (BestPredicted(), ["dear", "dear", "cheap"]),
+            (cost_aware(None), ["expensive", "expensive", "expensive"]),
+            (BestPredicted(), ["expensive", "expensive", "cheap"]),
         ],
     )
     def test_by_hand(self, policy: Any, expected: list[str]) -> None:
@@ -69,14 +73,14 @@ class TestChoice:
         costs = {model.name: model.cost for model in MODELS}
         assert [decision.cost for decision in decisions] == [costs[name] for name in expected]
         assert [dict(decision.quality) for decision in decisions] == [
-            dict(zip(("dear", "middle", "cheap"), row, strict=True)) for row in KNOWN.values()
+            dict(zip(("expensive", "middle", "cheap"), row, strict=True)) for row in KNOWN.values()
         ]
 
     def test_reasons(self) -> None:
         reasons = [d.reason for d in router(CheapestWithin(slack=0.06)).route(["hard", "easy", "odd"])]
         assert reasons == [
             "predicted best; Middle and Cheap would cost less but lose more than that saves",
-            "predicted 0.05 below the best (Dear), for 60% less",
+            "predicted 0.05 below the best (Expensive), for 60% less",
             "predicted best",
         ]
 
@@ -98,20 +102,22 @@ class TestChoice:
         random.shuffle(order)
         assert own.route([prompts[i] for i in order]) == [whole[i] for i in order]
 
-    def test_choose_is_the_policy(self) -> None:
+    def test_decides_by_the_policy(self) -> None:
         predicted = np.random.default_rng(4).normal(size=(50, 3))
+        seen = Assessment(predicted, np.zeros(50, bool))
         for policy, expected in (
             (BestPredicted(), predicted.argmax(1)),
             (cost_aware(700.0), (predicted - 700 * COST).argmax(1)),
             (CheapestWithin(slack=0.3), choices.cheapest_within(predicted, COST, slack=0.3)),
         ):
-            np.testing.assert_array_equal(router(policy).choose(predicted), expected)
+            chosen = [decision.model for decision in router(policy).decide(["x"] * 50, seen)]
+            assert chosen == [MODELS[column].name for column in expected]
 
     def test_mean_predictor_by_hand(self, tmp_path: Path) -> None:
-        """A whole folder worked by hand: means 5, 4.8, 4.5; λ = 200 gives 4.8, 4.72, 4.48: Dear."""
+        """A whole folder worked by hand: means 5, 4.8, 4.5; λ = 200 gives 4.8, 4.72, 4.48: Expensive."""
         mean = Mean().fit(PromptBatch(["one", "two"]), np.array([[5.2, 4.8, 4.5], [4.8, 4.8, 4.5]]))
         save_predictor(mean, tmp_path / "predictor")
-        for value, expected in ((200.0, "dear"), (400.0, "middle"), (1200.0, "cheap")):
+        for value, expected in ((200.0, "expensive"), (400.0, "middle"), (1200.0, "cheap")):
             # 5 - 1e-3 λ, 4.8 - 4e-4 λ, 4.5 - 1e-4 λ: 4.6/4.64/4.46 at 400, 3.8/4.32/4.38 at 1200.
             own = router(cost_aware(value), predictor=mean)
             own.save(tmp_path / "router", predictor=tmp_path / "predictor")
@@ -133,12 +139,11 @@ class TestRequest:
         ],
     )
     def test_own_point_and_models(self, asked: dict[str, Any], expected: list[int]) -> None:
-        names = [decision.model for decision in router().route(list(KNOWN), **asked)]
-        assert names == [MODELS[column].name for column in expected]
+        assert chosen(router(), **asked) == [MODELS[column].name for column in expected]
 
     def test_next_best_single(self) -> None:
         stuck = router(cost_aware(None))
-        assert stuck.choose(PREDICTED, models=["cheap", "middle"]).tolist() == [1, 1, 1]
+        assert chosen(stuck, models=["cheap", "middle"]) == ["middle"] * 3
         assert stuck.route(["odd"])[0].reason.startswith("no operating point met the target (quality)")
         # A point of its own still decides.
         assert {decision.model for decision in stuck.route(list(KNOWN), tradeoff=1e9)} == {"cheap"}
@@ -152,8 +157,8 @@ class TestRequest:
             ({"slack": float("nan")}, "slack is nan; expected"),
             ({"slack": "much"}, "slack is 'much'; expected"),
             (
-                {"models": ["dear", "dall-e"]},
-                r"model 'dall-e' is unknown; expected some of dear, middle, cheap",
+                {"models": ["expensive", "dall-e"]},
+                r"model 'dall-e' is unknown; expected some of expensive, middle, cheap",
             ),
             ({"models": []}, "models is empty, so nothing can be chosen; expected some of"),
         ],
@@ -292,12 +297,12 @@ class TestGuarantee:
     @pytest.mark.parametrize(
         ("threshold", "expected"),
         [
-            # Margins over dear: hard -0.2, -1; easy -0.05, -0.1; odd 0, 0.5. The cheapest above the threshold.
-            (-0.15, ["dear", "cheap", "cheap"]),
-            (-0.08, ["dear", "middle", "cheap"]),
+            # Margins over expensive: hard -0.2, -1; easy -0.05, -0.1; odd 0, 0.5. The cheapest above the threshold.
+            (-0.15, ["expensive", "cheap", "cheap"]),
+            (-0.08, ["expensive", "middle", "cheap"]),
             (-2.0, ["cheap", "cheap", "cheap"]),
-            (0.5, ["dear", "dear", "dear"]),
-            (None, ["dear", "dear", "dear"]),
+            (0.5, ["expensive", "expensive", "expensive"]),
+            (None, ["expensive", "expensive", "expensive"]),
         ],
     )
     def test_cheapest_above_threshold(self, threshold: float | None, expected: list[str]) -> None:
@@ -307,8 +312,8 @@ class TestGuarantee:
     def test_reasons(self) -> None:
         given = router(guaranteed())
         assert [decision.reason for decision in given.route(["hard", "easy"])] == [
-            "no cheaper model is predicted well enough to stay within 0.2 of Dear",
-            "the cheapest that is calibrated to stay within 0.2 of Dear on 0.9 of all prompts, for 90% less",
+            "no cheaper model is predicted well enough to stay within 0.2 of Expensive",
+            "the cheapest that is calibrated to stay within 0.2 of Expensive on 0.9 of all prompts, for 90% less",
         ]
         refused, policy = router(guaranteed(None)), guaranteed(None)
         assert policy.guarantee is not None
@@ -316,10 +321,10 @@ class TestGuarantee:
         # Against a model that may not be chosen nothing is guaranteed: the best of the others on average.
         (decision,) = given.route(["easy"], models=["cheap", "middle"])
         assert decision.model == "middle"
-        assert decision.reason.startswith("the guarantee is against Dear, which may not be")
-        (decision,) = given.route(["odd"], models=["cheap", "dear"])
+        assert decision.reason.startswith("the guarantee is against Expensive, which may not be")
+        (decision,) = given.route(["odd"], models=["cheap", "expensive"])
         assert decision.model == "cheap" and "though for all models together" in decision.reason
-        assert refused.choose(PREDICTED, models=["cheap"]).tolist() == [2, 2, 2]
+        assert chosen(refused, models=["cheap"]) == ["cheap"] * 3
         # A point of one's own still decides.
         assert {d.model for d in given.route(list(KNOWN), tradeoff=1e9)} == {"cheap"}
 
@@ -328,13 +333,13 @@ class TestMargin:
     def test_keeps_the_best_single(self) -> None:
         own = router(WithMargin(policy=cost_aware(0.0), margin=0.6))
         decisions = own.route(["hard", "odd"])  # odd: cheap is predicted 0.5 better, which is not above 0.6
-        assert [decision.model for decision in decisions] == ["dear", "dear"]
+        assert [decision.model for decision in decisions] == ["expensive", "expensive"]
         assert decisions[1].reason == (
-            "predicted 0.5 below the best (Cheap), which is too little to leave Dear, the best single model"
+            "predicted 0.5 below the best (Cheap), which is too little to leave Expensive, the best single model"
         )
-        # Without dear, or with a point for this once, there is no margin.
-        assert own.choose(PREDICTED, models=["cheap", "middle"]).tolist() == [1, 1, 2]
-        assert [d.model for d in own.route(list(KNOWN), tradeoff=0.0)] == ["dear", "dear", "cheap"]
+        # Without expensive, or with a point for this once, there is no margin.
+        assert chosen(own, models=["cheap", "middle"]) == ["middle", "middle", "cheap"]
+        assert [d.model for d in own.route(list(KNOWN), tradeoff=0.0)] == ["expensive", "expensive", "cheap"]
 
 
 @pytest.fixture
@@ -349,18 +354,18 @@ class TestFallback:
         own = router(with_fallback(BestPredicted(calibration=FACTS)), encoders=AXES)
         assert own.assess(["hard", "odd", "easy"]).ood.tolist() == [False, True, False]
         decisions = own.route(["hard", "odd"])
-        assert [decision.model for decision in decisions] == ["dear", "dear"]
+        assert [decision.model for decision in decisions] == ["expensive", "expensive"]
         assert decisions[1].reason.startswith("out-of-distribution: no training prompt is near enough")
         assert decisions[0].reason == "predicted best"
         without = router(BestPredicted(), encoders=AXES)
-        assert [decision.model for decision in without.route(["hard", "odd"])] == ["dear", "cheap"]
+        assert [decision.model for decision in without.route(["hard", "odd"])] == ["expensive", "cheap"]
         assert without.assess(["odd"]).ood.tolist() == [False]
 
     @pytest.mark.parametrize("policy", sorted(policies()))
     def test_around_every_policy(self, policy: str) -> None:
         own = router(with_fallback(policies()[policy]), encoders=AXES)
         (decision,) = own.route(["odd"])
-        assert decision.model == "dear"
+        assert decision.model == "expensive"
         (decision,) = own.route(["odd"], models=["middle", "cheap"])
         assert decision.model == "middle", "without the best single model the next best"
         (decision,) = own.route(["odd"], tradeoff=1e9)
@@ -372,4 +377,6 @@ class TestFallback:
             encoders=AXES,
         )
         hard, odd = own.route(["hard", "odd"])
-        assert (hard.model, odd.model) == ("dear", "dear") and odd.reason.startswith("out-of-distribution")
+        assert (hard.model, odd.model) == ("expensive", "expensive") and odd.reason.startswith(
+            "out-of-distribution"
+        )

@@ -128,9 +128,9 @@ class TestCard:
         own = dataclasses.replace(saved[0], policy=policy)
         own.save(saved[1], predictor=saved[1].parent / "predictor")
         card = (saved[1] / "README.md").read_text()
-        assert f"Guarantee, against Dear: {policy.guarantee.statement}." in card
+        assert f"Guarantee, against Expensive: {policy.guarantee.statement}." in card
         assert ("conformal risk control" in card) == (threshold is not None)
-        assert "It decides by: guaranteed, against Dear" in card
+        assert "It decides by: guaranteed, against Expensive" in card
 
     def test_every_section(self, saved: tuple[Router, Path]) -> None:
         card = (saved[1] / "README.md").read_text()
@@ -138,14 +138,14 @@ class TestCard:
         assert heads == [
             f"## {name}" for name in ("Models", "Quality", "Choice", "Predictor", "Data", "Limits")
         ]
-        assert "| dear | Dear | 1.0000 | 5.0000 |" in card
+        assert "| expensive | Expensive | 1.0000 | 5.0000 |" in card
         assert "| within | cheapest within, to keep cost: ε = " in card
         assert '`{"rule": "by hand"}`' in card and "Not recorded." in card
 
     def test_other_peoples_text(self, saved: tuple[Router, Path]) -> None:
         own = dataclasses.replace(
             saved[0],
-            models=[ModelInfo("dear", "a | b", 1e-3, 5.0), *MODELS[1:]],
+            models=[ModelInfo("expensive", "a | b", 1e-3, 5.0), *MODELS[1:]],
             about={"note": "one\n# two", "cost": "`x`"},
         )
         own.save(saved[1], predictor=saved[1].parent / "predictor")
@@ -206,6 +206,20 @@ class TestRefused:
         change(saved[1], lambda facts: facts.update(encoders={name: section}))
         refused(saved[1], r"router\.json: not a whole router \(encoders\.")
 
+    @pytest.mark.parametrize("name", ["router.json", "manifest.json"])
+    def test_no_file(self, saved: tuple[Router, Path], name: str) -> None:
+        file = saved[1] / name
+        content = file.read_text()
+        file.unlink()
+        file.mkdir()
+        refused(saved[1], rf"{name}: not readable as JSON \(IsADirectoryError\)")
+        file.rmdir()
+        file.symlink_to(name)
+        refused(saved[1], rf"{name}: not readable as JSON \(OSError\)")
+        file.unlink()
+        file.write_text(content.rstrip()[:-1] + ", " + content.lstrip()[1:])  # every key twice
+        refused(saved[1], rf"{name}: not readable as JSON \(ValueError\)")
+
     def test_large_and_deep_json(self, saved: tuple[Router, Path]) -> None:
         file = saved[1] / "router.json"
         content = file.read_text()
@@ -229,9 +243,9 @@ class TestRefused:
             drop("policy", "calibration", "single"),
             lambda facts: facts["models"].pop(),
             lambda facts: facts["models"].append(facts["models"][0]),
-            lambda facts: facts["models"][1].update(name="dear"),
-            lambda facts: facts["models"][1].update(name="../dear"),
-            lambda facts: facts["models"][1].update(cost="dear"),
+            lambda facts: facts["models"][1].update(name="expensive"),
+            lambda facts: facts["models"][1].update(name="../expensive"),
+            lambda facts: facts["models"][1].update(cost="expensive"),
             lambda facts: facts["models"][1].update(cost=-1.0),
             lambda facts: facts["models"][1].update(cost=float("nan")),
             lambda facts: facts["models"][1].update(colour="red"),

@@ -63,7 +63,9 @@ def options(group: str) -> list[str]:
 
 def training() -> Training:
     vectors = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-    return Training(models=NAMES, single=0, train={"axes": vectors[:40]}, validation={"axes": vectors[40:]})
+    return Training(
+        models=NAMES, single=0, train={"axes": vectors[:40]}, validation={"axes": vectors[40:]}, look=1e-6
+    )
 
 
 def identity(component: Component) -> str:

@@ -105,6 +105,14 @@ def test_bad_facts(facts, rule, says):
         price(rule, facts)
 
 
+def test_stated_prices():
+    rule = PricePerImage(prices={"a": 0.5}, default=0.01)
+    facts = {"a": {"dollars": 0.3}, "b": {"dollars": 0.2}, "c": {}}
+    assert price(rule, facts).tolist() == [0.5, 0.2, 0.01]
+    with pytest.raises(UserError, match="the price of b is -1"):
+        price(PricePerImage(), {"b": {"dollars": -1}})
+
+
 @pytest.mark.parametrize(
     ("build", "says"),
     [
@@ -112,6 +120,7 @@ def test_bad_facts(facts, rule, says):
         (lambda: Serverless(price_per_gb_second=float("nan")), "price_per_gb_second is nan"),
         (lambda: Serverless(seconds="guessed"), "seconds is 'guessed'; expected 'profile' or 'measured'"),
         (lambda: PricePerImage(prices={"a": -1.0}), "price of a is -1.0"),
+        (lambda: PricePerImage(default=0.0), "default is 0.0"),
         (lambda: PricePerImage(prices={"a": None}), "prices.a is None; expected a valid number"),
         (lambda: PricePerImage(prices=[1.0]), "prices is .*expected a valid dictionary"),
     ],

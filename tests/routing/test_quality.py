@@ -75,3 +75,25 @@ def test_missing_score() -> None:
     quality = fit_quality(RAW, {"nima": 1.0, "lpips": 1.0}, UP, "none")
     with pytest.raises(UserError, match="there is no lpips, only nima; add it"):
         quality.of({"nima": NIMA})
+
+
+class TestSingleImages:
+    QUALITY = fit_quality(RAW, {"nima": 1.0}, UP, "none")
+
+    def test_elementwise(self) -> None:
+        images = {"nima": np.arange(12.0).reshape(2, 2, 3)}
+        np.testing.assert_array_equal(self.QUALITY.of_images(images, RAW), images["nima"])
+
+    def test_failed_image_counts_as_the_others_of_its_model(self) -> None:
+        images = np.arange(12.0).reshape(2, 2, 3)
+        images[0, 1, 2] = np.nan
+        images[1, 0] = np.nan
+        found = self.QUALITY.of_images({"nima": images}, RAW)
+        assert found is not None and found[0, 1, 2] == 3.5
+        np.testing.assert_array_equal(found[1, 0], NIMA[1, 0])
+
+    def test_not_known(self) -> None:
+        assert self.QUALITY.of_images({}, RAW) is None
+        assert self.QUALITY.of_images({"nima": np.ones((2, 2, 1))}, RAW) is None
+        both = fit_quality(RAW, {"nima": 1.0, "lpips": 1.0}, UP)
+        assert both.of_images({"nima": np.ones((2, 2, 3))}, RAW) is None

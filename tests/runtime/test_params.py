@@ -66,7 +66,7 @@ def write(tmp_path: Path, text: str) -> Path:
             "prompts: {sources: {file: {path: '???'}}}",
             r"no value for prompts.sources.file.path; give each with -S",
         ),
-        ("about: [x, '???']", r"no value for about\[1\]"),
+        ("cost: {x: [x, '???']}", r"no value for cost.x\[1\]"),
         ("predicter: {}", "predicter is no setting of a study; did you mean predictor"),
         ("score: {colour: red}", "score.colour is no setting of score; it takes weights, scale"),
         (
@@ -78,6 +78,35 @@ def write(tmp_path: Path, text: str) -> Path:
         ("about: &a [*a]", "contains itself"),
         ("about: &a {b: *a}", "contains itself"),
         ("about: " + "[" * 10_000 + "]" * 10_000, "nested too deeply"),
+        *(
+            (f"{name}: {value}", rf"{name} is .*; expected a section of settings")
+            for name in (
+                "prompts",
+                "generation",
+                "models",
+                "scorers",
+                "text_encoder",
+                "published",
+                "profiled",
+            )
+            for value in ("7", "[]", ".nan", "x")
+        ),
+        ("score: {weights: 7}", "score.weights is 7; expected a section"),
+        ("generation: null", "generation is None; expected a section"),
+        ("prompts: {sources: [a]}", r"prompts.sources is \['a'\]; expected a section"),
+        ("prompts: {sources: {a: null}}", "prompts.sources.a is None; expected a section"),
+        ("published: {models: {a: null}}", "published.models.a is None; expected a section"),
+        ("generation: {7: 1}", "generation: 7 is no name; put quotes around it"),
+        ("about: 7", "about is 7; expected a text"),
+        ("cost: {x: 1" + "0" * 40 + "}", "cost.x is 1000.*, which is more than any setting can be"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(
+                f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n"
+                for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+            ),
+            "holds more than 1,000,000 settings",
+        ),
         ("about: 2024-99-99", "not readable as YAML"),
         ("a: [", "not readable as YAML"),
         ("seed: -1", "seed is -1; give a whole number from 0 to 4294967295"),
@@ -100,17 +129,17 @@ def test_whole_needs_no_seed(tmp_path: Path) -> None:
 
 
 def test_missing_key(tmp_path: Path) -> None:
-    params = load_params(write(tmp_path, "published: {models: {a: {stem: A}, b: {}}}\nabout: [{x: 1}]"))
+    params = load_params(write(tmp_path, "published: {models: {a: {stem: A}, b: {}}}\ncost: {y: [{x: 1}]}"))
     assert params["published"]["models"]["a"]["stem"] == "A"
     assert params.get("nope") is None and "nope" not in params  # asking whether is no mistake
     for look, message in (
-        (lambda: params["score"], "there is no 'score', only published, about; .* -S \\+score=VALUE"),
+        (lambda: params["score"], "there is no 'score', only published, cost; .* -S \\+score=VALUE"),
         (lambda: params["published"]["models"]["c"], r"published.models has no 'c', only a, b; "),
         (
             lambda: params["published"]["models"]["b"]["stem"],
             r"published.models.b has no 'stem', only nothing",
         ),
-        (lambda: params["about"][0]["y"], r"about\[0\] has no 'y', only x"),
+        (lambda: params["cost"]["y"][0]["y"], r"cost.y\[0\] has no 'y', only x"),
     ):
         with pytest.raises(UserError, match=message):
             look()

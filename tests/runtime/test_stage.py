@@ -37,6 +37,25 @@ class TestErrors:
         run_stage(lambda: None)
         assert capsys.readouterr().out == "done\n"
 
+    def test_copy_of_the_project(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """DVC runs queued experiments in a copy of what git tracks; what is missing there needs `git add`."""
+
+        def lost() -> str:
+            raise UserError("my.csv: no such file; check the name")
+
+        (tmp_path / "copy").mkdir()
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+        for folder, said in (
+            (tmp_path, "check the name\n"),
+            (tmp_path / "copy", "`git add` what it lacks)\n"),
+        ):
+            monkeypatch.chdir(folder)
+            with pytest.raises(SystemExit):
+                run_stage(lost)
+            assert capsys.readouterr().err.endswith(said)
+
     def test_interrupt(self, capsys: pytest.CaptureFixture[str]) -> None:
         def interrupted() -> str:
             raise KeyboardInterrupt

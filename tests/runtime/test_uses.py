@@ -81,3 +81,17 @@ def test_untracked_files_are_absolute(tmp_path: Path) -> None:
         "b": {"path": str(tmp_path / "new.csv"), "set": "OWN"},
         "c": {"path": "absent.csv"},
     }
+
+
+def test_folder_with_an_untracked_file_is_absolute(tmp_path: Path) -> None:
+    import subprocess
+
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("*.bin\n")
+    for name in ("whole/a.json", "whole/.DS_Store", "part/a.json", "part/deep/weights.bin"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    subprocess.run(["git", "add", "whole/a.json", "part/a.json"], cwd=tmp_path, check=True)
+    section = {"a": {"model": "./whole"}, "b": {"model": "./part"}}
+    make_absolute(section, tmp_path)
+    assert section == {"a": {"model": "./whole"}, "b": {"model": str(tmp_path / "part")}}

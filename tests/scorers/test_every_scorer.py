@@ -61,7 +61,9 @@ def test_the_room_is_not_empty() -> None:
 def test_class(kind: type[Scorer]) -> None:
     assert kind.score is not Scorer.score
     assert inspect.getdoc(kind) and all(
-        f"{name}:" in str(inspect.getdoc(kind)) for name in kind.model_fields if name != "batch_size"
+        f"{name}:" in str(inspect.getdoc(kind))
+        for name in kind.model_fields
+        if name not in ("batch_size", "profile")
     ), "every setting is explained"
     check(make(kind))
 

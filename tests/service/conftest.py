@@ -20,9 +20,10 @@ from promptroute.predictors.folder import save_predictor
 from promptroute.predictors.ridge import Ridge
 from promptroute.router.router import Router
 from promptroute.router.types import ModelInfo
-from promptroute.routing.base import Calibration
+from promptroute.routing.base import Calibration, Policy
 from promptroute.routing.policies import CostAware
 from promptroute.routing.quality import Quality
+from promptroute.routing.search_policy import Search, SearchFacts
 
 ROOT = Path(__file__).parents[2]
 MODELS = (
@@ -50,15 +51,23 @@ def table(n: int = 90) -> tuple[list[str], np.ndarray]:
     return texts, quality
 
 
-def make_router(folder: Path, encoders: dict[str, Any] | None = None) -> Path:
-    """Train a router and save it below `folder`."""
+def search() -> Search:
+    """A search by hand, of independent models whose images vary by 0.5; λ = 100 per dollar."""
+    facts = SearchFacts(
+        prompts=9, coverage=0.9, single_images=False, first=[0.0, 0.0, 1.0], images=[0.5, 0.5]
+    )
+    return Search(tradeoff=100.0, look=1e-5, facts=facts).with_arrays({"covariance": 0.25 * np.eye(3)})
+
+
+def make_router(folder: Path, encoders: dict[str, Any] | None = None, own: Policy | None = None) -> Path:
+    """Train a router and save it below `folder`; it decides by `own`, cost-aware where that is None."""
     texts, quality = table()
     # λ = 100 per dollar moves quality by 0.1 at most, so the little table's margins of 1 decide.
     facts = Calibration(
         prompts=9, quality=5.3, cost=5e-4, single=0, single_quality=5.3, single_cost=1e-3,
         mean_quality=[5.0, 4.8, 4.5],
     )  # fmt: skip
-    policy = CostAware(tradeoff=100.0, calibration=facts)
+    policy = own or CostAware(tradeoff=100.0, calibration=facts)
 
     def packed(predictor: Any) -> Router:
         score = Quality({"nima": 1.0}, {"nima": True}, {"nima": 0.0}, {"nima": 1.0})
@@ -77,6 +86,12 @@ def make_router(folder: Path, encoders: dict[str, Any] | None = None) -> Path:
 def router_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A router that reads the text alone."""
     return make_router(tmp_path_factory.mktemp("tfidf"))
+
+
+@pytest.fixture(scope="session")
+def search_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A router that searches, and reads the text alone."""
+    return make_router(tmp_path_factory.mktemp("search"), own=search())
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +148,9 @@ class Service:
 
     def route(self, *prompts: str, **more: Any) -> Answer:
         return self.ask("/route", json.dumps({"prompts": prompts, **more}).encode())
+
+    def next(self, *prompts: str, **more: Any) -> Answer:
+        return self.ask("/next", json.dumps({"prompts": prompts, **more}).encode())
 
 
 Start = Callable[..., contextlib.AbstractContextManager[Service]]

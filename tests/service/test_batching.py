@@ -65,6 +65,31 @@ class TestBatches:
 
         asyncio.run(main())
 
+    def test_clients_take_turns(self) -> None:
+        """A client's hundred requests keep another's single one waiting no longer than one would."""
+
+        async def main() -> None:
+            slow = Slow()
+            batcher = make(slow, prompts=4, request=500, characters=9)
+            (first,) = await asked(batcher, ["a"])
+            many = [asyncio.create_task(batcher.predict([f"many {i:02}"], "10.0.0.1")) for i in range(40)]
+            await asyncio.sleep(0.05)
+            one, two = (asyncio.create_task(batcher.predict(["one", "more"], ip)) for ip in ("::1", "::2"))
+            await asyncio.sleep(0.05)
+            slow.go.set()
+            assert await one == await two == [3, 4] and await first == [1]
+            assert (
+                slow.batches[1:4]
+                == [
+                    ["many 00", "one", "one", "many 01"],
+                    ["more", "more", "many 02", "many 03"],
+                    [f"many {i:02}" for i in range(4, 8)],
+                ][: len(slow.batches) - 1]
+            )
+            assert await asyncio.gather(*many) == [[7]] * 40
+
+        asyncio.run(main())
+
     def test_characters(self) -> None:
         async def main() -> None:
             slow = Slow()

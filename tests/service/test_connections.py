@@ -1,16 +1,21 @@
 """Many connections, slow ones, and what they leave in the log."""
 
+import asyncio
 import logging
 import resource
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.service.connections import Calm, fit_connections
+from promptroute.service.limits import Limits
 from tests.service.conftest import Service, Start
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -18,6 +23,28 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 
 def connect(service: Service) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), timeout=10)
+
+
+def serving(app: Any, main: Callable[[int], Coroutine[Any, Any, None]], limits: Limits) -> None:
+    """Run `main` with the port of uvicorn around an ASGI application, with bounded connections."""
+    import uvicorn
+
+    from promptroute.service.connections import Bounded
+
+    async def run() -> None:
+        config = uvicorn.Config(
+            app, http=partial(Bounded, limits=limits, quiet={}),  # type: ignore[arg-type]
+            ws="none", lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            await server.startup(sockets=[listening])
+            await main(listening.getsockname()[1])
+            await server.shutdown(sockets=[listening])
+
+    asyncio.run(run())
 
 
 class TestFlood:
@@ -51,75 +78,39 @@ class TestFlood:
 
     def test_refused_when_full(self) -> None:
         """Where every connection has asked something, the next is told to come back."""
-        import asyncio
-        from functools import partial
-
-        import uvicorn
-
-        from promptroute.service.connections import Bounded
-        from promptroute.service.limits import Limits
 
         async def stuck(scope: object, receive: object, send: object) -> None:
             await asyncio.sleep(60)
 
-        async def main() -> None:
-            config = uvicorn.Config(
-                stuck, http=partial(Bounded, limits=Limits(connections=2, header_seconds=1), quiet={}),  # type: ignore[arg-type]
-                ws="none", lifespan="off", log_level="critical", timeout_graceful_shutdown=1,
-            )  # fmt: skip
-            server = uvicorn.Server(config)
-            config.load()
-            server.lifespan = config.lifespan_class(config)
-            with socket.create_server(("127.0.0.1", 0)) as listening:
-                await server.startup(sockets=[listening])
-                port = listening.getsockname()[1]
-                asking = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-                for _, writer in asking:
-                    writer.write(HEAD + b"\r\n")
-                await asyncio.sleep(0.2)
-                reader, _ = await asyncio.open_connection("127.0.0.1", port)
-                answer = await asyncio.wait_for(reader.read(), 5)
-                assert answer.startswith(b"HTTP/1.1 503") and b"Retry-After: 1" in answer
-                await server.shutdown(sockets=[listening])
+        async def main(port: int) -> None:
+            asking = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            for _, writer in asking:
+                writer.write(HEAD + b"\r\n")
+            await asyncio.sleep(0.2)
+            reader, _ = await asyncio.open_connection("127.0.0.1", port)
+            answer = await asyncio.wait_for(reader.read(), 5)
+            assert answer.startswith(b"HTTP/1.1 503") and b"Retry-After: 1" in answer
 
-        asyncio.run(main())
+        serving(stuck, main, Limits(connections=2, header_seconds=1))
 
     def test_slow_headers(self) -> None:
         """Headers that don't come whole end the connection, the first request's and a later one's."""
-        import asyncio
-        from functools import partial
 
-        import uvicorn
+        async def hello(scope: object, receive: object, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
 
-        from promptroute.service.connections import Bounded
-        from promptroute.service.limits import Limits
+        async def main(port: int) -> None:
+            first, one = await asyncio.open_connection("127.0.0.1", port)
+            later, two = await asyncio.open_connection("127.0.0.1", port)
+            one.write(HEAD)
+            two.write(HEAD + b"\r\n")
+            assert b"204" in await asyncio.wait_for(later.readuntil(b"\r\n\r\n"), 5)
+            two.write(HEAD)
+            assert await asyncio.wait_for(first.read(), 10) == b""
+            assert await asyncio.wait_for(later.read(), 10) == b""
 
-        async def hello(scope: object, receive: object, send: "object") -> None:
-            await send({"type": "http.response.start", "status": 204, "headers": []})  # type: ignore[operator]
-            await send({"type": "http.response.body", "body": b""})  # type: ignore[operator]
-
-        async def main() -> None:
-            config = uvicorn.Config(
-                hello, http=partial(Bounded, limits=Limits(header_seconds=1), quiet={}),  # type: ignore[arg-type]
-                ws="none", lifespan="off", log_level="critical",
-            )  # fmt: skip
-            server = uvicorn.Server(config)
-            config.load()
-            server.lifespan = config.lifespan_class(config)
-            with socket.create_server(("127.0.0.1", 0)) as listening:
-                await server.startup(sockets=[listening])
-                port = listening.getsockname()[1]
-                first, one = await asyncio.open_connection("127.0.0.1", port)
-                later, two = await asyncio.open_connection("127.0.0.1", port)
-                one.write(HEAD)
-                two.write(HEAD + b"\r\n")
-                assert b"204" in await asyncio.wait_for(later.readuntil(b"\r\n\r\n"), 5)
-                two.write(HEAD)
-                assert await asyncio.wait_for(first.read(), 10) == b""
-                assert await asyncio.wait_for(later.read(), 10) == b""
-                await server.shutdown(sockets=[listening])
-
-        asyncio.run(main())
+        serving(hello, main, Limits(header_seconds=1))
 
 
 class TestFiles:

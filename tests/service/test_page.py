@@ -64,8 +64,8 @@ def test_models_and_operating_point(look: Open) -> None:
     assert "Expensive & Fine ·" not in alone
     browser.run("document.querySelector('input[value=expensive]').click()")
     browser.run(
-        "const knob = document.getElementById('knob'); knob.value = 'slack';"
-        "knob.dispatchEvent(new Event('change')); document.getElementById('value').value = '5'"
+        "const point = document.getElementById('point'); point.value = 'slack';"
+        "point.dispatchEvent(new Event('change')); document.getElementById('value').value = '5'"
     )
     browser.run("document.getElementById('answers').replaceChildren()")
     ask(browser, "a portrait by the sea")

@@ -143,12 +143,12 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("an unknown field", b'{"prompts": ["x"], "model": "expensive"}', 422, "field 'model' is unknown; expected some of"),
     ("an unknown model", b'{"prompts": ["x"], "models": ["dall-e"]}', 422, "model 'dall-e' is unknown; expected some"),
     ("no model", b'{"prompts": ["x"], "models": []}', 422, "models is empty"),
-    ("both knobs", b'{"prompts": ["x"], "tradeoff": 1, "slack": 1}', 422, "give one of them, not both"),
-    ("a knob below 0", b'{"prompts": ["x"], "tradeoff": -1}', 422, "tradeoff: should be greater than or equal to 0"),
-    ("a knob of text", b'{"prompts": ["x"], "slack": "1"}', 422, "slack: should be a valid number"),
-    ("a knob true", b'{"prompts": ["x"], "slack": true}', 422, "slack: should be a valid number"),
-    ("a knob NaN", b'{"prompts": ["x"], "slack": NaN}', 422, "slack: should be a finite number"),
-    ("a knob infinite", b'{"prompts": ["x"], "slack": 1e999}', 422, "slack: should be a finite number"),
+    ("both points", b'{"prompts": ["x"], "tradeoff": 1, "slack": 1}', 422, "give one of them, not both"),
+    ("a point below 0", b'{"prompts": ["x"], "tradeoff": -1}', 422, "tradeoff: should be greater than or equal to 0"),
+    ("a point of text", b'{"prompts": ["x"], "slack": "1"}', 422, "slack: should be a valid number"),
+    ("a point true", b'{"prompts": ["x"], "slack": true}', 422, "slack: should be a valid number"),
+    ("a point NaN", b'{"prompts": ["x"], "slack": NaN}', 422, "slack: should be a finite number"),
+    ("a point infinite", b'{"prompts": ["x"], "slack": 1e999}', 422, "slack: should be a finite number"),
 ]  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_bad_body(service: Service, body: bytes, status: int, message: str) -> N
 @pytest.mark.parametrize(
     ("path", "method", "kind", "headers", "status", "message"),
     [
-        ("/nowhere", "GET", None, {}, 404, "there is no such path; there are /, /route, /healthz, /metrics"),
+        ("/nowhere", "GET", None, {}, 404, "there is no such path; there are /, /route, /next, /healthz, /metrics"),
         ("/route/", "POST", "application/json", {}, 404, "there is no such path"),
         ("/../../etc/passwd", "GET", None, {}, 404, "there is no such path"),
         ("/docs", "GET", None, {}, 404, "there is no such path"),

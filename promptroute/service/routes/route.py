@@ -1,54 +1,39 @@
 """POST /route: prompts in, choices out."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from starlette.requests import ClientDisconnect
 
-from promptroute.core.errors import UserError
-from promptroute.service.errors import ApiError, Json
+from promptroute.router.types import Asked
+from promptroute.service.errors import Json, refused
+from promptroute.service.routes.predicted import predicted
 from promptroute.service.routes.state import Service
 from promptroute.service.schema import Choices, Question, Refusal
 
 router = APIRouter()
-Result = TypeVar("Result")
 
 
-def checked(question: Question, service: Service) -> Question:
-    """Refuse what is larger than the limits allow, or can't be routed.
+def checked(question: Question, service: Service) -> tuple[list[str], Asked]:
+    """Return the prompts and how to decide.
 
     Raises:
-        ApiError: 422.
+        ApiError: 422, it is larger than the limits allow, or can't be routed.
     """
-    limits, prompts = service.limits, question.prompts
-    if len(prompts) > limits.prompts:
-        raise ApiError(422, f"{len(prompts)} prompts; at most {limits.prompts} a request")
-    for index, prompt in enumerate(prompts):
-        if len(prompt) > limits.characters:
-            raise ApiError(
-                422,
-                f"prompt {index + 1} of {len(prompts)} has {len(prompt)} characters; at most {limits.characters}",
-            )
-    if (size := sum(map(len, prompts))) > limits.request:
-        raise ApiError(
-            422, f"the prompts have {size} characters together; at most {limits.request} a request"
-        )
-    try:
-        service.engine.check(prompts, question.choosing())
-    except UserError as error:
-        raise ApiError(422, str(error)) from None
-    return question
+    with refused():
+        service.limits.check(question.prompts)
+        return question.prompts, service.engine.asked(question.prompts, question.choosing())
 
 
 @router.post(
     "/route", responses={200: {"model": Choices}, "4XX": {"model": Refusal}, 503: {"model": Refusal}}
 )
-async def route(request: Request, question: Annotated[Question, Depends(checked)], service: Service) -> Json:
+async def route(
+    request: Request, question: Annotated[tuple[list[str], Asked], Depends(checked)], service: Service
+) -> Json:
     """Choose a model for each prompt."""
-    rows = await while_connected(request, service.batcher.predict(question.prompts))
-    decisions = service.engine.decide(question.prompts, rows, question.choosing())
+    prompts, asked = question
+    rows = await predicted(request, prompts, service)
+    decisions = service.engine.decide(prompts, rows, asked)
     service.metrics.chosen([decision.model for decision in decisions])
     return Json(
         {
@@ -64,21 +49,3 @@ async def route(request: Request, question: Annotated[Question, Depends(checked)
             ]
         }
     )
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Await `work`, and cancel it where the client goes away.
-
-    Raises:
-        ClientDisconnect: it did.
-    """
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(request.receive())  # after the body, nothing but a disconnect can come
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        for task in (working, gone):
-            task.cancel()

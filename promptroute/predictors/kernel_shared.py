@@ -1,0 +1,45 @@
+"""Kernel ridge regression for many models and few prompts."""
+
+import numpy as np
+
+from promptroute.predictors.base import Array, Positives
+from promptroute.predictors.kernel import Kernel
+
+
+class SharedKernel(Kernel):
+    """Kernel ridge regression that lets models share what they have in common.
+
+    Qualities of many models move together. So the columns to learn are turned into their principal directions over the
+    prompts (the model covariance's eigenvectors), and each direction gets the regularisation that predicts it best,
+    by exact leave-one-out errors on the prompts that it is fitted on: what many models share is followed closely,
+    what is peculiar to few is smoothed away. With the covariance's eigenvectors shared by signal and noise, this is
+    the posterior mean of a multi-task Gaussian process (Bonilla, Chai & Williams 2007, section 2.2).
+
+    The same kernel as `Kernel`, whose `alpha` isn't read. Fitting decomposes the kernel matrix, so that it takes some
+    ten times as long as `Kernel`.
+
+    Args:
+        alphas: regularisation to choose from, > 0, in units of a direction's own variance.
+    """
+
+    alphas: Positives = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0)
+
+    def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:
+        from scipy.linalg import eigh
+
+        k[np.diag_indices_from(k)] -= self.alpha
+        values, vectors = eigh(k, driver="evd", overwrite_a=True, check_finite=False)
+        values = np.maximum(values, 0)
+        directions = eigh((y.T @ y).astype(np.float64))[1].astype(np.float32)
+        turned = y @ directions
+        inner, squared = vectors.T @ turned, vectors**2
+        best = np.full(turned.shape[1], np.inf)
+        weights, missed = np.zeros_like(turned), np.zeros(turned.shape)
+        for alpha in self.alphas:
+            shrunk = (1 / (values + alpha)).astype(np.float32)
+            dual = vectors @ (shrunk[:, None] * inner)
+            left_out = dual / (squared @ shrunk).astype(np.float64)[:, None]
+            better = (error := (left_out**2).sum(0)) < best
+            best = np.where(better, error, best)
+            weights[:, better], missed[:, better] = dual[:, better], left_out[:, better]
+        return weights @ directions.T, missed @ directions.T

@@ -1,0 +1,180 @@
+"""Shards on Ray: the same files as in one process, whatever is lost on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptroute.core.errors import UserError
+from promptroute.runtime import cluster
+from promptroute.runtime.cluster import Home, RayActors, code_digest, connect
+from promptroute.runtime.executors import InProcess
+from promptroute.runtime.shards import run
+from tests.runtime.numbers_work import Squares
+
+ROOT = Path(__file__).parents[2]
+
+
+def home(place: Path, **changes: Any) -> Home:
+    (place / "token").write_text("secret")
+    facts = {
+        "folder": str(place),
+        "token": str(place / "token"),
+        "text": "secret",
+        "code": code_digest(),
+        "components": {},
+        "environment": {},
+        "threads": 1,
+    }
+    return Home(**{**facts, **changes})
+
+
+class TestRefused:
+    def test_without_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "ray", None)
+        with pytest.raises(UserError, match=r"needs Ray; pip install 'promptroute\[ray\]'"):
+            connect(None)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"folder": "/nowhere/at/all"}, "does not see /nowhere/at/all"),
+            ({"text": "another"}, "does not see"),
+            ({"code": "0" * 64}, "another version of promptroute"),
+        ],
+    )
+    def test_a_node_that_differs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], message: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match=message):
+            home(tmp_path, **changes).enter()
+
+    def test_other_weights(self, tmp_path: Path) -> None:
+        work = Squares(tmp_path)
+        work.executor = InProcess()  # type: ignore[attr-defined]  # any component that work holds
+        home(tmp_path, components=cluster.identities(work)).check(work)
+        with pytest.raises(UserError, match="other weights or libraries for the executor"):
+            home(tmp_path, components={"executor": "0" * 64}).check(work)
+
+    def test_bounds(self) -> None:
+        with pytest.raises(UserError, match="below workers"):
+            RayActors(workers=3, max_workers=2)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster of two nodes with a processor each, all on this machine."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths)
+        small = {"num_cpus": 1, "object_store_memory": 100_000_000}
+        made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        made.add_node(**small)
+        made.small = small
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.mark.slow
+class TestCluster:
+    def on(self, nodes: Any, **settings: Any) -> RayActors:
+        return RayActors(address=nodes.address, **settings)
+
+    def test_same_files(self, nodes: Any, tmp_path: Path) -> None:
+        """A worker is killed and another hangs, once each: every file is there, whole, and done by somebody else."""
+        (tmp_path / "here").mkdir()
+        (tmp_path / "there").mkdir()
+        numbers = list(range(8))
+        work = Squares(tmp_path / "there", 0.05, {2: "kill", 5: "hang"})
+        notes: list[tuple[int, int]] = []
+        there = run(work, numbers, self.on(nodes, patience=5.0), "squares", note=notes.append)
+        here = run(Squares(tmp_path / "here"), numbers, InProcess(), "squares")
+        assert [path.read_text() for path in there] == [path.read_text() for path in here]
+        assert sorted(number for number, _ in notes) == numbers
+        assert len({process for _, process in notes}) > 2
+
+    def test_errors_come_through(self, nodes: Any, tmp_path: Path) -> None:
+        work = Squares(tmp_path, always={1: "fail"})
+        with pytest.raises(UserError, match="number 1 is bad; give another"):
+            run(work, [0, 1], self.on(nodes), "squares")
+
+    def test_given_up_in_the_end(self, nodes: Any, tmp_path: Path) -> None:
+        work = Squares(tmp_path, always={1: "kill"})
+        with pytest.raises(UserError, match="given up 2 times"):
+            run(work, [1], self.on(nodes, retries=1), "squares")
+
+    def test_no_room(self, nodes: Any, tmp_path: Path) -> None:
+        with pytest.raises(
+            UserError, match=r"asks for 1 CPUs, 8 GPUs, and the whole cluster has 2 CPUs, 0 GPUs"
+        ):
+            run(Squares(tmp_path), [1], self.on(nodes, gpus=8.0, start_seconds=2.0), "squares")
+
+    def test_a_node_leaves_and_another_joins(self, nodes: Any, tmp_path: Path) -> None:
+        notes: list[tuple[int, int]] = []
+
+        def note(done: tuple[int, int]) -> None:
+            notes.append(done)
+            if len(notes) == 4:
+                nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+            if len(notes) == 6:
+                nodes.add_node(**nodes.small)
+
+        numbers = list(range(40))
+        executor = self.on(nodes, max_workers=3)
+        paths = run(Squares(tmp_path, 1.0), numbers, executor, "squares", note=note)
+        assert [path.read_text() for path in paths] == [str(number**2) for number in numbers]
+        assert sorted(number for number, _ in notes) == numbers
+        assert len({process for _, process in notes}) >= 3
+
+    def test_driver_is_killed(self, nodes: Any, tmp_path: Path) -> None:
+        """What was finished stays, and is not done again; nothing half-written is left."""
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[2])\n"
+            "from pathlib import Path\n"
+            "from tests.runtime.numbers_work import Squares\n"
+            "from promptroute.runtime.cluster import RayActors\n"
+            "from promptroute.runtime.shards import run\n"
+            "run(Squares(Path(sys.argv[1]), 0.3), list(range(12)), RayActors(address=sys.argv[3]), 'squares')\n"
+        )
+        arguments = [sys.executable, "-c", code, str(tmp_path), str(ROOT), nodes.address]
+        with subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
+            while len(list(tmp_path.glob("[0-9]*"))) < 3:
+                time.sleep(0.1)
+            driver.send_signal(signal.SIGKILL)
+        before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("[0-9]*")}
+        paths = run(Squares(tmp_path), list(range(12)), self.on(nodes), "squares")
+        assert [path.read_text() for path in paths] == [str(number**2) for number in range(12)]
+        late = {path.name: path.stat().st_mtime_ns for path in paths}
+        # A shard that was under way at the kill may still end by itself; those before it are as they were.
+        assert sum(late[name] == time for name, time in before.items()) == len(before)
+
+    def test_images_are_equal(self, nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Images of a real pipeline from two nodes are those of one process, byte for byte."""
+        from promptroute.generators.diffusers.model import DiffusersModel
+        from promptroute.generators.run import generate_images
+        from promptroute.io.images import ImageCache, ImageRequest
+
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mini").symlink_to(ROOT / "mini")
+        generator = DiffusersModel(model="mini/weights/diffusion", steps=2, guidance=0.0, batch_size=2)
+        shards = [
+            [ImageRequest(f"p{number}", f"{number} red circles", seed) for seed in (0, 1)] for number in range(4)
+        ]
+        made = {}
+        for name, executor in (("here", InProcess()), ("there", self.on(nodes))):
+            cache = ImageCache(Path("cache") / name, "same")
+            images = generate_images(generator, "mini", shards, cache, executor=executor)
+            made[name] = [path.read_bytes() for path in images.shards]
+        assert made["here"] == made["there"]

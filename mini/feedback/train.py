@@ -1,8 +1,10 @@
 """Train the small feedback network: params `feedback` → mini/pipeline/data/weights/feedback/.
 
-Auxiliary heads, dropped after training, make so small a training sufficient: one tells from each of the ViT's patches
-which thing covers it, one from each word's place in the text what the image shows there. The ViT is trained alone
-first. Maps and scores are learnt by cross-entropy: its minimum is the mean squared error's, and it reaches that sooner.
+Auxiliary heads, dropped after training, make so small a training sufficient: they tell from each of the ViT's patches
+which thing covers it, which of its pixels (from its first layer on, so that shapes don't hide behind colours), and how
+implausible it is; and from each word's place in the text what the image shows there. The ViT is trained alone first,
+then it stays as it is while T5 learns the words, then everything is trained. Maps and scores are learnt by cross-entropy:
+its minimum is the mean squared error's, and it reaches that sooner.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,6 +75,7 @@ class Inputs:
         missed: int64 [n, w], 1 for a missed word, `IGNORED` beyond the last.
         shown: int64 [n, w], number in `SHOWN`; `IGNORED` for a word that states nothing.
         patches: int64 [n, 4, 64], number of each `THING`'s value, 0 for the ground.
+        covers: uint8 [n, 64, 64], how much of each of a patch's pixels things cover, 255 for 1.
         grounds: int64 [n, 2], number of background and pattern.
     """
 
@@ -86,18 +89,31 @@ class Inputs:
     missed: NDArray[np.int64]
     shown: NDArray[np.int64]
     patches: NDArray[np.int64]
+    covers: NDArray[np.uint8]
     grounds: NDArray[np.int64]
 
 
-def patch_targets(scene: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Number what covers a quarter or more of each of a scene's patches: int64 [4, 64], 0 for the ground."""
-    numbers = np.zeros((len(THING), GRID * GRID), np.int64)
+def in_patches(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Cut [..., 64, 64] into patches, row after row: [..., 64, 64], the last axis a patch's pixels."""
+    *n, _, _ = pixels.shape
+    cut = pixels.reshape(*n, GRID, PATCH, GRID, PATCH)
+    return np.moveaxis(cut, -3, -2).reshape(*n, GRID * GRID, PATCH * PATCH)
+
+
+def patch_targets(scene: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Say what covers a scene's patches.
+
+    Returns:
+        int64 [4, 64], the number of each `THING`'s value where a thing covers a quarter or more of a patch, else 0; and
+        how much of each pixel things cover, uint8 [64, 64] as `in_patches`.
+    """
+    numbers, covers = np.zeros((len(THING), GRID * GRID), np.int64), np.zeros((SIDE, SIDE))
     for item in scene["objects"]:
         cover = mask(item["shape"], item["x"], item["y"], SIZES[item["size"]])
-        inside = cover.reshape(GRID, PATCH, GRID, PATCH).mean(axis=(1, 3)).reshape(-1) >= 0.25
         values = [1 + list(VALUES[part]).index(item[part]) for part in THING]
-        numbers[:, inside] = np.array(values)[:, None]
-    return numbers
+        numbers[:, in_patches(cover).mean(axis=1) >= 0.25] = np.array(values)[:, None]
+        covers = np.maximum(covers, cover)
+    return numbers, in_patches(np.round(255 * covers).astype(np.uint8))
 
 
 def inputs_of(examples: Examples, tokenizer: Any) -> Inputs:
@@ -112,6 +128,7 @@ def inputs_of(examples: Examples, tokenizer: Any) -> Inputs:
         [numbers.get(key, IGNORED) for key in zip(row["parts"], row["shown"], strict=True)] for row in rows
     ]
     grounds = [[VALUES[part].index(row["scene"][part]) for part in ("background", "pattern")] for row in rows]
+    patches, covers = zip(*(patch_targets(row["scene"]) for row in rows), strict=True)
     return Inputs(
         images=examples.images,
         maps=examples.maps,
@@ -122,7 +139,8 @@ def inputs_of(examples: Examples, tokenizer: Any) -> Inputs:
         ends=pad([word_ends(text) for text in encoded])[0],
         missed=_filled([row["missed"] for row in rows]),
         shown=_filled(shown),
-        patches=np.stack([patch_targets(row["scene"]) for row in rows]),
+        patches=np.stack(patches),
+        covers=np.stack(covers),
         grounds=np.array(grounds),
     )
 
@@ -133,33 +151,47 @@ def _filled(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return np.where(np.arange(table.shape[1]) < lengths[:, None], table, IGNORED)
 
 
+def grid_waves(width: int) -> Tensor:
+    """Return sines and cosines of the patches' rows and columns, float32 [64, width], for the ViT to begin with."""
+    rows, columns = np.mgrid[:GRID, :GRID].reshape(2, -1, 1)
+    frequencies = 100.0 ** -(np.arange(width // 4) / (width // 4))
+    angles = (rows * frequencies, columns * frequencies)
+    waves = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+    return torch.from_numpy(waves.astype(np.float32))
+
+
 class Learner(nn.Module):
     """The network with its auxiliary heads."""
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.network = FeedbackNetwork(settings)
-        self.patch_head = nn.Linear(settings.vit_width, sum(CLASSES))
-        self.ground_head = nn.Linear(settings.vit_width, sum(GROUND))
+        width = settings.vit_width
+        self.patch_head = nn.Linear(width, sum(CLASSES) + 1)
+        self.cover_head = nn.Linear(width, PATCH * PATCH)
+        self.ground_head = nn.Linear(width, sum(GROUND))
         self.shown_head = nn.Linear(settings.width, len(SHOWN))
         self.missed_head = nn.Linear(settings.width, 2)
+        with torch.no_grad():
+            self.network.vit.embeddings.position_embeddings[0, 1:] = 0.5 * grid_waves(width)
 
-    def patch_loss(self, states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the cross-entropy of what covers each patch, given the ViT's states [b, 1 + 64, width]."""
-        things = self.patch_head(states[:, 1:]).float().split(CLASSES, dim=2)
-        losses = [
-            F.cross_entropy(part.transpose(1, 2), batch["patches"][:, index])
-            for index, part in enumerate(things)
-        ]
-        grounds = self.ground_head(states[:, 0]).float().split(GROUND, dim=1)
-        losses += [
-            0.2 * F.cross_entropy(part, batch["grounds"][:, index]) for index, part in enumerate(grounds)
-        ]
-        return torch.stack(losses).sum()
+    def patch_loss(self, seen: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of what is told of each patch, given the ViT's output with hidden states."""
+        last, first = seen.last_hidden_state, seen.hidden_states[1]
+        *things, implausible = self.patch_head(last[:, 1:]).float().split([*CLASSES, 1], dim=2)
+        grounds = self.ground_head(last[:, 0]).float().split(GROUND, dim=1)
+        covers = self.cover_head(first[:, 1:]).float()
+        loss = 4 * F.binary_cross_entropy_with_logits(covers, batch["covers"])
+        loss = loss + F.binary_cross_entropy_with_logits(implausible[..., 0], batch["implausible"])
+        for index, part in enumerate(things):
+            loss = loss + F.cross_entropy(part.transpose(1, 2), batch["patches"][:, index])
+        for index, part in enumerate(grounds):
+            loss = loss + 0.2 * F.cross_entropy(part, batch["grounds"][:, index])
+        return loss
 
     def see_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of the ViT alone."""
-        return self.patch_loss(self.network.vit(batch["pixels"]).last_hidden_state, batch)
+        return self.patch_loss(self.network.vit(batch["pixels"], output_hidden_states=True), batch)
 
     def word_loss(self, encoded: Tensor, attended: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of what is told of the words: the written text, and the auxiliary heads.
@@ -182,17 +214,17 @@ class Learner(nn.Module):
             + F.cross_entropy(missed, batch["missed"], ignore_index=IGNORED)
         )
 
-    def loss(self, batch: Mapping[str, Tensor], heads: bool = True) -> Tensor:
-        """Return the loss of T5 and, with `heads`, of scores and maps; the ViT stays as it is."""
+    def loss(self, batch: Mapping[str, Tensor], words_only: bool = False) -> Tensor:
+        """Return the loss of everything; with `words_only`, of T5 without the heads, and the ViT stays as it is."""
         network = self.network
-        with torch.no_grad():
-            seen = network.vit(batch["pixels"]).last_hidden_state
-        encoded, attended = network.read(
-            network.visual_token_projection(seen), batch["ids"], batch["lengths"]
-        )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not words_only):
+            seen = network.vit(batch["pixels"], output_hidden_states=True)
+        projected = network.visual_token_projection(seen.last_hidden_state)
+        encoded, attended = network.read(projected, batch["ids"], batch["lengths"])
         loss = self.word_loss(encoded, attended, batch)
-        if not heads:
+        if words_only:
             return loss
+        loss = loss + 0.3 * self.patch_loss(seen, batch)
         features = encoded[:, 1 : 1 + GRID * GRID].transpose(1, 2).unflatten(2, (GRID, GRID))
         for predictors, names, weight, truth in (
             (network.score_predictor, SCORES, 0.5, batch["scores"]),
@@ -228,7 +260,8 @@ def batch_of(inputs: Inputs, rows: Sequence[int] | NDArray[np.int64], device: st
         "ids": inputs.ids[rows, :t], "lengths": inputs.lengths[rows], "targets": inputs.targets[rows, :length],
         "scores": inputs.scores[rows], "ends": inputs.ends[rows, :w], "missed": inputs.missed[rows, :w],
         "shown": inputs.shown[rows, :w], "patches": inputs.patches[rows], "grounds": inputs.grounds[rows],
-        "maps": shrunk(inputs.maps[rows]),
+        "maps": shrunk(inputs.maps[rows]), "covers": inputs.covers[rows].astype(np.float32) / 255,
+        "implausible": in_patches(inputs.maps[rows, 0]).mean(axis=2, dtype=np.float32) / 255,
     }  # fmt: skip
     tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     return tensors | {"pixels": to_tensor(inputs.images[rows], device)}
@@ -253,7 +286,7 @@ def train(
         batch["pixels"] = soften(batch["pixels"].cpu(), step).to(device)
         if alone:
             return learner.see_loss(batch)
-        return learner.loss(batch, heads=step.progress >= settings["words_only"])
+        return learner.loss(batch, words_only=step.progress < settings["words_only"])
 
     return learner, fit("feedback", learner, loss_of, settings)
 

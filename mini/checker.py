@@ -229,7 +229,7 @@ def find(statement: Statement, scene: Scene) -> list[Finding]:
             findings.append(Finding(index, part, bool(values) and not wrong, shown, wrong))
     if statement.relation:
         both = tuple(paired[row] for row in (0, 1) if row in paired)
-        seen = relation_of(*(scene.objects[column] for column in both)) if len(both) == 2 else None
+        seen = relation_of(scene.objects[both[0]], scene.objects[both[1]]) if len(both) == 2 else None
         right = seen == statement.relation
         findings.append(Finding(None, "relation", right, seen, () if right or len(both) < 2 else both))
     for part in ("background", "pattern"):

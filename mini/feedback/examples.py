@@ -7,7 +7,7 @@ judges the generators' images, must find just what was altered; what it resolves
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +140,8 @@ def _alter_attribute(items: list[Object], owners: list[int], group: int, part: s
         return [_moved(item, rng) if index in chosen else item for index, item in enumerate(items)], owners
     value = _other(VALUES[part], getattr(items[chosen[0]], part), rng)
     return [
-        replace(item, **{part: value}) if index in chosen else item for index, item in enumerate(items)
+        Object(**{**asdict(item), part: value}) if index in chosen else item
+        for index, item in enumerate(items)
     ], owners
 
 

@@ -225,7 +225,7 @@ class Learner(nn.Module):
         if words_only:
             return loss
         loss = loss + 0.3 * self.patch_loss(seen, batch)
-        features = encoded[:, 1 : 1 + GRID * GRID].transpose(1, 2).unflatten(2, (GRID, GRID))
+        features = encoded[:, 1 : 1 + GRID * GRID].transpose(1, 2).reshape(len(encoded), -1, GRID, GRID)
         for predictors, names, weight, truth in (
             (network.score_predictor, SCORES, 0.5, batch["scores"]),
             (network.heatmap_predictor, MAPS, 2.0, batch["maps"]),

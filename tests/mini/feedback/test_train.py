@@ -126,7 +126,7 @@ class TestTraining:
 
         def moved(loss: torch.Tensor) -> set[str]:
             learner.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             names = {name for name, value in learner.named_parameters() if value.grad is not None}
             return {name.removeprefix("network.").split(".")[0] for name in names}
 

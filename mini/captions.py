@@ -1,9 +1,11 @@
 """Captions of scenes: what a caption states, the grammar that words it, and the five prompt sets.
 
 A prompt set samples a scene first and then states part of it, so everything that a caption says is true of its
-scene. What it says is kept beside the words, as a `Statement`, so no text is ever parsed.
+scene. What it says is kept beside the words, as a `Statement`, and which word says what, as `Span`s, so no text is ever
+parsed.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,12 +95,32 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Span:
+    """The words of a caption that say one thing.
+
+    Attributes:
+        start, end: first character, and the one after the last.
+        group: which of the statement's groups it is said of; None: of the whole scene.
+        part: "count", "shape", "colour", "size", "texture", "place", "relation", "background" or "pattern".
+    """
+
+    start: int
+    end: int
+    group: int | None
+    part: str
+
+
+@dataclass(frozen=True)
 class Caption:
-    """A caption: its words, what they say, and a scene of which all of that is true."""
+    """A caption: its words, what they say, a scene of which all of that is true, and which words say what.
+
+    Articles, verbs and words that ask for nothing are in no span.
+    """
 
     text: str
     statement: Statement
     scene: Scene
+    spans: tuple[Span, ...] = ()
 
 
 def statement_from_plain(plain: Mapping[str, Any]) -> Statement:
@@ -109,7 +131,34 @@ def statement_from_plain(plain: Mapping[str, Any]) -> Statement:
 def caption_from_plain(plain: Mapping[str, Any]) -> Caption:
     """Invert `dataclasses.asdict` of a caption."""
     scene = {**plain["scene"], "objects": tuple(Object(**item) for item in plain["scene"]["objects"])}
-    return Caption(plain["text"], statement_from_plain(plain["statement"]), Scene(**scene))
+    spans = tuple(Span(**span) for span in plain.get("spans", ()))
+    return Caption(plain["text"], statement_from_plain(plain["statement"]), Scene(**scene), spans)
+
+
+# While a caption is being worded, a span stands between two marks, characters that no caption holds: an opening one,
+# which says whose and what it is, and `_CLOSE`.
+_SPANS = [(group, part) for group in (None, 0, 1, 2) for part in
+          ("count", "shape", "colour", "size", "texture", "place", "relation", "background", "pattern")]  # fmt: skip
+_OPEN, _CLOSE = 0xE001, "\ue000"
+_MARKS = re.compile(f"[{_CLOSE}-{chr(_OPEN + len(_SPANS))}]")
+
+
+def _said(words: str, group: int | None, part: str) -> str:
+    """Mark words as a span."""
+    return f"{chr(_OPEN + _SPANS.index((group, part)))}{words}{_CLOSE}"
+
+
+def _caption(marked: str, statement: Statement, scene: Scene) -> Caption:
+    """Take the marks out of a text, and keep them as spans."""
+    spans, text, opened = [], "", (0, 0)
+    for letter in marked:
+        if letter == _CLOSE:
+            spans.append(Span(opened[0], len(text), *_SPANS[opened[1]]))
+        elif _MARKS.match(letter):
+            opened = (len(text), ord(letter) - _OPEN)
+        else:
+            text += letter
+    return Caption(text, statement, scene, tuple(spans))
 
 
 def _choice(options: Sequence[str], rng: Random) -> str:
@@ -121,35 +170,38 @@ def _word(key: str, rng: Random) -> str:
 
 
 def _article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
+    return ("an " if _MARKS.sub("", words)[0] in "aeiou" else "a ") + words
 
 
-def _noun(group: Group, rng: Random) -> str:
-    """Word a group without article or number, as "small red striped stars"."""
-    parts = [_word(key, rng) for key in (group.size, group.colour, group.texture) if key]
+def _noun(group: Group, index: int, rng: Random) -> str:
+    """Word a group, the statement's `index`-th, without article or number, as "small red striped stars"."""
+    said = {"size": group.size, "colour": group.colour, "texture": group.texture}
+    parts = [_said(_word(key, rng), index, part) for part, key in said.items() if key]
     if rng.random() < 0.3:
         parts = parts[::-1]
     noun = _word(group.shape, rng) if group.shape else "shape"
     if group.count > 1:
         noun = PLURALS.get(noun, noun + "s")
-    return " ".join([*parts, noun])
+    return " ".join([*parts, _said(noun, index, "shape") if group.shape else noun])
 
 
-def _phrase(group: Group, rng: Random) -> str:
+def _phrase(group: Group, index: int, rng: Random) -> str:
     """Word a group with its article or number, as "a small red star" or "three stars"."""
     if group.count > 1:
-        return f"{_choice(NUMBERS[group.count], rng)} {_noun(group, rng)}"
-    return _article(_noun(group, rng))
+        number = _said(_choice(NUMBERS[group.count], rng), index, "count")
+        return f"{number} {_noun(group, index, rng)}"
+    return _article(_noun(group, index, rng))
 
 
-def _place(place: str, rng: Random) -> str:
+def _place(place: str, index: int, rng: Random) -> str:
     words = place.replace("centre", _word("centre", rng))
-    return f"{words} corner" if " " in place and rng.random() < 0.5 else words
+    return _said(f"{words} corner" if " " in place and rng.random() < 0.5 else words, index, "place")
 
 
 def _ground(background: str | None, pattern: str | None, rng: Random) -> str:
     """Word a background, as "striped grey"."""
-    return " ".join(_word(key, rng) for key in (pattern, background) if key)
+    said = {"pattern": pattern, "background": background}
+    return " ".join(_said(_word(key, rng), None, part) for part, key in said.items() if key)
 
 
 def _say(item: Object, rng: Random, **chances: float) -> Group:
@@ -179,10 +231,10 @@ def labels(rng: Random, arranged: bool = True) -> Caption:
     if group.shape is None:
         group = Group(colour=scene.objects[0].colour)
     if group.shape is None and rng.random() < 0.5:
-        text = _word(scene.objects[0].colour, rng)
+        text = _said(_word(scene.objects[0].colour, rng), 0, "colour")
     else:
-        text = _noun(group, rng) if rng.random() < 0.6 else _phrase(group, rng)
-    return Caption(text, Statement((group,)), scene)
+        text = _noun(group, 0, rng) if rng.random() < 0.6 else _phrase(group, 0, rng)
+    return _caption(text, Statement((group,)), scene)
 
 
 def relations(rng: Random, arranged: bool = True) -> Caption:
@@ -194,8 +246,8 @@ def relations(rng: Random, arranged: bool = True) -> Caption:
             break
     said = {"shape": 1.0, "colour": 0.85, "size": 0.15, "texture": 0.1}
     one, other = (_say(item, rng, **said) for item in scene.objects)
-    how, back = _word(relation, rng), _word(OPPOSITE[relation], rng)
-    first, second = _phrase(one, rng), _phrase(other, rng)
+    how, back = (_said(_word(key, rng), None, "relation") for key in (relation, OPPOSITE[relation]))
+    first, second = _phrase(one, 0, rng), _phrase(other, 1, rng)
     text = _choice(
         [
             f"{first} {how} {second}",
@@ -207,7 +259,7 @@ def relations(rng: Random, arranged: bool = True) -> Caption:
         ],
         rng,
     )
-    return Caption(text, Statement((one, other), relation=relation), scene)
+    return _caption(text, Statement((one, other), relation=relation), scene)
 
 
 def counts(rng: Random, arranged: bool = True) -> Caption:
@@ -233,11 +285,11 @@ def counts(rng: Random, arranged: bool = True) -> Caption:
         for item, count in parts
     )
     background = scene.background if rng.random() < 0.4 else None
-    text = " and ".join(_phrase(group, rng) for group in groups)
+    text = " and ".join(_phrase(group, index, rng) for index, group in enumerate(groups))
     if background:
-        text += f" on {_article(_word(background, rng))} {_choice(['background', 'ground'], rng)}"
+        text += f" on {_article(_ground(background, None, rng))} {_choice(['background', 'ground'], rng)}"
     text = _choice([text, text, f"a picture of {text}", f"exactly {text}"], rng)
-    return Caption(text, Statement(groups, background=background), scene)
+    return _caption(text, Statement(groups, background=background), scene)
 
 
 def narratives(rng: Random, arranged: bool = True) -> Caption:
@@ -256,8 +308,8 @@ def narratives(rng: Random, arranged: bool = True) -> Caption:
         rng,
     )
     sentences = []
-    for group in groups:
-        place, noun = _place(group.place or "", rng), _phrase(group, rng)
+    for index, group in enumerate(groups):
+        place, noun = _place(group.place or "", index, rng), _phrase(group, index, rng)
         sentences.append(
             _choice(
                 [
@@ -270,7 +322,7 @@ def narratives(rng: Random, arranged: bool = True) -> Caption:
             )
         )
     order = [opening, *sentences] if rng.random() < 0.7 else [*sentences, opening]
-    return Caption(" ".join(order), Statement(groups, None, scene.background, pattern), scene)
+    return _caption(" ".join(order), Statement(groups, None, scene.background, pattern), scene)
 
 
 PRAISE = ["flat design", "vector art", "sharp edges", "minimal", "high quality", "clean lines", "4k", "trending",
@@ -284,16 +336,22 @@ def tags(rng: Random, arranged: bool = True) -> Caption:
     group = _say(scene.objects[0], rng, shape=1, colour=0.95, size=0.5, texture=0.75, place=float(told))
     background = scene.background if rng.random() < 0.8 else None
     pattern = scene.pattern if rng.random() < 0.6 else None
-    first = [key for key in (group.colour, group.shape) if key]
-    rest = [_word(key, rng) for key in (group.size, group.texture) if key]
+    first = {"colour": group.colour, "shape": group.shape}
+    rest = [
+        _said(_word(key, rng), 0, part)
+        for part, key in (("size", group.size), ("texture", group.texture))
+        if key
+    ]
     if group.place:
-        rest.append(_place(group.place, rng))
+        rest.append(_place(group.place, 0, rng))
     if background or pattern:
         rest.append(f"{_ground(background, pattern, rng)} background")
     praise = [str(word) for word in rng.choice(PRAISE, int(rng.integers(1, 4)), replace=False)]
     rest = [str(word) for word in rng.permutation(rest + praise)]
-    text = ", ".join([" ".join(_word(key, rng) for key in first), *rest])
-    return Caption(text, Statement((group,), background=background, pattern=pattern), scene)
+    named = " ".join(_said(_word(key, rng), 0, part) for part, key in first.items() if key)
+    return _caption(
+        ", ".join([named, *rest]), Statement((group,), background=background, pattern=pattern), scene
+    )
 
 
 # name of a prompt set → what samples a caption of it; like the published study's five sets, they differ in kind

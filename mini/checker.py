@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, label
 from scipy.optimize import linear_sum_assignment
 
-from mini.captions import Statement
+from mini.captions import Group, Statement
 from mini.scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -170,30 +170,14 @@ def check(statement: Statement, scene: Scene) -> list[Check]:
     correct where all of the group's objects have it. The number of objects is checked as a whole: too many is as
     wrong as too few.
     """
-    requested = [(index, group) for index, group in enumerate(statement.groups) for _ in range(group.count)]
-    parts = ("shape", "colour", "size", "texture", "place")
-
-    def has(item: Object, part: str, value: str) -> bool:
-        return (place_of(item.x, item.y) if part == "place" else getattr(item, part)) == value
-
-    fits = np.zeros((len(requested), len(scene.objects)))
-    for row, (_, group) in enumerate(requested):
-        for column, item in enumerate(scene.objects):
-            said = [(part, getattr(group, part)) for part in parts if getattr(group, part) is not None]
-            fits[row, column] = sum(has(item, part, value) for part, value in said)
-    paired = _pair(fits, statement, requested, scene.objects)
-    checks = [Check("count", len(requested) == len(scene.objects))]
-    for index, group in enumerate(statement.groups):
-        own = [paired.get(row) for row, (owner, _) in enumerate(requested) if owner == index]
-        for part in parts:
-            value = getattr(group, part)
-            if value is not None:
-                checks.append(Check(part, all(item is not None and has(item, part, value) for item in own)))
+    paired, _ = _matched(statement, scene)
+    items = {row: scene.objects[column] for row, column in paired.items()}
+    checks = [Check("count", sum(group.count for group in statement.groups) == len(scene.objects))]
+    for own, group in zip(_rows(statement), statement.groups, strict=True):
+        for part, value in _stated(group).items():
+            checks.append(Check(part, all(row in items and _has(items[row], part, value) for row in own)))
     if statement.relation:
-        first, second = paired.get(0), paired.get(1)
-        correct = (
-            first is not None and second is not None and relation_of(first, second) == statement.relation
-        )
+        correct = 0 in items and 1 in items and relation_of(items[0], items[1]) == statement.relation
         checks.append(Check("relation", correct))
     for kind in ("background", "pattern"):
         value = getattr(statement, kind)
@@ -202,16 +186,96 @@ def check(statement: Statement, scene: Scene) -> list[Check]:
     return checks
 
 
-def _pair(
-    fits: NDArray[np.float64], statement: Statement, requested: Sequence[object], objects: Sequence[Object]
-) -> dict[int, Object]:
+@dataclass(frozen=True)
+class Finding:
+    """What an image shows of one thing that a caption states.
+
+    Attributes:
+        group: index of the statement's group; None: of the whole scene.
+        part: as `captions.Span.part`.
+        correct: whether it shows what is stated.
+        shown: what it shows in its place or, where correct, as stated; None where nothing does, or several things.
+        objects: indices of the scene's objects that make it wrong.
+    """
+
+    group: int | None
+    part: str
+    correct: bool
+    shown: str | int | None
+    objects: tuple[int, ...] = ()
+
+
+def find(statement: Statement, scene: Scene) -> list[Finding]:
+    """Find what a scene shows of all that a caption states: which words it misses, and where.
+
+    Objects are matched as `check` does it, but a missing one makes its group's attributes wrong only where no other of
+    the group is there: of "three red stars", two red ones miss "three". Objects too many count to the group that they
+    fit best. Of each group, its number comes first.
+    """
+    paired, fits = _matched(statement, scene)
+    extra = sorted(set(range(len(scene.objects))) - set(paired.values()))
+    rows = _rows(statement)
+    joined = [int(fits[[own[0] for own in rows], column].argmax()) for column in extra]
+    findings = []
+    for index, (own, group) in enumerate(zip(rows, statement.groups, strict=True)):
+        columns = [paired[row] for row in own if row in paired]
+        more = tuple(column for column, owner in zip(extra, joined, strict=True) if owner == index)
+        number = len(columns) + len(more)
+        findings.append(Finding(index, "count", number == group.count, number, more))
+        for part, value in _stated(group).items():
+            values = {column: _value(scene.objects[column], part) for column in columns}
+            wrong = tuple(column for column, seen in values.items() if seen != value)
+            shown = next(iter(values.values())) if len(set(values.values())) == 1 else None
+            findings.append(Finding(index, part, bool(values) and not wrong, shown, wrong))
+    if statement.relation:
+        both = tuple(paired[row] for row in (0, 1) if row in paired)
+        seen = relation_of(scene.objects[both[0]], scene.objects[both[1]]) if len(both) == 2 else None
+        right = seen == statement.relation
+        findings.append(Finding(None, "relation", right, seen, () if right or len(both) < 2 else both))
+    for part in ("background", "pattern"):
+        if getattr(statement, part) is not None:
+            seen = getattr(scene, part)
+            findings.append(Finding(None, part, seen == getattr(statement, part), seen))
+    return findings
+
+
+def _value(item: Object, part: str) -> str:
+    value: str = place_of(item.x, item.y) if part == "place" else getattr(item, part)
+    return value
+
+
+def _has(item: Object, part: str, value: str) -> bool:
+    return _value(item, part) == value
+
+
+def _stated(group: Group) -> dict[str, str]:
+    """Return what a caption states of a group, but its number."""
+    parts = ("shape", "colour", "size", "texture", "place")
+    return {part: getattr(group, part) for part in parts if getattr(group, part) is not None}
+
+
+def _rows(statement: Statement) -> list[list[int]]:
+    """Number the requested objects; those of each group."""
+    ends = np.cumsum([group.count for group in statement.groups]).tolist()
+    return [list(range(end - group.count, end)) for end, group in zip(ends, statement.groups, strict=True)]
+
+
+def _matched(statement: Statement, scene: Scene) -> tuple[dict[int, int], NDArray[np.float64]]:
+    """Match requested objects with a scene's: row → column; and how many attributes of each pair fit."""
+    said = [_stated(group) for group in statement.groups for _ in range(group.count)]
+    fits = np.zeros((len(said), len(scene.objects)))
+    for row, stated in enumerate(said):
+        for column, item in enumerate(scene.objects):
+            fits[row, column] = sum(_has(item, part, value) for part, value in stated.items())
+    return _pair(fits, statement, scene.objects), fits
+
+
+def _pair(fits: NDArray[np.float64], statement: Statement, objects: Sequence[Object]) -> dict[int, int]:
     """Match requested with detected objects; of equally good matchings, take the one that keeps the relation."""
     rows, columns = linear_sum_assignment(fits, maximize=True)
-    paired = dict(zip(rows.tolist(), columns.tolist(), strict=True))
-    if statement.relation and len(paired) == len(requested) == 2:
-        swapped = {0: paired[1], 1: paired[0]}
-        total = fits[0, paired[0]] + fits[1, paired[1]]
-        same = fits[0, swapped[0]] + fits[1, swapped[1]] == total
-        if same and relation_of(objects[swapped[0]], objects[swapped[1]]) == statement.relation:
-            paired = swapped
-    return {row: objects[column] for row, column in paired.items()}
+    paired: dict[int, int] = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+    if statement.relation and len(paired) == len(fits) == 2:
+        same = fits[0, paired[0]] + fits[1, paired[1]] == fits[0, paired[1]] + fits[1, paired[0]]
+        if same and relation_of(objects[paired[1]], objects[paired[0]]) == statement.relation:
+            paired = {0: paired[1], 1: paired[0]}
+    return paired

@@ -60,6 +60,21 @@ def degrade(image: NDArray[np.uint8], name: str, level: float, rng: Random) -> N
     return np.clip(np.round(degraded), 0, 255).astype(np.uint8)
 
 
+def local(image: NDArray[np.uint8], way: str, level: float, mask: Image, rng: Random) -> NDArray[np.uint8]:
+    """Degrade a place of an image, uint8 [64, 64, 3], by one of `DEGRADATIONS`.
+
+    Args:
+        image: what is degraded.
+        way: key of `DEGRADATIONS`.
+        level: 0 (intact) to 1 (fully).
+        mask: how much of the degradation each pixel gets, 0 to 1, float64 [64, 64].
+        rng: source of the randomness.
+    """
+    intact = image.astype(float)
+    mixed = intact + mask[..., None] * (DEGRADATIONS[way](intact, level, rng) - intact)
+    return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+
+
 def score_distribution(level: float) -> NDArray[np.float64]:
     """Return the share of each score 1…10 that an image degraded to a level gets, float64 [10], sums to 1.
 

@@ -8,7 +8,7 @@ from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 SOURCE, TARGET = DATA, Path("mini")
-NAMES = ("prompts", "weights", "report.json", "report.md")
+NAMES = ("prompts", "weights", "report.json", "report.md", "feedback_report.json", "feedback_report.md")
 
 
 def pack(source: Path, target: Path) -> int:

@@ -247,13 +247,14 @@ def random_objects(
                 x=float(x),
                 y=float(y),
             )
-            if all(_apart(item, other) for other in objects):
+            if all(apart(item, other) for other in objects):
                 objects.append(item)
             if len(objects) == count:
                 return objects
 
 
-def _apart(first: Object, second: Object) -> bool:
+def apart(first: Object, second: Object) -> bool:
+    """Tell whether two objects keep 2 pixels between them."""
     reach = 1.15 * (SIZES[first.size] + SIZES[second.size]) + 2
     return bool(np.hypot(first.x - second.x, first.y - second.y) >= reach)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, check_ranges
@@ -128,13 +129,20 @@ def details_table(kind: str, details: Sequence[Detail]) -> pa.Table:
     return pa.table({name: columns[name] for name in schema.names}, schema)
 
 
-def read_details(path: Path | str) -> list[Detail]:
+def read_details(path: Path | str, prompt_ids: Collection[str] | None = None) -> list[Detail]:
     """Read a file of maps or marks, its checksums verified.
+
+    Args:
+        path: the file.
+        prompt_ids: of which prompts; None: all.
 
     Raises:
         UserError: the file is absent or corrupt.
     """
-    rows = read_parquet(path, "maps or marks").to_pylist()
+    table = read_parquet(path, "maps or marks")
+    if prompt_ids is not None:
+        table = table.filter(pc.is_in(table.column("prompt_id"), pa.array(list(prompt_ids), pa.string())))
+    rows = table.to_pylist()
     return [
         Detail(
             row["prompt_id"],

@@ -2,16 +2,20 @@
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from promptroute.core.image import Image, to_rgb
 from promptroute.core.outputs import full_name
-from promptroute.io.scores import read_scores
+from promptroute.io.scores import FILES, Detail, read_details, read_scores
 from promptroute.runtime.decoding import open_image
 
 SIDE = 192
 """Pixels that a shown image has at most along each axis."""
+VEIL = (213, 0, 109)
+"""Colour of a map over an image: none of the small world's, and seen on dark and light."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class ExampleImage:
         data: the file's bytes; None where the image failed.
         reason: why it failed.
         scores: a score's full name → this image's score, in the score's own unit.
+        maps: a map's full name → a PNG of any size to lay over the image: the higher, the less of the image is seen.
+        marks: full name of marks → each word of the prompt, and its mark.
     """
 
     seed: int
@@ -31,6 +37,8 @@ class ExampleImage:
     data: bytes | None
     reason: str | None
     scores: Mapping[str, float]
+    maps: Mapping[str, bytes] = field(default_factory=dict)
+    marks: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
 
 
 Images = Mapping[tuple[str, str], Sequence[ExampleImage]]
@@ -78,12 +86,25 @@ def load_images(
         for scorer in scorers:
             for key, name, value in _scores(scores, scorer, model, prompt_ids):
                 single.setdefault(key, {})[name] = value
+        details: dict[tuple[str, int | None], list[tuple[str, Detail]]] = {}
+        for scorer in scorers:
+            for name, detail in _details(scores, scorer, model, prompt_ids):
+                details.setdefault((detail.prompt_id, detail.seed), []).append((name, detail))
         for prompt_id, found in images_of(images / model, prompt_ids).items():
             loaded[prompt_id, model] = []
             for image in found:
                 kind, data = small(image) if image.image else ("png", None)
                 known = single.get((prompt_id, image.seed), {})
-                loaded[prompt_id, model].append(ExampleImage(image.seed, kind, data, image.reason, known))
+                own = details.get((prompt_id, image.seed), [])
+                maps = {name: _veil(one.values) for name, one in own if one.values.ndim == 2}
+                marks = {
+                    name: list(zip(one.words, one.values.tolist(), strict=True))
+                    for name, one in own
+                    if one.values.ndim == 1
+                }
+                loaded[prompt_id, model].append(
+                    ExampleImage(image.seed, kind, data, image.reason, known, maps, marks)
+                )
     return loaded
 
 
@@ -99,3 +120,26 @@ def _scores(
             rows["prompt_id"], rows["seed"], rows["output"], rows["value"], strict=True
         )
     ]
+
+
+def _details(scores: Path, scorer: str, model: str, prompt_ids: Collection[str]) -> list[tuple[str, Detail]]:
+    """Read a scorer's maps and marks of single images, each with its full name."""
+    folder = scores / scorer / model
+    return [
+        (full_name(scorer, detail.output), detail)
+        for stem, _ in FILES.values()
+        for path in sorted(folder.glob(f"{stem}-*.parquet"))
+        for detail in read_details(path, prompt_ids)
+        if detail.seed is not None
+    ]
+
+
+def _veil(values: np.ndarray) -> bytes:
+    """Turn a map, 0 to 1, into a PNG of one colour that is the less transparent, the higher the map."""
+    from PIL import Image
+
+    alpha = np.round(235 * np.clip(values, 0, 1)).astype(np.uint8)
+    pixels = np.dstack([np.broadcast_to(np.uint8(part), alpha.shape) for part in VEIL] + [alpha])
+    out = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(out, "PNG", optimize=True)
+    return out.getvalue()

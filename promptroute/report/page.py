@@ -75,6 +75,7 @@ def page(
             }
             for figure in figures.values()
         ],
+        veils=[visible(name) for name in _veils(images)],
         groups=[
             (heading, why, [_example(result, shown, images) for shown in examples if shown.group == group])
             for group, (heading, why) in GROUPS.items()
@@ -234,7 +235,10 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
         ]
         lines = [f"failed: {image.reason}"] if image.data is None else lines
         alt = visible(f"{label}, seed {image.seed}")
-        shown.append({"source": _source(image), "alt": alt, "lines": [visible(line) for line in lines]})
+        texts = [visible(line) for line in lines]
+        shown.append(
+            {"source": _source(image), "alt": alt, "lines": texts, **_feedback(image, _veils(images))}
+        )
     return {
         "name": visible(label),
         "predicted": number(example.predicted[model], digits),
@@ -244,6 +248,35 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
         "best": model == example.best,
         "tag": "chosen" if result.strips is None else "kept",
         "images": shown,
+    }
+
+
+MARKED = 0.5
+"""From this value on a word is struck through."""
+
+
+def _veils(images: Images) -> list[str]:
+    """List the maps and marks of the images, by full name, maps first: what may be shown on demand."""
+    every = [image for found in images.values() for image in found]
+    return sorted({name for one in every for name in one.maps}) + sorted(
+        {name for one in every for name in one.marks}
+    )
+
+
+def _feedback(image: ExampleImage, names: Sequence[str]) -> Cells:
+    """Return an image's maps and marks, each with its number among `names`."""
+    return {
+        "maps": [
+            {"number": names.index(name), "source": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
+            for name, png in image.maps.items()
+        ],
+        "marks": [
+            {
+                "number": names.index(name),
+                "words": [(visible(word), value >= MARKED, number(value, 2)) for word, value in words],
+            }
+            for name, words in image.marks.items()
+        ],
     }
 
 

@@ -1,11 +1,26 @@
 """Captions: what they state is true of their scenes and said in their words."""
 
+from dataclasses import asdict
+
 import numpy as np
+import pytest
+import yaml
 from hypothesis import given, settings
 
-from mini.captions import LAYOUTS, PROMPT_SETS, RELATIONS, WORDS, Caption, sample_captions
+from mini.captions import (
+    LAYOUTS,
+    NUMBERS,
+    PLURALS,
+    PROMPT_SETS,
+    RELATIONS,
+    WORDS,
+    Caption,
+    caption_from_plain,
+    sample_captions,
+)
 from mini.checker import check
 from mini.scenes import BACKGROUNDS, COLOURS, PATTERNS, PLACES, SHAPES, SIZES, TEXTURES, place_of
+from mini.write_prompts import read_prompts
 from tests.mini.helpers import any_caption
 
 
@@ -71,3 +86,47 @@ def test_grammar_covers_vocabulary() -> None:
     for key in (*COLOURS, *BACKGROUNDS, *SHAPES, *SIZES, *TEXTURES, *PATTERNS):
         assert WORDS[key], key
     assert len(PLACES) == 9
+
+
+@given(any_caption)
+@settings(max_examples=200, deadline=None)
+def test_spans_say_what_is_stated(caption: Caption) -> None:
+    statement, text = caption.statement, caption.text
+    ends = [0, *(span.end for span in caption.spans)]
+    assert all(span.start >= end for span, end in zip(caption.spans, ends, strict=False)), "in order, apart"
+    said = {(span.group, span.part): text[span.start : span.end].lower() for span in caption.spans}
+    parts = ("shape", "colour", "size", "texture", "place")
+    stated = {
+        (index, part)
+        for index, group in enumerate(statement.groups)
+        for part in parts
+        if getattr(group, part)
+    }
+    stated |= {(None, part) for part in ("relation", "background", "pattern") if getattr(statement, part)}
+    assert stated == {key for key in said if key[1] != "count"}
+    for (index, part), words in said.items():
+        if part == "count":
+            assert words in NUMBERS[statement.groups[index or 0].count]
+        elif part not in ("place", "relation"):
+            key = getattr(statement if index is None else statement.groups[index], part)
+            plurals = [PLURALS.get(word, word + "s") for word in WORDS[key]]
+            assert words in WORDS[key] or words in plurals
+
+
+def test_spans_survive_files() -> None:
+    caption = sample_captions("tags", 1, seed=2)[0]
+    assert caption_from_plain(asdict(caption)) == caption
+    assert (
+        caption_from_plain({key: value for key, value in asdict(caption).items() if key != "spans"}).spans
+        == ()
+    )
+
+
+def test_texts_stay(request: pytest.FixtureRequest) -> None:
+    """Keeping spans draws nothing: all committed prompts are made again, byte for byte."""
+    folder = request.config.rootpath / "mini"
+    wanted = yaml.safe_load((folder / "pipeline" / "params.yaml").read_text())["prompts"]
+    for name in PROMPT_SETS:
+        rows = read_prompts(name, folder / "prompts")
+        sampled = sample_captions(name, wanted["n"], wanted["seed"], distinct=True)
+        assert rows == [(caption.text, caption.statement) for caption in sampled]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mini.captions import sample_captions
-from mini.degradations import BEST, DEGRADATIONS, WORST, degrade, score_distribution
+from mini.degradations import BEST, DEGRADATIONS, WORST, degrade, local, score_distribution
 from mini.scenes import render
 
 IMAGES = [render(caption.scene) for caption in sample_captions("narratives", 6, seed=3)]
@@ -19,6 +19,18 @@ def test_distance_grows_with_level(kind: str) -> None:
             for level in np.linspace(0, 1, 6)
         ]
         assert np.all(np.diff(distances) > 0), distances
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_local(kind: str) -> None:
+    """Outside of the mask nothing changes; where it is 1, as the whole image would."""
+    image = IMAGES[0]
+    mask = np.zeros(image.shape[:2])
+    mask[20:40, 10:50] = 1
+    spoiled = local(image, kind, 0.8, mask, np.random.default_rng(1))
+    assert np.array_equal(spoiled[mask == 0], image[mask == 0])
+    whole = degrade(image, kind, 0.8, np.random.default_rng(1))
+    assert np.array_equal(spoiled[mask == 1], whole[mask == 1])
 
 
 def test_score_distributions() -> None:

@@ -35,6 +35,9 @@ def shorten(section: dict[str, object]) -> dict[str, object]:
         "examples": 8,
         "n": 2,
         "prompts": 1,
+        "train": 24,
+        "validation": 12,
+        "held_out": 12,
     }
     return {
         name: shorten(value) if isinstance(value, dict) else least.get(name, value)
@@ -100,14 +103,15 @@ def test_training(clone: Path, run: Run) -> None:
     packed = clone / "mini"
     assert (packed / "weights" / "clip" / "open_clip_model.safetensors").read_bytes() != before
     assert {path.name for path in (packed / "weights").iterdir()} == {
-        "clip", "diffusion", "masked", "nima", "student", "tiny",
+        "clip", "diffusion", "feedback", "masked", "nima", "student", "tiny",
     }  # fmt: skip
     assert {path.stem for path in (packed / "prompts").iterdir()} == set(PROMPT_SETS)
     assert set(json.loads((packed / "report.json").read_text())["models"]) == {
         "diffusion", "masked", "student", "tiny",
     }  # fmt: skip
     changed = {line[3:].split("/")[1] for line in run("git", "status", "--short").stdout.splitlines()}
-    assert changed <= {"weights", "prompts", "report.json", "report.md", "pipeline"}
+    assert changed <= {"weights", "prompts", "report.json", "report.md", "feedback_report.json",
+                       "feedback_report.md", "pipeline"}  # fmt: skip
     assert "up to date" in run("dvc", "--cd", "mini/pipeline", "repro", "scenes").stdout
     again = run("dvc", "--cd", "mini/pipeline", "repro").stdout
     assert "Running stage 'clip'" not in again and "Running stage 'measure'" not in again

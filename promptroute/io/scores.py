@@ -57,7 +57,7 @@ def read_scores(folder: Path, scorer: str, model: str) -> pd.DataFrame:
         UserError: the file is absent, corrupt, or of another scorer or model.
     """
     path = folder / "scores.parquet"
-    rows = read_table(path, Score, SCORE_KEY)
+    rows = read_table(path, Score, SCORE_KEY, may_be_empty=True)
     found = rows.attrs.get("scorer"), rows.attrs.get("model")
     if found != (scorer, model):
         raise UserError(

@@ -44,11 +44,16 @@ def write_table(
 
 
 def read_table(
-    path: Path | str, record: type, key: tuple[str, ...] = ("prompt_id",), states: Sequence[str] = ()
+    path: Path | str,
+    record: type,
+    key: tuple[str, ...] = ("prompt_id",),
+    states: Sequence[str] = (),
+    may_be_empty: bool = False,
 ) -> pd.DataFrame:
     """Read a file that `write_table` wrote: columns of `record`, in its order; rows as they stand.
 
-    `frame.attrs` holds what the file says about itself, at least the facts that `states` names.
+    `frame.attrs` holds what the file says about itself, at least the facts that `states` names. Only where
+    `may_be_empty` may it hold no rows.
 
     Raises:
         UserError: the file is absent, empty, corrupt, holds other rows, or lacks a fact.
@@ -73,7 +78,7 @@ def read_table(
     about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
     if lost := [name for name in states if name not in about]:
         raise UserError(f"{path}: says nothing of its {', '.join(lost)}; delete it and run `dvc repro`")
-    if frame.empty:
+    if frame.empty and not may_be_empty:
         raise UserError(f"{path}: holds no rows; delete it and run `dvc repro`")
     frame = frame[schema(record).names]
     frame.attrs = about

@@ -162,9 +162,8 @@ class Predictor(Component):
         if not isinstance(stated, dict):
             raise UserError(f"{folder / FACTS}: not a predictor; train it again")
         if changed := [path for path in stated if now.get(path) != stated[path]]:
-            raise UserError(
-                f"{folder / changed[0]}: changed since the predictor was saved (SHA-256); train it again"
-            )
+            fault = "changed since the predictor was saved (SHA-256)" if changed[0] in now else "is missing"
+            raise UserError(f"{folder / changed[0]}: {fault}; train it again")
         try:
             arrays = load_file(folder / ARRAYS)
             for array, values in arrays.items():

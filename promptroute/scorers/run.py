@@ -187,7 +187,7 @@ class ShardScoring(Work[Path]):
         Raises:
             UserError: they are lost or corrupt.
         """
-        return read_table(self.path(shard), Score, SCORE_KEY)
+        return read_table(self.path(shard), Score, SCORE_KEY, may_be_empty=True)
 
     @abstractmethod
     def scored(self, shard: Path) -> Scored:

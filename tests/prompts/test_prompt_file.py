@@ -86,7 +86,7 @@ def test_filters(tmp_path: Path) -> None:
         ("a.csv", b"prompt\nx\ncaf\xe9\n", {}, "line 3 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a.txt", b"x\ncaf\xe9\n", {}, "line 2 is not UTF-8 (byte 0xe9); save the file as UTF-8"),
         ("a.txt", b"\n \n", {}, "the file is empty; fetch it again"),
-        ("a.txt", "\u00a0\n".encode(), {}, "no rows; fetch the file again"),
+        ("a.txt", "\u00a0\n".encode(), {}, "the file is empty; fetch it again"),
         ("a.txt", b"x\n", {"id": "key"}, "a txt file has no columns; leave out id and below, or use csv"),
         (
             "a.csv",

@@ -14,10 +14,11 @@ CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]
 SETS = {"ms_coco", "ln_coco", "drawbench", "partiprompts", "diffusiondb"}
 OPTIONS = {*SETS, "paper", "cems_table", "file", "mini"}
+"""Besides `tidy`, whose files have no default: tests/io/test_tidy.py."""
 
 
 def test_options_build(compose: Compose) -> None:
-    assert {path.stem for path in (CONF / "prompts").glob("*.yaml")} == OPTIONS
+    assert {path.stem for path in (CONF / "prompts").glob("*.yaml")} == {*OPTIONS, "tidy"}
     assert {path.stem for path in (CONF / "prompt_set").glob("*.yaml")} == SETS
     for option in sorted(OPTIONS):
         overrides = ["prompts.sources.file.path=own.csv"] if option == "file" else []

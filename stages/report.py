@@ -13,6 +13,7 @@ from promptroute.report.examples import pick
 from promptroute.report.figures import render
 from promptroute.report.images import load_images
 from promptroute.report.page import page
+from promptroute.report.people import people_cells, read_people
 from promptroute.report.result import read_result
 from promptroute.report.truncation import read_truncation, truncation_note
 from promptroute.runtime.params import load_params, study_outputs
@@ -40,18 +41,17 @@ def main() -> str:
     )
     cut = read_truncation(METRICS / "truncation.json")
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
-    shown = {example.prompt_id for example in examples}
-    images = load_images(
-        DATA / "images", DATA / "scores", list(params["models"]), list(params["scorers"]), shown
-    )
+    made = list(params["models"]), list(params["scorers"])
+    images = load_images(DATA / "images", DATA / "scores", *made, {one.prompt_id for one in examples})
     performance = read_table(DATA / "performance.parquet", Performance, ("prompt_id", "model", "score"))
     figures = render(result, performance, examples, images)
     for name, figure in figures.items():
         with atomic_path(PLOTS / f"{name}.png") as temporary:
             temporary.write_bytes(figure.png)
+    people = people_cells(read_people(METRICS / "agreement.json"), result.values.labels, labels)
+    notes = str(params.get("about") or ""), truncation_note(cut, result.values.labels)
     with atomic_path(PAGE) as temporary:
-        notes = str(params.get("about") or ""), truncation_note(cut, result.values.labels)
-        temporary.write_text(page(result, figures, examples, images, *notes), encoding="utf-8")
+        temporary.write_text(page(result, figures, examples, images, *notes, people), encoding="utf-8")
     return f"report: {len(figures)} figures in {PLOTS}, and {PAGE}"
 
 

@@ -31,10 +31,10 @@ class Rahf(Scorer):
 
     inputs = PromptedImageBatch
     outputs = (
-        Output("plausibility", "Plausibility", 0.0, 1.0),
-        Output("aesthetics", "Aesthetics", 0.0, 1.0),
-        Output("alignment", "Alignment", 0.0, 1.0),
-        Output("overall", "Overall", 0.0, 1.0),
+        Output("plausibility", "RAHF plausibility", 0.0, 1.0),
+        Output("aesthetics", "RAHF aesthetics", 0.0, 1.0),
+        Output("alignment", "RAHF alignment", 0.0, 1.0),
+        Output("overall", "RAHF overall", 0.0, 1.0),
         Output("implausibility", "Implausible here", 0.0, 1.0, higher_is_better=False, kind="map"),
         Output("misalignment", "Not as the prompt says", 0.0, 1.0, higher_is_better=False, kind="map"),
         Output("missed", "Words that the image misses", 0.0, 1.0, higher_is_better=False, kind="marks"),

@@ -30,6 +30,7 @@ def page(
     images: Images,
     note: str = "",
     lengths: str = "",
+    people: Cells | None = None,
 ) -> str:
     """Write the page as HTML; the same arguments give the same text.
 
@@ -40,6 +41,7 @@ def page(
         images: of the examples; empty where none were generated.
         note: what readers must know about the data before anything else, as that it is synthetic.
         lengths: which prompts were read only in part.
+        people: what people said, from `promptroute.report.people.people_cells`; None: nothing.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -64,6 +66,7 @@ def page(
         scores=[visible(result.scores[name]) for name in _scores(result)],
         rows=_cost_table(result),
         sets=_sets(result),
+        people=people,
         searches=result.strips is not None,
         fresh=result.values.searched is not None and result.values.searched.fresh is not None,
         figures=[

@@ -23,6 +23,7 @@ def test_writes_all(
     monkeypatch.chdir(written.parent)
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     counts = {"text_encoder": {"minilm": {"prompts": 120, "truncated": 3, "tokens": 12}}}
+    write_json("metrics/agreement.json", {"answers": 0})
     write_json("metrics/truncation.json", {"models": {}, "image_encoder": {}, **counts})
     run_stage(report.main)
     assert capsys.readouterr().out == "report: 6 figures in metrics/plots, and report/index.html\n"

@@ -146,6 +146,7 @@ CHAIN: tuple[tuple[str, ...], ...] = (
     ("preflight",),
     *(("published", scorer, model) for scorer in SCORERS for model in STEMS),
     ("table",),
+    ("agreement",),
     ("train",),
     ("calibrate",),
     ("evaluate",),

@@ -1,0 +1,100 @@
+"""What people said of the images, for the page: read back from metrics/agreement.json and checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from promptroute.core.errors import UserError
+from promptroute.io.files import read_json
+from promptroute.report.format import interval, percent, visible
+from promptroute.report.result import Interval
+
+Cells = dict[str, object]
+
+
+class _Values(BaseModel):
+    """A part of the file; what the report does not show is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Place(_Values):
+    rank: int
+    rank_low: int
+    rank_high: int
+    share: Interval
+
+
+class _Agreed(_Values):
+    pairs: int
+    agreement: Interval
+
+
+class _Raters(_Values):
+    figures: Mapping[str, Interval]
+
+
+class People(_Values):
+    """Votes on pairs of models, measured; `answers` is 0 where there are none."""
+
+    answers: int
+    mode: str = "pairs"
+    raters: int = 0
+    models: Mapping[str, _Place] = {}
+    scores: Mapping[str, _Agreed] = {}
+    raters_agree: _Raters = _Raters(figures={})
+
+
+def read_people(path: Path) -> People | None:
+    """Read what the stage `agreement` wrote; None where nobody voted on pairs.
+
+    Raises:
+        UserError: the file is absent, or not such a file.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("mode", "pairs") != "pairs":
+        return None
+    try:
+        people = People(**found)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise UserError(f"{path}: {place}: {fault['msg']}; measure the votes again") from error
+    return people if people.answers and people.models else None
+
+
+def people_cells(people: People | None, labels: Mapping[str, str], scores: Mapping[str, str]) -> Cells | None:
+    """Lay out what people said as the page's template takes it.
+
+    Args:
+        people: what `read_people` gave.
+        labels: model → label.
+        scores: full name → label of each score.
+    """
+    if people is None:
+        return None
+    agree = [
+        f"{name.replace('_', ' ').replace('alpha', 'Krippendorff’s α,').replace('fleiss kappa', 'Fleiss’ κ')} "
+        f"{interval(figure, 2)}"
+        for name, figure in people.raters_agree.figures.items()
+    ]
+    return {
+        "about": f"{people.answers:,} votes by {people.raters} people on blind pairs. Among them: {'; '.join(agree)}.",
+        "models": [
+            {
+                "name": visible(labels.get(name, name)),
+                "rank": f"{place.rank} ({place.rank_low}–{place.rank_high})",
+                "share": interval(place.share, 1, share=True),
+            }
+            for name, place in sorted(people.models.items(), key=lambda item: item[1].rank)
+        ],
+        "scores": [
+            {
+                "name": visible(scores.get(name, name)),
+                "pairs": f"{agreed.pairs:,}",
+                "agreement": interval(agreed.agreement, 1, share=True) if agreed.pairs else percent(None, 1),
+            }
+            for name, agreed in people.scores.items()
+        ],
+    }

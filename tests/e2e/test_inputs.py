@@ -17,15 +17,16 @@ CODE = {
     "promptroute/prompts/statistics.py": {"read@mini", "describe"},
     "promptroute/prompts/split.py": {"read@mini", "split"},
     "promptroute/io/delimited.py": {"read@mini"},
-    "promptroute/encoders/sentence.py": {"encode@minilm_layers", "embed@clip", "calibrate"},
-    "promptroute/encoders/open_clip.py": {"embed@clip", "calibrate"},
+    "promptroute/encoders/sentence.py": {"encode@minilm_layers", "embed@clip", "calibrate", "recover"},
+    "promptroute/encoders/open_clip.py": {"embed@clip", "calibrate", "recover"},
     "promptroute/scorers/nima.py": {"score@nima"},
     "promptroute/scorers/clip_score.py": {"score@clip"},
     "promptroute/scorers/consistency.py": {"score@consistency"},
-    "promptroute/scorers/base.py": {"score@nima", "score@clip", "score@consistency"},
+    "promptroute/scorers/base.py": {"score@nima", "score@clip", "score@consistency", "score@rahf"},
     "promptroute/generators/run.py": {
         f"generate@mini-{name}" for name in ("unet", "masked", "tiny", "student")
     },
+    "promptroute/feedback/scorer.py": {"score@rahf"},
     "promptroute/core/performance.py": {"table"},
     "promptroute/evaluation/comparison.py": {"compare", "evaluate"},
     "promptroute/evaluation/strength.py": {"agreement", "evaluate"},
@@ -46,6 +47,7 @@ INPUTS = {
     "mini/weights/student/config.json": {"generate@mini-student"},
     "mini/weights/tiny/config.json": {"generate@mini-tiny"},
     "mini/weights/masked/model_index.json": {"generate@mini-masked"},
+    "mini/weights/feedback/config.json": {"score@rahf"},
     "mini/weights/clip/open_clip_config.json": {"embed@clip"},
 }
 """A file that the default study's settings name → the stages that read it."""

@@ -92,7 +92,8 @@ def test_every_image_is_scored(mini: Path, go: Run) -> None:
     ids = set(pd.read_parquet(mini / "data" / "prompts.parquet")["prompt_id"])
     assert len(ids) == PROMPTS
     rows = pd.read_parquet(mini / "data" / "performance.parquet")
-    assert len(rows) == PROMPTS * len(MODELS) * len(SCORERS) and set(rows["prompt_id"]) == ids
+    assert set(rows["score"].str.split(".").str[0]) == {*SCORERS, "rahf"}
+    assert len(rows) == PROMPTS * len(MODELS) * rows["score"].nunique() and set(rows["prompt_id"]) == ids
     for model in MODELS:
         images = [image for shard in read_images(mini / "data" / "images" / model) for image in shard]
         assert {(one.prompt_id, one.seed) for one in images} == {

@@ -168,13 +168,13 @@ class TestCluster:
 
         monkeypatch.chdir(tmp_path)
         (tmp_path / "mini").symlink_to(ROOT / "mini")
-        generator = DiffusersModel(model="mini/weights/diffusion", steps=2, guidance=0.0, batch_size=2)
         shards = [
             [ImageRequest(f"p{number}", f"{number} red circles", seed) for seed in (0, 1)]
             for number in range(4)
         ]
         made = {}
         for name, executor in (("here", InProcess()), ("there", self.on(nodes))):
+            generator = DiffusersModel(model="mini/weights/diffusion", steps=2, guidance=0.0, batch_size=2)
             cache = ImageCache(Path("cache") / name, "same")
             images = generate_images(generator, "mini", shards, cache, executor=executor)
             made[name] = [path.read_bytes() for path in images.shards]

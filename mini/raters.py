@@ -40,8 +40,9 @@ def votes(asked: Asked, right: Mapping[tuple[str, str], float], rater: str = RAT
 
 def main(out: str) -> str:
     models = list(load_params()["models"])
-    means = read_table(models).groupby(["prompt_id", "model"])["share"].mean()
-    share = {(str(prompt), str(model)): float(value) for (prompt, model), value in means.to_dict().items()}
+    table = read_table(models).groupby(["prompt_id", "model"], as_index=False)["share"].mean()
+    columns = table["prompt_id"].astype(str), table["model"].astype(str), table["share"].astype(float)
+    share = {(prompt, model): right for prompt, model, right in zip(*columns, strict=True)}
     gallery = open_gallery(Path("data"), models, question="alignment")
     with Votes(Path(out), gallery.asked) as kept:
         new, known = add_all(kept, votes(gallery.asked, share))

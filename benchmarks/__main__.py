@@ -35,6 +35,7 @@ LIST = {
         "people's and judges' scores of many models: before, by two images; needs --folder",
         "ten minutes",
     ),
+    "cluster": ("shards on Ray: kills, two workers against one, many simulated", "ten minutes"),
     "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),
     "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
     "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),
@@ -56,7 +57,11 @@ LIST = {
 SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "auc", "features", "shards")
 """The first three share ten fits of the study's predictor."""
 TABLES = {
-    **{name: (name, "table", "CSV") for name in LIST if name not in ("threads", "latency", "service_load")},
+    **{
+        name: (name, "table", "CSV")
+        for name in LIST
+        if name not in ("threads", "latency", "service_load", "cluster")
+    },
     "routers_paired": ("routers", "paired_table", "PAIRED"),
 }
 """name of a table → its module, the function that prints it, and where its results are."""

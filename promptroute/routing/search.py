@@ -464,4 +464,6 @@ def _inverse(value: FloatArray) -> FloatArray:
     table = _table()
     with np.errstate(divide="ignore"):
         middle = _between(table.inverse, table.inverse_step, _LOG_LOW, np.log(value))
+    # h(t) = h(-t) - t: where t is well below 0 a step of that leaves a hundredth of the table's error.
+    middle = np.where(value > 2, _h(-middle) - value, middle)
     return np.where(value > -_LOW, -value, middle)

@@ -188,7 +188,12 @@ def test_lost_images(mini: Path, go: Run) -> None:
 def test_fresh_costs_time_the_models(mini: Path, go: Run) -> None:
     compose(go, "cost=measured")
     assert {f"profile@{model}" for model in MODELS} | {"calibrate"} <= pending(go)
-    go("dvc", "repro", "--single-item", "profile@mini-student")
+    try:
+        go("dvc", "repro", "--single-item", "profile@mini-student")
+    except pytest.fail.Exception as failed:
+        if "stop what else runs on this machine" in str(failed):  # as it should: a price must be certain
+            pytest.skip("this machine is too busy for a model to be timed")
+        raise
     found = json.loads((mini / "data" / "profile" / "mini-student.json").read_text())
     assert found["seconds"] > 0 and found["memory_gb"] > 0 and found["gflops"] > 0
     go("git", "checkout", "--quiet", "--force", "main")

@@ -1,6 +1,6 @@
 """Everything that people's answers say of a study: of its models, of the people, and of its scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -54,12 +54,7 @@ def measure(
     if not given:
         raise UserError("nobody has answered anything yet; expected at least one answer")
     models = list(dict.fromkeys(performance["model"]))
-    for _, subject in given:
-        if subject.prompt_id not in sets or not set(subject.models) <= set(models):
-            raise UserError(
-                f"an answer is about prompt {subject.prompt_id} and {' and '.join(subject.models)}, which the study "
-                f"lacks; give the votes that people gave on this study"
-            )
+    _check_known(given, sets, models)
     facts = {
         "mode": mode,
         "answers": len(given),
@@ -74,6 +69,16 @@ def measure(
     else:
         found = _pairs(given, models, performance, outputs, sets, seed, resamples)
     return _plain({**facts, **found})
+
+
+def _check_known(given: Answers, prompts: Container[str], models: Collection[str]) -> None:
+    """Refuse answers about prompts or models that the study lacks."""
+    for _, subject in given:
+        if subject.prompt_id not in prompts or not set(subject.models) <= set(models):
+            raise UserError(
+                f"an answer is about prompt {subject.prompt_id} and {' and '.join(subject.models)}, which the study "
+                f"lacks; give the votes that people gave on this study"
+            )
 
 
 def _plain(found: Plain) -> Plain:

@@ -68,56 +68,48 @@ def fit(
         Strengths float64 [m], whose mean is 0 where `mean` is None; η (-inf where there are no ties and none is given).
     """
     models = len(outcomes.wins)
-    centre = np.zeros(models) if mean is None else np.asarray(mean, np.float64)
-    above = np.triu_indices(models, 1)
-    won, lost = outcomes.wins[above], outcomes.wins.T[above]
-    tied = outcomes.ties[above]
-    fitted = tie is None and tied.sum() > 0
-    given = -math.inf if tie is None else tie
-
-    def utilities(x: np.ndarray) -> np.ndarray:
-        a, b = x[above[0]], x[above[1]]
-        level = x[models] if fitted else given
-        return np.stack([a, b, level + (a + b) / 2])
-
-    def value(x: np.ndarray) -> float:
-        u = utilities(x)
-        top = u.max(axis=0)
-        total = top + np.log(np.exp(u - top).sum(axis=0))
-        tie_part = tied * (u[2] - total) if np.isfinite(u[2]).all() else 0.0
-        likely = won * (u[0] - total) + lost * (u[1] - total) + tie_part
-        prior = precision / 2 * (((x[:models] - centre) ** 2).sum() + (x[models] ** 2 if fitted else 0))
-        return float(np.sum(likely) - prior)
-
-    x = np.append(centre, 0.0)  # the last is η, where it is fitted
-    size = models + fitted
-    # Rows of the three outcomes' utilities as linear forms of (θ, η).
-    forms = np.zeros((3, len(won), size))
-    rows = np.arange(len(won))
-    forms[0, rows, above[0]] = forms[1, rows, above[1]] = 1
-    forms[2, rows, above[0]] = forms[2, rows, above[1]] = 0.5
+    first, second = np.triu_indices(models, 1)
+    seen = np.stack(
+        [outcomes.wins[first, second], outcomes.wins[second, first], outcomes.ties[first, second]]
+    )
+    counted = seen.sum(axis=0)
+    fitted, given = tie is None and bool(seen[2].any()), -math.inf if tie is None else tie
+    # The utilities of a pair's three outcomes are linear in x, which is θ, followed by η where that is fitted.
+    centre = np.zeros(models + fitted)
+    if mean is not None:
+        centre[:models] = mean
+    forms, fixed = np.zeros((3, len(first), len(centre))), np.zeros((3, 1))
+    pairs = np.arange(len(first))
+    forms[0, pairs, first] = forms[1, pairs, second] = 1
+    forms[2, pairs, first] = forms[2, pairs, second] = 0.5
     if fitted:
         forms[2, :, models] = 1
-    seen, counted = np.stack([won, lost, tied]), won + lost + tied
+    else:
+        fixed[2] = given
+
+    def logs(x: np.ndarray) -> np.ndarray:
+        """Return the logarithm of each outcome's probability [3, pairs]."""
+        utility = forms @ x + fixed
+        top = utility.max(axis=0)
+        return utility - top - np.log(np.exp(utility - top).sum(axis=0))
+
+    def value(x: np.ndarray) -> float:
+        with np.errstate(invalid="ignore"):  # 0 · -inf of ties that nobody gave
+            likely = np.where(seen > 0, seen * logs(x), 0.0)
+        return float(likely.sum() - precision / 2 * ((x - centre) ** 2).sum())
+
+    x = centre.copy()
     for _ in range(_ITERATIONS):
-        u = utilities(x)
-        share = np.exp(u - u.max(axis=0))
-        share /= share.sum(axis=0)
+        share = np.exp(logs(x))
         expected = np.einsum("kp,kps->ps", share, forms)
-        gradient = np.einsum("kp,kps->s", seen, forms) - counted @ expected
-        gradient[:models] -= precision * (x[:models] - centre)
-        curve = np.einsum("p,kp,kps,kpt->st", counted, share, forms, forms) - np.einsum(
-            "p,ps,pt->st", counted, expected, expected
-        )
-        curve[np.arange(models), np.arange(models)] += precision
-        if fitted:
-            gradient[models] -= precision * x[models]
-            curve[models, models] += precision
+        gradient = np.einsum("kp,kps->s", seen, forms) - counted @ expected - precision * (x - centre)
+        curve = np.einsum("p,kp,kps,kpt->st", counted, share, forms, forms)
+        curve += precision * np.eye(len(x)) - np.einsum("p,ps,pt->st", counted, expected, expected)
         step = np.linalg.solve(curve, gradient)
         before, scale = value(x), 1.0
-        while value(x + np.append(step, [] if fitted else [0.0]) * scale) < before - 1e-12 and scale > 1e-6:
+        while value(x + scale * step) < before - 1e-12 and scale > 1e-6:
             scale /= 2
-        x[:size] += scale * step
+        x += scale * step
         if np.abs(scale * step).max() < 1e-10:
             break
     return x[:models], float(x[models]) if fitted else given

@@ -1,4 +1,4 @@
-"""The policy that looks: its belief, its knobs, its price, and that one image is choosing before."""
+"""The policy that looks: its belief, its settings, its price, and that one image is choosing before."""
 
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,11 @@ class TestCalibrate:
     def test_dear_look_is_paid(self) -> None:
         cheap = made(500)[0]
         predicted, observed, cost = simulated(500, 0)
-        dear = Search().calibrate(predicted, observed, cost, Training(look=2e-5))
+        expensive = Search().calibrate(predicted, observed, cost, Training(look=2e-5))
         assert (
-            dear.calibration and cheap.calibration and dear.calibration.cost > cheap.calibration.cost + 1e-5
+            expensive.calibration
+            and cheap.calibration
+            and expensive.calibration.cost > cheap.calibration.cost + 1e-5
         )
 
     def test_unknown_price_of_a_look(self) -> None:

@@ -94,7 +94,7 @@ print(decision.model, [name for name in heavy if name in sys.modules])
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert ended.stdout.split(maxsplit=1) == ["middle", "[]\n"], ended.stderr
-        assert not list(tmp_path.iterdir()), "nothing is made anew"
+        assert not list(tmp_path.iterdir()), "nothing is made again"
 
     def test_by_checksum(self, minilm_folder: Path, tmp_path: Path) -> None:
         folder = make_router(tmp_path, {"minilm": {**MINILM, "packed": False}})

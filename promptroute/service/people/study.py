@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class Gallery:
     images: Mapping[str, Place]
     shards: Mapping[str, Path]
 
-    @property
+    @cached_property
     def names(self) -> dict[Place, str]:
         """Return the images' names."""
         return {place: name for name, place in self.images.items()}

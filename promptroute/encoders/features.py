@@ -11,9 +11,9 @@ from pydantic import Field
 from promptroute.core.errors import UserError
 from promptroute.core.image import to_rgb
 from promptroute.encoders.base import ImageEncoder
+from promptroute.encoders.weights import load_with_processor
 from promptroute.io.files import sha256
 from promptroute.io.weights import weights_id
-from promptroute.runtime.hub import load_error, no_loading_bars
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,17 +43,10 @@ class PooledFeatures(ImageEncoder):
         from transformers import AutoImageProcessor, AutoModel
 
         _ = self.weights()
-        no_loading_bars()
-        given: dict[str, Any] = {"revision": self.revision, "trust_remote_code": False}
-        try:
-            processor = AutoImageProcessor.from_pretrained(self.model, **given)
-            network = AutoModel.from_pretrained(self.model, use_safetensors=True, **given)
-        except Exception as error:  # the library raises what its parts raise
-            raise load_error(
-                f"the image network {self.model}", self.device, self.model, error,
-                "give a hub id with its commit, or a folder with config.json, preprocessor_config.json and model.safetensors",
-            ) from error  # fmt: skip
-        return processor, network.eval().to(self.device)
+        fix = "give a hub id with its commit, or a folder with config.json, preprocessor_config.json and model.safetensors"
+        return load_with_processor(
+            AutoImageProcessor, AutoModel, self.model, self.revision, self.device, "the image network", fix
+        )
 
     def encode_images(self, images: "Sequence[Image]") -> np.ndarray:
         """Encode a batch of images; see `ImageEncoder.encode_images`."""

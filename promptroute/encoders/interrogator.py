@@ -10,10 +10,10 @@ from pydantic import PositiveInt
 from promptroute.core.component import Component
 from promptroute.core.image import to_rgb
 from promptroute.encoders.base import ImageEncoder, TextEncoder
+from promptroute.encoders.weights import load_with_processor
 from promptroute.io.cache import digest
 from promptroute.io.phrases import read_phrases
 from promptroute.io.weights import weights_id
-from promptroute.runtime.hub import load_error, no_loading_bars
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,19 +46,16 @@ class Blip(Component):
         from transformers import BlipForConditionalGeneration, BlipProcessor
 
         _ = self.weights()
-        no_loading_bars()
-        given: dict[str, Any] = {"revision": self.revision}
-        try:
-            processor = BlipProcessor.from_pretrained(self.model, **given)
-            network: Any = BlipForConditionalGeneration.from_pretrained(
-                self.model, use_safetensors=True, **given
-            )
-        except Exception as error:  # the library raises what its parts raise
-            raise load_error(
-                f"the captioning model {self.model}", self.device, self.model, error,
-                "give a hub id with its commit, or a folder with a BLIP model and its processor",
-            ) from error  # fmt: skip
-        return processor, network.eval().to(self.device)
+        fix = "give a hub id with its commit, or a folder with a BLIP model and its processor"
+        return load_with_processor(
+            BlipProcessor,
+            BlipForConditionalGeneration,
+            self.model,
+            self.revision,
+            self.device,
+            "the captioning model",
+            fix,
+        )
 
     def captions(self, images: "Sequence[Image]") -> list[str]:
         """Describe a batch of images in a few words each.

@@ -1,12 +1,12 @@
 """`promptroute evaluate`: judge a trained router on another performance table, or show a result."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.core.study import StudyData
 
 RESULT = Path("metrics/evaluate.json")
@@ -89,7 +89,7 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     return summary(result)
 
 
-def read_table(folder: Path, published: Mapping[str, Any], router: Any) -> StudyData:
+def read_table(folder: Path, published: Section, router: Any) -> StudyData:
     """Read a performance table of the published layout, for a trained router.
 
     Args:

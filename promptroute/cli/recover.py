@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.runtime.stage import one_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def recover(
     from promptroute.recovery.recovered import Recovery
 
     for path, found in zip(images, Recovery.load(folder, allow or ()).prompts(opened, k), strict=True):
-        rows: list[dict[str, Any]] = [
+        rows: list[Plain] = [
             {"prompt": one.text, "cosine": round(one.cosine, 4), "how": one.how} for one in found
         ]
         if as_json:

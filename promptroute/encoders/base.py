@@ -1,14 +1,15 @@
 """What a text encoder is, and how many texts go through it."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.runtime.device import arithmetic
 
 if TYPE_CHECKING:
@@ -47,14 +48,14 @@ class TextEncoder(Component):
         return [None] * len(texts)
 
     @abstractmethod
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Return `dim` (d), `max_length` (tokens), `weights_sha256`, and whatever else of the model decides a vector.
 
         Loads the model.
         """
 
     @property
-    def description(self) -> Mapping[str, Any]:
+    def description(self) -> Section:
         """Return what encodes, for people: its settings that say where it comes from, class, and `weights`."""
         source = {name: value for name, value in self if name in ("model", "revision")}
         return {**source, "encoder": type(self).__name__, **self.weights()}
@@ -151,6 +152,6 @@ class ImageEncoder(Component):
         """Count the tokens that `encode_texts` cuts off each of n prompts; None where that is not known."""
         return [None] * len(texts)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Plain:
         """Give all that decides a vector but what is encoded: also the device."""
         return {**super().fingerprint(), "arithmetic": arithmetic(self.device)}

@@ -1,12 +1,13 @@
 """CLIP's text side as a prompt encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
+from promptroute.core.plain import Plain, Section
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.weights import weights_sha256
 from promptroute.runtime.clip_text import load_clip_text
@@ -64,7 +65,7 @@ class ClipTextEncoder(TextEncoder):
         return [max(len(row) - self._length, 0) for row in tokens]
 
     @cached_property
-    def _weights(self) -> dict[str, Any]:
+    def _weights(self) -> Plain:
         network = self._parts[0]
         return {
             "dim": int(network.config.hidden_size),
@@ -74,6 +75,6 @@ class ClipTextEncoder(TextEncoder):
             ),
         }
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Return width, longest input in tokens, and the weights' checksum. Loads the model."""
         return self._weights

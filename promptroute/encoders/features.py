@@ -1,6 +1,6 @@
 """Views of an image that know no text: a network's pooled features, and the pixels themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import to_rgb
+from promptroute.core.plain import Section
 from promptroute.encoders.base import ImageEncoder
 from promptroute.encoders.weights import load_with_processor
 from promptroute.io.files import sha256
@@ -34,7 +35,7 @@ class PooledFeatures(ImageEncoder):
     model: str
     revision: str | None = None
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Give the folder's checksum, or the hub id with its commit; raises UserError as `weights_id`."""
         return weights_id(self.model, self.revision)
 
@@ -76,7 +77,7 @@ class MobileNetFeatures(ImageEncoder):
     checkpoint: str
     side: int = Field(224, ge=32)
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Check-sum the file; raises UserError where it is absent."""
         if not Path(self.checkpoint).is_file():
             raise UserError(f"{self.checkpoint}: no such file; give a MobileNet's state as .safetensors")

@@ -1,6 +1,6 @@
 """An interrogator: what words describe an image, and their sentence embedding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +9,7 @@ from pydantic import PositiveInt
 
 from promptroute.core.component import Component
 from promptroute.core.image import to_rgb
+from promptroute.core.plain import Section
 from promptroute.encoders.base import ImageEncoder, TextEncoder
 from promptroute.encoders.weights import load_with_processor
 from promptroute.io.cache import digest
@@ -37,7 +38,7 @@ class Blip(Component):
     tokens: PositiveInt = 32
     device: str = "cpu"
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Give the folder's checksum, or the hub id with its commit; raises UserError as `weights_id`."""
         return weights_id(self.model, self.revision)
 
@@ -94,7 +95,7 @@ class Interrogator(ImageEncoder):
 
     incidental: ClassVar[frozenset[str]] = ImageEncoder.incidental | {"phrases"}
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Check-sum the lists; those of its parts are in its settings. Raises UserError as `read_phrases`."""
         return {"phrases": digest(read_phrases(self.phrases))}
 

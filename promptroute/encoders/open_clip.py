@@ -1,6 +1,6 @@
 """CLIP models through open_clip: images and prompts → vectors of one space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import to_rgb
+from promptroute.core.plain import Plain, Section
 from promptroute.encoders.base import ImageEncoder
 from promptroute.io.files import sha256
 from promptroute.io.weights import require_commit, weights_id
@@ -58,7 +59,7 @@ class OpenClip(ImageEncoder):
         """Return the torch dtype's name that `dtype` means on the device."""
         return pick_dtype(self.dtype, self.device, f"CLIP {self.model}")
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Give the checksum of a folder or file, or the tag with its commit; and the precision.
 
         Raises:
@@ -67,7 +68,7 @@ class OpenClip(ImageEncoder):
         return {**self._weights, "precision": self.precision}
 
     @cached_property
-    def _weights(self) -> Mapping[str, Any]:
+    def _weights(self) -> Section:
         if Path(self.model).is_dir():
             return weights_id(self.model, None)
         if self._file is not None:
@@ -119,7 +120,7 @@ class OpenClip(ImageEncoder):
             raise self._load_error(self.model, error) from error
         return network.eval(), preprocess, tokenizer
 
-    def _tagged(self) -> dict[str, Any]:
+    def _tagged(self) -> Plain:
         """Return what a tag means: its weights, fetched, and how they were trained.
 
         open_clip would fall back on a pickle where the safe file bears another name than it looks for, would

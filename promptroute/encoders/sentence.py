@@ -2,15 +2,16 @@
 
 import importlib.util
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import PositiveInt
 
 from promptroute.core.errors import UserError, reason
+from promptroute.core.plain import Section
 from promptroute.encoders import bert_onnx
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.onnx_folder import Network, OnnxFolder
@@ -170,7 +171,7 @@ class SentenceEncoder(TextEncoder):
         if self.packed:
             shutil.copytree(self._graph.path, folder)
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Return width, longest input in tokens, and the weights' checksum. Makes the graph, where there is none yet."""
         facts = self._graph.facts
         return {

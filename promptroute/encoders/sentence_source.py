@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from promptroute.core.errors import UserError, reason
+from promptroute.core.plain import Plain
 from promptroute.encoders.bert_onnx import Precision, Shape, bert_model
 from promptroute.encoders.onnx_folder import OnnxFolder
 from promptroute.encoders.weights import weights_sha256
@@ -110,7 +111,7 @@ class Source:
             pooling=pooling,
         )
 
-    def _modules(self) -> list[dict[str, Any]]:
+    def _modules(self) -> list[Plain]:
         return list(self._json(MODULES) or [])
 
     def _normalised(self) -> bool:

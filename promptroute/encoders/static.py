@@ -1,17 +1,18 @@
 """Encode sentences without a network: by the mean of vectors that a network gave to single tokens."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
 from promptroute.core.axes import leading_axes
 from promptroute.core.errors import UserError, reason
+from promptroute.core.plain import Section
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.sentence import SentenceEncoder
 from promptroute.io.cache import cache_path
@@ -185,7 +186,7 @@ class StaticEncoder(TextEncoder):
         """Write the table, for an encoder elsewhere that is given this `folder`."""
         self.table.save(folder)
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Return width, longest input in tokens, and the table's checksum. Distils, where there is no table yet."""
         return {
             "dim": int(self.table.vectors.shape[1]),
@@ -194,7 +195,7 @@ class StaticEncoder(TextEncoder):
         }
 
     @property
-    def description(self) -> Mapping[str, Any]:
+    def description(self) -> Section:
         """Return what encodes, for people; see `TextEncoder`."""
         return {**super().description, "model": f"token vectors distilled from {self.model}"}
 

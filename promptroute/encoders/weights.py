@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from promptroute.core.plain import Plain
 from promptroute.runtime.hub import load_error, no_loading_bars
 
 
@@ -37,7 +38,7 @@ def load_with_processor(
         UserError: one can't be loaded; only safetensors are read, and no code that comes with a model is run.
     """
     no_loading_bars()
-    given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    given: Plain = {"revision": revision, "trust_remote_code": False}
     try:
         processor = processors.from_pretrained(model, **given)
         network = networks.from_pretrained(model, use_safetensors=True, **given)

@@ -2,14 +2,14 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 
 
-def compare_models(scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def compare_models(scores: Mapping[str, np.ndarray]) -> Plain:
     """Describe each model's scores, and test every pair of models for a difference.
 
     Per model: mean, median, standard deviation (n - 1), and the Kolmogorov–Smirnov test against the normal

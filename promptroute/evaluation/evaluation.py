@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from promptroute.core.plain import Plain
 from promptroute.evaluation import bootstrap, metrics
 from promptroute.evaluation.search import Known, figures, outcome, row
 from promptroute.routing.base import Policy
@@ -75,7 +76,7 @@ def strategy_rows(
     cost: FloatArray,
     models: Sequence[str],
     chosen: Mapping[str, IntArray],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Plain]:
     """Return the cost table: strategy → mean quality and regret, each raw score's mean, dollars, shares per model.
 
     `cost` of a row is in dollars per image (a single request, as in CEMS), `total_cost` in dollars for all prompts.
@@ -146,7 +147,7 @@ class Judged:
         )
 
 
-def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
+def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
     """Measure a router on n prompts.
 
     Args:
@@ -184,7 +185,7 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> dict[str, Any]:
     frontier = bootstrap.headline(predicted, observed, cost, seed=seed, most=None, resamples=0)
     thinned = bootstrap.headline(predicted, observed, cost, seed=seed, resamples=resamples)
     gained, paid = observed[np.arange(len(observed)), judged.decided], cost[judged.decided]
-    searched: dict[str, Any] = {}
+    searched: Plain = {}
     if isinstance(judged.policy, Search):
         searches["router"] = found = outcome(judged.policy, judged.known)
         searched = figures(judged.policy, judged.known, found, resamples=resamples, seed=seed)

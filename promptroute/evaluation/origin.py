@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from promptroute.core.plain import Plain, Section
 from promptroute.io.cache import digest
 from promptroute.io.tables import read_table
 
@@ -23,7 +24,7 @@ DECIDING = (
 """Sections of the parameters whose settings make one result differ from another."""
 
 
-def origin(params: Mapping[str, Any], split: Path) -> dict[str, Any]:
+def origin(params: Section, split: Path) -> Plain:
     """Describe the study of these parameters and this split file: equal on every machine, at any time.
 
     Returns:
@@ -50,7 +51,7 @@ def origin(params: Mapping[str, Any], split: Path) -> dict[str, Any]:
     }
 
 
-def difference(shown: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def difference(shown: Section, here: Section) -> str:
     """Say how a result's `origin` differs from that of the study at hand, in a line; empty where it doesn't."""
     words = {"prompts": "prompts", "models": "models", "score": "quality"}
     if names := [name for name in words if shown.get(name) != here.get(name)]:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.core.rows import Prompt, SplitRow
 from promptroute.encoders.embed import encode_prompts
 from promptroute.evaluation.bootstrap import intervals
@@ -24,7 +25,7 @@ from promptroute.recovery.vectors import cosine, ranks, unit
 
 AT = (1, 5, 10)
 """Places among which the true prompt is looked for: recall@k."""
-Figures = dict[str, Any]
+Figures = Plain
 
 
 class Judge:
@@ -190,7 +191,7 @@ def _counts(seeds: np.ndarray) -> list[int]:
 
 def recovered_texts(
     judge: Judge, predicted: np.ndarray, recovery: Recovery, most: int, seeds: int
-) -> tuple[Figures, list[dict[str, Any]]]:
+) -> tuple[Figures, list[Plain]]:
     """Recover text from all seeds of each model and prompt together, and judge it by its embedding.
 
     Args:
@@ -311,7 +312,7 @@ class Outcome:
 
     recovery: Recovery
     figures: Figures
-    texts: list[dict[str, Any]]
+    texts: list[Plain]
     predicted: np.ndarray
 
     def summary(self) -> str:

@@ -6,10 +6,10 @@ single images, a replay selects on one seed, and another seed of the model that 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from promptroute.core.plain import Plain
 from promptroute.evaluation import bootstrap
 from promptroute.routing.belief import within
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
@@ -103,7 +103,7 @@ def _fresh(images: FloatArray | None, drawn: Drawn, turn: int, m: int) -> FloatA
     return np.asarray(np.where(used, 0.0, images[rows, model]).sum(axis=1) / left)
 
 
-def row(known: Known, found: Outcome, models: list[str]) -> dict[str, Any]:
+def row(known: Known, found: Outcome, models: list[str]) -> Plain:
     """Return a search's row of the cost table, with the shares of the prompts that took 1, 2, … images."""
     best = known.observed.max(axis=1).mean()
     return {
@@ -124,9 +124,7 @@ def shares_of(replays: list[Drawn]) -> dict[str, float]:
     return {str(many): float((taken == many).mean()) for many in range(1, int(taken.max()) + 1)}
 
 
-def figures(
-    policy: Search, known: Known, found: Outcome, *, resamples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def figures(policy: Search, known: Known, found: Outcome, *, resamples: int, seed: int) -> dict[str, Plain]:
     """Measure a search on n prompts, as plain values.
 
     Returns:
@@ -172,11 +170,11 @@ def curve(policy: Search, known: Known) -> tuple[FloatArray, FloatArray, FloatAr
     return tradeoffs, cost, quality, fresh
 
 
-def _curve(policy: Search, known: Known, most: int | None, resamples: int, seed: int) -> dict[str, Any]:
+def _curve(policy: Search, known: Known, most: int | None, resamples: int, seed: int) -> Plain:
     own = policy if most is None else policy.model_copy(update={"max_images": most})
     _, cost, quality, fresh = curve(own, known)
 
-    def read(gained: FloatArray) -> dict[str, Any]:
+    def read(gained: FloatArray) -> Plain:
         found = bootstrap.curve_intervals(
             # A single model needs no look: without these the hull would lack its left end.
             np.concatenate([np.broadcast_to(known.cost, known.observed.shape), cost], axis=1),

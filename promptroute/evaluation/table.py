@@ -1,10 +1,11 @@
 """The cost table of a result, for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from promptroute.core.plain import Section
 
 
-def cost_table(result: Mapping[str, Any]) -> str:
+def cost_table(result: Section) -> str:
     """Return the cost table of what `evaluate` wrote, with a line for each strategy and the headline figures."""
     labels: Mapping[str, str] = result["labels"]
     frontier, router = result["frontier"], result["router"]
@@ -31,7 +32,7 @@ def cost_table(result: Mapping[str, Any]) -> str:
     )
 
 
-def _searched(result: Mapping[str, Any]) -> list[str]:
+def _searched(result: Section) -> list[str]:
     """Return what looking brings by the score that was looked at, and what is left on images that were not."""
     lines = []
     for name, words in (("search", "search"), ("search_two_draws", "search, at most 2 images")):
@@ -49,7 +50,7 @@ def _searched(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _lines(result: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
+def _lines(result: Section, labels: Mapping[str, str]) -> list[str]:
     """Return the rows, columns aligned; every score of the study but a lone score that quality is itself."""
     scores = {
         name: label

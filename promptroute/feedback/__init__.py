@@ -4,9 +4,11 @@ The names here are what other programs use; each imports what it needs when it i
 no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from promptroute.core.plain import Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,9 +16,7 @@ if TYPE_CHECKING:
     from promptroute.feedback.network import FeedbackNetwork
 
 
-def from_checkpoint(
-    path: Path | str, config: Mapping[str, Any], attention_mask: bool = True
-) -> "FeedbackNetwork":
+def from_checkpoint(path: Path | str, config: Section, attention_mask: bool = True) -> "FeedbackNetwork":
     """Make a network of weights; see `promptroute.feedback.checkpoint.from_checkpoint`."""
     from promptroute.feedback import checkpoint
 
@@ -47,7 +47,7 @@ def word_metrics(pairs: Sequence[tuple[str, str]], original: bool = False) -> li
 def convert(
     checkpoint: Path | str,
     folder: Path | str,
-    config: Mapping[str, Any] | None = None,
+    config: Section | None = None,
     tokenizer: Path | str | None = None,
 ) -> int:
     """Turn the public checkpoint into a folder of safetensors; see `promptroute.feedback.checkpoint.convert`."""

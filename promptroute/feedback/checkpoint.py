@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.feedback.settings import NetworkSettings, read_settings
 from promptroute.io.files import atomic_path, read_json, write_json
 
@@ -39,7 +40,7 @@ def current_name(name: str) -> str:
     return f"vit.layers.{found[1]}.{_RENAMED[found[2]]}.{found[3]}"
 
 
-def read_state(path: Path | str) -> dict[str, Any]:
+def read_state(path: Path | str) -> Plain:
     """Read weights, with the names that they have now and the embedding once.
 
     Args:
@@ -86,7 +87,7 @@ def refuse_pointer(path: Path) -> None:
             )
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _read_safetensors(path: Path) -> Plain:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -96,7 +97,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
 
 
-def _read_torch(path: Path, packed: bool) -> dict[str, Any]:
+def _read_torch(path: Path, packed: bool) -> Plain:
     import pickle
 
     import torch
@@ -114,7 +115,7 @@ def _read_torch(path: Path, packed: bool) -> dict[str, Any]:
 
 
 def from_checkpoint(
-    path: Path | str, config: Mapping[str, Any] | NetworkSettings, attention_mask: bool = True
+    path: Path | str, config: Section | NetworkSettings, attention_mask: bool = True
 ) -> "FeedbackNetwork":
     """Make a network of weights.
 
@@ -138,7 +139,7 @@ def from_checkpoint(
     return network.eval()
 
 
-def load_state(network: "FeedbackNetwork", state: Mapping[str, Any], where: str) -> None:
+def load_state(network: "FeedbackNetwork", state: Section, where: str) -> None:
     """Put weights into a network.
 
     Args:
@@ -247,7 +248,7 @@ def load(folder: Path | str) -> "FeedbackNetwork":
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> Plain:
     """Read the configuration of a folder.
 
     Raises:
@@ -268,7 +269,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def convert(
     checkpoint: Path | str,
     folder: Path | str,
-    config: Mapping[str, Any] | NetworkSettings | None = None,
+    config: Section | NetworkSettings | None = None,
     tokenizer: Path | str | None = None,
 ) -> int:
     """Turn the public checkpoint, a torch file, into a folder of safetensors.

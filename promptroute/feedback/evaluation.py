@@ -6,12 +6,12 @@ Source: Liang et al. (CVPR 2024), tables 1 to 3.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.feedback.examples import Batch, Examples
 from promptroute.feedback.heatmaps import auc_judd, heatmap_metrics
 from promptroute.feedback.marking import ratios, word_metrics
@@ -38,7 +38,7 @@ class Judged:
     """
 
     figures: dict[str, float]
-    images: list[dict[str, Any]]
+    images: list[Plain]
     threshold: float
 
 
@@ -77,7 +77,7 @@ def evaluate(
     ranks = ranks or Ranks()
     network.eval()
     own = np.arange(ranks.rank, len(examples), ranks.world)
-    images: list[dict[str, Any]] = []
+    images: list[Plain] = []
     for start in range(0, len(own), batch_size):
         images += _judge(network, examples, own[start : start + batch_size], tokens, original)
     images = ranks.gather(images)
@@ -93,13 +93,13 @@ def evaluate(
 @torch.no_grad()
 def _judge(
     network: FeedbackNetwork, examples: Examples, rows: np.ndarray, tokens: WordTokens | None, original: bool
-) -> list[dict[str, Any]]:
+) -> list[Plain]:
     """Judge one batch: a record for each image."""
     batch, settings = examples.batch(rows), network.settings
     given = network.predict(batch.pixel_values, batch.input_ids, batch.lengths, batch.task_ids)
     prompts = [examples.words(int(row)) for row in rows]
     labels = [examples.labels(int(row)) for row in rows]
-    records: list[dict[str, Any]] = [
+    records: list[Plain] = [
         {
             "row": int(row),
             "words": words,
@@ -143,7 +143,7 @@ def _maps(predicted: np.ndarray, truth: np.ndarray, original: bool) -> list[dict
 
 
 def _write(
-    network: FeedbackNetwork, batch: Batch, records: list[dict[str, Any]], rows: list[int], tokens: WordTokens
+    network: FeedbackNetwork, batch: Batch, records: list[Plain], rows: list[int], tokens: WordTokens
 ) -> None:
     """Add the texts that the network writes freely."""
     written = network.generate_ids(batch.pixel_values, batch.input_ids, batch.lengths, WRITTEN_TOKENS)
@@ -163,7 +163,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _score_figures(images: Sequence[Mapping[str, Any]], settings: NetworkSettings) -> dict[str, float]:
+def _score_figures(images: Sequence[Section], settings: NetworkSettings) -> dict[str, float]:
     from scipy.stats import rankdata
 
     figures = {}
@@ -176,7 +176,7 @@ def _score_figures(images: Sequence[Mapping[str, Any]], settings: NetworkSetting
     return figures
 
 
-def _map_figures(images: Sequence[Mapping[str, Any]], settings: NetworkSettings) -> dict[str, float]:
+def _map_figures(images: Sequence[Section], settings: NetworkSettings) -> dict[str, float]:
     figures = {}
     for name in settings.heatmaps:
         maps = [one["maps"][name] for one in images]
@@ -187,9 +187,7 @@ def _map_figures(images: Sequence[Mapping[str, Any]], settings: NetworkSettings)
     return figures
 
 
-def _word_figures(
-    images: Sequence[Mapping[str, Any]], threshold: float | None
-) -> tuple[float, dict[str, float]]:
+def _word_figures(images: Sequence[Section], threshold: float | None) -> tuple[float, dict[str, float]]:
     """Choose the threshold where it isn't given; judge marks on words by it."""
     judged = [one for one in images if "probabilities" in one]
     if not judged:
@@ -228,7 +226,7 @@ def _averaged(reports: Sequence[Mapping[str, float]], prefix: str) -> dict[str, 
 
 
 def _original_figures(
-    images: Sequence[Mapping[str, Any]], settings: NetworkSettings, batch_size: int
+    images: Sequence[Section], settings: NetworkSettings, batch_size: int
 ) -> dict[str, float]:
     """Give the open version's figures where it computes others than we."""
     figures = {}

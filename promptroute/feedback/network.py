@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.feedback.settings import END, START, NetworkSettings
 
 
@@ -350,7 +351,7 @@ def _vit(settings: NetworkSettings) -> Any:
 def _t5(settings: NetworkSettings) -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
-    config: dict[str, Any] = {
+    config: Plain = {
         "vocab_size": settings.vocabulary,
         "d_model": settings.width,
         "d_ff": settings.mlp,

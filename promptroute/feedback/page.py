@@ -3,11 +3,12 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from promptroute.core.plain import Section
 from promptroute.feedback.evaluation import Judged
 from promptroute.feedback.examples import Examples
 from promptroute.feedback.network import FeedbackNetwork
@@ -21,7 +22,7 @@ _STYLE = (
 )
 
 
-def error_of(record: Mapping[str, Any], threshold: float) -> float:
+def error_of(record: Section, threshold: float) -> float:
     """Return how wrong the network is about an image, 0..1: the mean of the errors of its scores, maps and words.
 
     Of scores the mean absolute error; of maps the root of the mean squared error; of words the share that is marked wrongly.
@@ -69,7 +70,7 @@ def _figures(judged: Judged) -> str:
 
 
 def _example(
-    record: Mapping[str, Any], examples: Examples, network: FeedbackNetwork, threshold: float, error: float
+    record: Section, examples: Examples, network: FeedbackNetwork, threshold: float, error: float
 ) -> str:
     from PIL import Image
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.feedback.examples import Batch, make_batch
 from promptroute.feedback.pickapic import PickAPic, Place
 from promptroute.feedback.predictor import resized
@@ -208,7 +209,7 @@ def _write_shard(
             }
         )
     file = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    kinds: dict[str, Any] = {"record": pa.int64(), "uid": pa.string(), "prompt": pa.string()}
+    kinds: Plain = {"record": pa.int64(), "uid": pa.string(), "prompt": pa.string()}
     kinds |= {"words": pa.list_(pa.string()), "missed": pa.list_(pa.bool_()), "reason": pa.string()}
     kinds |= dict.fromkeys(SCORE_FIELDS, pa.float32()) | {"image": file} | dict.fromkeys(MAP_FIELDS, file)
     table = pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
@@ -231,7 +232,7 @@ def _decode(data: bytes, where: str) -> Any:
     return image
 
 
-def _read_row(path: Path, row: int, names: list[str]) -> dict[str, Any]:
+def _read_row(path: Path, row: int, names: list[str]) -> Plain:
     """Read a row of a shard, its checksums verified.
 
     Raises:

@@ -1,13 +1,13 @@
 """Predicted human feedback as a scorer: four scores, two maps, and marks on the prompt's words."""
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Plain, Section
 from promptroute.feedback.settings import HEATMAPS, MAX_TOKENS, SCORES
 from promptroute.feedback.texts import on_spaced_words
 from promptroute.io.weights import weights_id
@@ -47,7 +47,7 @@ class Rahf(Scorer):
     batch_size: int = Field(default=16, ge=1)
     device: str = "cpu"
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Check-sum the folder's weights, configuration and tokenizer.
 
         Raises:
@@ -61,7 +61,7 @@ class Rahf(Scorer):
 
         return Predictor(self.checkpoint, self.device, max_tokens=self.max_tokens)
 
-    def score(self, batch: PromptedImageBatch) -> Mapping[str, Any]:
+    def score(self, batch: PromptedImageBatch) -> Section:
         """Predict for n images with their prompts.
 
         Marks are probabilities that the image misses a word; of a word that has several parts, the highest.
@@ -70,9 +70,7 @@ class Rahf(Scorer):
             UserError: as `Predictor.predict`.
         """
         found = self._predictor.predict(batch.images, batch.prompts)
-        given: dict[str, Any] = {
-            name: np.array([one.scores[name] for one in found], float) for name in SCORES
-        }
+        given: Plain = {name: np.array([one.scores[name] for one in found], float) for name in SCORES}
         given |= {name: [one.heatmaps[name] for one in found] for name in HEATMAPS}
         given["missed"] = [
             on_spaced_words(prompt, one.probabilities.tolist())

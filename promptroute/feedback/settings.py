@@ -1,13 +1,14 @@
 """What the feedback network is made of: sizes, heads, variant."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 
 SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 """Scores of an image, each 0 to 1, higher is better; in the order of RichHF's published network."""
@@ -92,7 +93,7 @@ class NetworkSettings(Component):
         return f"<output> {kind.upper()}: {name} </output> "
 
 
-def read_settings(config: Mapping[str, Any], keys: Sequence[str] = ()) -> NetworkSettings:
+def read_settings(config: Section, keys: Sequence[str] = ()) -> NetworkSettings:
     """Read the network's settings from a configuration.
 
     Args:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.feedback.checkpoint import TIED, load_state, read_state
 from promptroute.feedback.evaluation import evaluate, selection
 from promptroute.feedback.examples import Batch, Examples
@@ -108,7 +109,7 @@ class _Losses(nn.Module):
         super().__init__()
         self.network, self.settings = network, settings
 
-    def forward(self, batch: dict[str, Any], counts: Tensor) -> dict[str, Tensor]:
+    def forward(self, batch: Plain, counts: Tensor) -> dict[str, Tensor]:
         """Return each part of the loss: this process's share of the mean over the step's examples.
 
         Args:
@@ -163,9 +164,9 @@ def _counted(targets: Tensor, settings: TrainingSettings) -> Tensor:
     return torch.ones_like(targets, dtype=torch.bool) if settings.count_padding else targets != START
 
 
-def _to_network(batch: Batch, network: FeedbackNetwork) -> dict[str, Any]:
+def _to_network(batch: Batch, network: FeedbackNetwork) -> Plain:
     device = network.device
-    tensors: dict[str, Any] = {
+    tensors: Plain = {
         name: torch.as_tensor(getattr(batch, name), device=device)
         for name in ("pixel_values", "input_ids", "lengths", "target_ids", "scores", "heatmaps")
     }

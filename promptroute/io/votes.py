@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import words
-from promptroute.core.plain import Plain
+from promptroute.core.plain import Plain, Section
 from promptroute.core.text import short
 from promptroute.core.votes import (
     CHOICES,
@@ -71,7 +71,7 @@ class Asked:
             raise UserError(f"the task {short(task)} is none of this study; expected one that it gave out")
         return found
 
-    def answer(self, given: Mapping[str, Any]) -> Answer:
+    def answer(self, given: Section) -> Answer:
         """Check what a page sent.
 
         Raises:
@@ -348,7 +348,7 @@ def read_label_studio(path: Path, asked: Asked) -> list[Answer]:
     return answers
 
 
-def _annotated(annotation: Mapping[str, Any], task: str, swapped: bool) -> Plain:
+def _annotated(annotation: Section, task: str, swapped: bool) -> Plain:
     by = annotation["completed_by"]
     by = by.get("email") or by.get("id") if isinstance(by, dict) else by
     selected = [part["value"]["selected"] for part in annotation["result"] if part["type"] == "pairwise"]

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from promptroute.core.errors import UserError, reason
+from promptroute.core.plain import Plain, Section
 from promptroute.io.files import atomic_path
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _empty(batch_axis: bool) -> "EnsembleNetwork":
     )  # fmt: skip
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
+def _read_torch(path: Path) -> Plain:
     import torch
 
     try:
@@ -111,7 +112,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
     return state
 
 
-def _renamed(state: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
+def _renamed(state: Section, path: Path) -> dict[str, np.ndarray]:
     names = {
         "linear2.": "project.1.0.",
         "linear3.": "project.2.0.",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.io.cache import digest
 from promptroute.io.embeddings import embeddings_table, read_image_embeddings
 from promptroute.io.parquet import write_parquet
@@ -204,7 +205,7 @@ def write_predicted(
     predicted: np.ndarray,
     prompt_ids: Sequence[str],
     vectors: np.ndarray,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Section,
 ) -> None:
     """Write predicted prompt embeddings as an image encoder's: prompts.parquet and MODEL/part-00000.parquet.
 

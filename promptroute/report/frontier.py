@@ -1,7 +1,5 @@
 """Show the cost-quality plane: the router at its operating point, the frontier, and every row of the cost table."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from promptroute.core.plain import Plain
 from promptroute.report import ranking, style
 from promptroute.report.format import cost_comparison, interval, number, percent
 from promptroute.report.labels import place_labels
@@ -19,7 +18,7 @@ _MANY = 10  # more models than this are numbered, and named in a key below
 _WIDEST = 1.3  # times the most expensive model's price: where the line of a search ends
 _LINE = 64  # characters that a label of several rows has in a line
 _SHAPES = {"oracle": ("D", style.INK), "random": ("X", "#7a7a7a")}
-_POINT: dict[str, Any] = {
+_POINT: Plain = {
     "markeredgecolor": "white",
     "markeredgewidth": 1.0,
     "linestyle": "none",
@@ -93,13 +92,13 @@ def _left(result: Result) -> str:
     return f", on fresh images {left}"
 
 
-def _curves(result: Result) -> list[tuple[pd.Series, pd.Series, dict[str, Any]]]:
+def _curves(result: Result) -> list[tuple[pd.Series, pd.Series, Plain]]:
     """Return the lines: x in dollars, y in quality, and how each is plotted."""
     hull, before, search = result.hull, result.frontier, result.search_frontier
     name, of = "frontier over all operating points", "its hull"
     if search is not None:
         name, of = "choosing before an image is made", "hull of choosing before"
-    curves: list[tuple[pd.Series, pd.Series, dict[str, Any]]] = [
+    curves: list[tuple[pd.Series, pd.Series, Plain]] = [
         (hull["cost"], hull["quality"], {"color": "#b9d7ea", "linewidth": 6, "label": f"{of}: mixes of two operating points"}),
         (before["cost"], before["quality"], {"color": style.INK, "linewidth": 1.6, "label": name}),
     ]  # fmt: skip

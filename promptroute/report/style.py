@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 
+from promptroute.core.plain import Plain
+
 INK, QUIET, FAINT = "#1a1a1a", "#5a5a5a", "#d9d9d9"
 DPI = 130
 _LEFT = 0.012  # of the width: where headlines begin
@@ -58,7 +60,7 @@ def style() -> Iterator[None]:
     """Apply our settings on matplotlib's defaults, whatever this machine's own are."""
     from matplotlib.style import context
 
-    settings: dict[str, Any] = {
+    settings: Plain = {
         "font.family": "DejaVu Sans",  # comes with matplotlib
         "font.size": 11,
         "text.color": INK,

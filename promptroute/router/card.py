@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from promptroute.core.plain import Plain, Section
 from promptroute.router.parts import Parts
 from promptroute.routing.search_policy import Search
 
 _WIDE, _PAIRS = 8, 5  # models of a matrix of correlations, at most; pairs at each end where there are more
 
 
-def model_card(
-    router: Parts, encoders: Mapping[str, Mapping[str, Any]], fingerprints: Mapping[str, str]
-) -> str:
+def model_card(router: Parts, encoders: Mapping[str, Section], fingerprints: Mapping[str, str]) -> str:
     """Return Markdown for people who are handed the folder alone.
 
     Args:
@@ -60,7 +59,7 @@ def model_card(
     )
 
 
-def _search(router: Parts) -> dict[str, Any] | None:
+def _search(router: Parts) -> Plain | None:
     """Give what a reader must know of a search besides its notes; None of a policy that doesn't look."""
     policy = router.policy
     if not isinstance(policy, Search) or policy.facts is None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest
 
@@ -14,7 +14,7 @@ OWN = "encoders"
 PACKAGE = "promptroute.encoders."
 
 
-def build_encoder(section: Mapping[str, Any], where: str, allow: Collection[str] = ()) -> TextEncoder:
+def build_encoder(section: Section, where: str, allow: Collection[str] = ()) -> TextEncoder:
     """Make a text encoder; its weights are read when they are first needed.
 
     Raises:
@@ -24,7 +24,7 @@ def build_encoder(section: Mapping[str, Any], where: str, allow: Collection[str]
 
 
 def build_encoders(
-    sections: Mapping[str, Mapping[str, Any]], home: Path | None, allow: Collection[str]
+    sections: Mapping[str, Section], home: Path | None, allow: Collection[str]
 ) -> dict[str, TextEncoder]:
     """Make all of a router's encoders; those that lie in its folder `home` are read from there."""
     encoders = {}
@@ -37,7 +37,7 @@ def build_encoders(
 
 def check_fingerprints(
     encoders: Mapping[str, TextEncoder],
-    sections: Mapping[str, Mapping[str, Any]],
+    sections: Mapping[str, Section],
     expected: Mapping[str, str],
 ) -> None:
     """Refuse encoders other than those that the predictor was trained with: their vectors would be noise to it.

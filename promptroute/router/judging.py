@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.core.study import StudyData
 from promptroute.evaluation.evaluation import PER_SET, Judged, compared, evaluate, strategy_rows
 from promptroute.evaluation.metrics import best_per_set
@@ -55,7 +55,7 @@ def _seconds(router: Router) -> FloatArray | None:
 
 def measure(
     router: Router, study: StudyData, judged: Judged, scores: Mapping[str, str], *, resamples: int, seed: int
-) -> dict[str, Any]:
+) -> Plain:
     """Return everything measured of a router, as plain values: all prompts, then each set by itself.
 
     Args:
@@ -89,7 +89,7 @@ def measure(
     }
 
 
-def without_choice(router: Router, study: StudyData) -> dict[str, Any]:
+def without_choice(router: Router, study: StudyData) -> Plain:
     """Measure oracle and single models over every prompt of a study: nothing here is predicted."""
     observed, cost = router.quality.of(study.raw), router.cost
     chosen = {
@@ -123,7 +123,7 @@ def embedded(router: Router, study: StudyData) -> StudyData:
     return replace(study, batch=router.batch(study.batch.texts))
 
 
-def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+def headline(result: Section, policy: Policy) -> Plain:
     """Return the dozen figures of `measure` that experiments are compared by: metrics/summary.json.
 
     Changes are against the best single model, in percent; costs in dollars per 1,000 images. `calibrated` is 1 where
@@ -131,7 +131,7 @@ def headline(result: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     Shares of the oracle gap, costs and accuracy are comparable across scores; qualities are in units of the score.
     """
     own, frontier, rows = result["router"], result["frontier"], result["strategies"]
-    looked: dict[str, Any] = {}
+    looked: Plain = {}
     if "searched" in result:
         # By the score that was looked at, and by images that were not: never the first without the second.
         fresh, left = result["searched"]["fresh"], result["search"]["fresh"]
@@ -175,7 +175,7 @@ def _percent(change: Mapping[str, float]) -> float:
     return round(100 * change["estimate"], 9) + 0.0
 
 
-def summary(result: Mapping[str, Any]) -> str:
+def summary(result: Section) -> str:
     """Say in a line what came out."""
     gain, change = result["router"]["quality_gain"]["estimate"], result["router"]["cost_change"]["estimate"]
     notes = "".join(f" ({result[key]})" for key in ("few", "seen") if result.get(key))

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, locate
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.core.rows import SPLITS
 from promptroute.core.study import StudyData
 from promptroute.evaluation import metrics
@@ -62,7 +62,7 @@ class Trained:
     quality: Quality
     out_of_fold: Mapping[str, int]
     predicted: np.ndarray
-    encoders: Mapping[str, Mapping[str, Any]]
+    encoders: Mapping[str, Section]
     allow: Collection[str] = ()
 
     @classmethod
@@ -70,7 +70,7 @@ class Trained:
         cls,
         data: Path,
         scores: Sequence[str],
-        encoders: Mapping[str, Mapping[str, Any]],
+        encoders: Mapping[str, Section],
         allow: Collection[str] = (),
     ) -> "Trained":
         """Read the study and its predictor below `data`.
@@ -135,7 +135,7 @@ def _out_of_fold(path: Path, models: Sequence[str]) -> tuple[list[str], np.ndarr
 
 
 def facts_of(
-    trained: Trained, profiles: Mapping[str, Mapping[str, Any]], fresh: Mapping[str, Mapping[str, Any]]
+    trained: Trained, profiles: Mapping[str, Section], fresh: Mapping[str, Section]
 ) -> dict[str, Facts]:
     """Gather what is known of each model's cost: model → facts, in the order of the columns.
 
@@ -156,7 +156,7 @@ def facts_of(
     return {name: Facts.of(profile) for name, profile in known.items()}
 
 
-def look_of(scorers: Mapping[str, Mapping[str, Any]], scores: Sequence[str], rule: CostRule) -> Look:
+def look_of(scorers: Mapping[str, Section], scores: Sequence[str], rule: CostRule) -> Look:
     """Price a look at an image: what the scorers behind its quality take, by the study's own cost rule.
 
     Args:
@@ -200,7 +200,7 @@ def pack(
     policy: Policy,
     cost: np.ndarray,
     labels: Mapping[str, str],
-    about: Mapping[str, Any],
+    about: Section,
     look: Look | None = None,
 ) -> Router:
     """Return the router: its policy, and those that it is compared with, calibrated on out-of-fold predictions.
@@ -259,7 +259,7 @@ def pack(
     return replace(draft, policy=own, compared=calibrated, about={**draft.about, **_searched(own, known)})
 
 
-def _searched(policy: Policy, known: Known) -> dict[str, Any]:
+def _searched(policy: Policy, known: Known) -> Plain:
     """Return mean quality of a search on the calibration prompts, and what is left of it on fresh images."""
     if not isinstance(policy, Search):
         return {}
@@ -273,7 +273,7 @@ def _training(router: Router, trained: Trained) -> Training:
     train, validation = trained.part("train"), trained.part("validation")
     widths = {
         # Of an encoder that gives inner layers too, the last columns are the sentence embedding.
-        name: int(getattr(encoder, "sentence_width", encoder.description["dim"]))
+        name: int(getattr(encoder, "sentence_width", 0) or encoder.description["dim"])
         for name, encoder in router.loaded.items()
     }
 
@@ -305,7 +305,7 @@ def check_encoders(router: Router, batch: PromptBatch) -> None:
             )
 
 
-def provenance(prompts: Path, performance: Path, split: Path) -> dict[str, Any]:
+def provenance(prompts: Path, performance: Path, split: Path) -> Plain:
     """Return what the study was read from and made into, with checksums."""
     import json
 
@@ -313,7 +313,7 @@ def provenance(prompts: Path, performance: Path, split: Path) -> dict[str, Any]:
 
     from promptroute.io.files import sha256
 
-    data: dict[str, Any] = {}
+    data: Plain = {}
     for path in (prompts, performance):
         read = json.loads((pq.read_schema(path).metadata or {}).get(b"sources", b"{}"))
         data |= read if isinstance(read, dict) else {"prompts": read}

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from promptroute.core.plain import Section
 from promptroute.encoders.base import TextEncoder
 from promptroute.predictors.base import Predictor
 from promptroute.router.encoders import build_encoders, check_fingerprints
@@ -37,10 +37,10 @@ class Parts:
     models: Sequence[ModelInfo]
     quality: Quality
     predictor: Predictor
-    encoders: Mapping[str, Mapping[str, Any]]
+    encoders: Mapping[str, Section]
     policy: Policy
     compared: Mapping[str, Policy] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Section = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
     home: Path | None = None

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptroute.core.component import TARGET, locate
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest as digest_of
 from promptroute.io.files import atomic_path, sha256, write_json
@@ -36,7 +37,7 @@ _AGAIN = "train it again"
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-Section = dict[str, JsonValue]
+Checked = dict[str, JsonValue]
 
 P = TypeVar("P", bound=Parts)
 
@@ -49,11 +50,11 @@ class Stored(BaseModel):
     format: Literal[2]
     models: tuple[ModelInfo, ...] = Field(min_length=1)
     quality: Quality
-    encoders: dict[Name, Section]
+    encoders: dict[Name, Checked]
     fingerprints: dict[Name, str]
-    policy: Section
-    compared: dict[Name, Section]
-    about: Section
+    policy: Checked
+    compared: dict[Name, Checked]
+    about: Checked
 
 
 def save(router: Parts, folder: Path, predictor: Path) -> None:
@@ -137,7 +138,7 @@ def _broken(where: str, error: Exception) -> UserError:
     return UserError(f"{where}: not a whole router ({type(error).__name__}: {error}); {_AGAIN}")
 
 
-def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> dict[str, Any]:
+def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> Plain:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -146,7 +147,7 @@ def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> 
     except SafetensorError as error:
         raise ValueError(f"{ARRAYS}: {error}") from error
 
-    def policy(section: Section, place: str) -> Any:
+    def policy(section: Checked, place: str) -> Any:
         own = {k.removeprefix(f"{place}."): v for k, v in arrays.items() if k.startswith(f"{place}.")}
         return restore(section, own, f"{where}: {place}", allow)
 
@@ -209,7 +210,7 @@ def _check_manifest(folder: Path) -> None:
             raise UserError(f"{folder / path}: changed since the router was saved (SHA-256); {_AGAIN}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> Plain:
     """Make an object of JSON's pairs; two readers may take duplicate keys for different things."""
     if len(found := dict(pairs)) != len(pairs):
         raise ValueError("a key is a duplicate")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.routing import checks
 from promptroute.routing.checks import Array, BoolArray, Embeddings, FloatArray, IntArray
 
@@ -190,7 +191,7 @@ class Policy(Component):
         )
         return f"{text}, {self.calibration.reason}" if self.calibration and self.calibration.reason else text
 
-    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+    def describe(self, models: Sequence[str]) -> Plain:
         """Say what decides, for programs, as plain values; `models` [m] are names."""
         point = self.operating_point
         value = None if point is None else {**point._asdict(), "value": getattr(self, point.setting)}
@@ -202,7 +203,7 @@ class Policy(Component):
 
     def figures(
         self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
-    ) -> dict[str, Any]:
+    ) -> Plain:
         """Measure what it states on n judged prompts: plain values by name; nothing where it states nothing."""
         return {}
 

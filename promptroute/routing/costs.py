@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.routing.checks import FloatArray
 
 PRICE_PER_GB_SECOND = 0.0000166667
@@ -37,17 +38,17 @@ class Facts:
     measured_seconds: float | None = None
     memory_gb: float | None = None
     gflops: float | None = None
-    stated: Mapping[str, Any] | None = None
+    stated: Section | None = None
 
     @classmethod
-    def of(cls, profile: Mapping[str, Any]) -> Self:
+    def of(cls, profile: Section) -> Self:
         """Take the facts of a profile; what it says besides goes to `stated`."""
         known = {one.name for one in fields(cls)} - {"stated"}
         own = {name: value for name, value in profile.items() if name in known}
         return cls(**own, stated={name: value for name, value in profile.items() if name not in known})
 
 
-def facts_ahead(models: Mapping[str, Mapping[str, Any]], timed: Collection[str]) -> dict[str, Facts]:
+def facts_ahead(models: Mapping[str, Section], timed: Collection[str]) -> dict[str, Facts]:
     """Return the facts that a study will have: what it measures only later counts as 1.
 
     Args:

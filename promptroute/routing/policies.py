@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.routing import checks, choices
 from promptroute.routing.base import (
     Calibration,
@@ -363,7 +364,7 @@ class Guaranteed(Policy):
         own = self._given
         return f"{self.name}, against {labels[own.single]}: {own.statement}"
 
-    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+    def describe(self, models: Sequence[str]) -> Plain:
         own = self._given
         facts = {
             "given": own.given,
@@ -391,7 +392,7 @@ class Guaranteed(Policy):
 
     def figures(
         self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
-    ) -> dict[str, Any]:
+    ) -> Plain:
         """Measure whether the guarantee held: the share of prompts within epsilon, with its 95 % interval."""
         own = self._given
         kept = coverage(observed, choice, single=own.single, epsilon=own.epsilon)

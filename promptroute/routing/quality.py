@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Quality:
         rest = np.where(lost.all(axis=2), self.of(raw), rest)
         return np.where(lost, rest[:, :, None], single)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Plain:
         """Plain values; `Quality(**values)` is equal to self."""
         return {
             "weights": dict(self.weights),
@@ -72,13 +72,13 @@ class Quality:
         }
 
 
-def flat_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
+def flat_weights(weights: Section) -> Plain:
     """Flatten the weights of a study, {SCORER: {OUTPUT: weight}}, into full names: {SCORER.OUTPUT: weight}.
 
     Raises:
         UserError: a scorer without its outputs.
     """
-    flat: dict[str, Any] = {}
+    flat: Plain = {}
     for scorer, outputs in (weights or {}).items():
         if not isinstance(outputs, Mapping):
             raise UserError(
@@ -92,7 +92,7 @@ def _turned(score: np.ndarray, higher_is_better: bool) -> np.ndarray:
     return score if higher_is_better else -score
 
 
-def check_meaning(weights: Mapping[str, Any], scores: Sequence[str], scale: object = "minmax") -> None:
+def check_meaning(weights: Section, scores: Sequence[str], scale: object = "minmax") -> None:
     """Refuse what a study can't mean by quality.
 
     Args:

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.routing import checks, choices
 from promptroute.routing.base import Calibration, Candidates, OperatingPoint, Policy, Training
 from promptroute.routing.belief import Belief, fit
@@ -250,7 +251,7 @@ class Search(Tuned):
         }
         return self.model_copy(update={"calibration": means.model_copy(update=own), "facts": facts})
 
-    def _rule(self) -> dict[str, Any]:
+    def _rule(self) -> Plain:
         return {"tradeoff": self.point, "max_images": self.max_images, "trust": self.trust}
 
     def explain(
@@ -264,7 +265,7 @@ class Search(Tuned):
         look = "" if not self.look else f"; a look costs ${1000 * self.look:.4g} per 1000 images"
         return super().summary(labels) + look
 
-    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+    def describe(self, models: Sequence[str]) -> Plain:
         more = {"look": self.look, "max_images": self.max_images, "images": self.images, "trust": self.trust}
         return {
             **super().describe(models),
@@ -509,7 +510,7 @@ class GuaranteedSearch(Search):
 
     def figures(
         self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
-    ) -> dict[str, Any]:
+    ) -> Plain:
         """Measure the share of prompts whose delivered image is within epsilon; of single images nothing is said."""
         own = self._given
         if self.facts is None or self.facts.single_images:

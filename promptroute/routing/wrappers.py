@@ -1,12 +1,13 @@
 """Policies around policies: what holds another policy back."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.routing import checks, choices
 from promptroute.routing.base import Calibration, Candidates, Policy, Training, explain_loss
 from promptroute.routing.checks import Array, BoolArray, Embeddings, FloatArray, IntArray
@@ -46,7 +47,7 @@ class Wrapper(Policy):
     def summary(self, labels: Sequence[str]) -> str:
         return self.policy.summary(labels)
 
-    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+    def describe(self, models: Sequence[str]) -> Plain:
         return {**self.policy.describe(models), "name": self.name, "description": self.description}
 
     def notes(self, labels: Sequence[str]) -> list[str]:
@@ -54,7 +55,7 @@ class Wrapper(Policy):
 
     def figures(
         self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
-    ) -> dict[str, Any]:
+    ) -> Plain:
         return self.policy.figures(observed, cost, choice, models)
 
     def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
@@ -130,7 +131,7 @@ class WithMargin(Wrapper):
     def summary(self, labels: Sequence[str]) -> str:
         return f"{self.policy.summary(labels)}; margin {self.margin:g}"
 
-    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+    def describe(self, models: Sequence[str]) -> Plain:
         return {**super().describe(models), "margin": self.margin}
 
     def notes(self, labels: Sequence[str]) -> list[str]:
@@ -230,7 +231,7 @@ class WithOodFallback(Wrapper):
             f"to {labels[self.safest(None)]}"
         )
 
-    def describe(self, models: Sequence[str]) -> dict[str, Any]:
+    def describe(self, models: Sequence[str]) -> Plain:
         return {**super().describe(models), "fallback": {"share": self.share, "encoder": self.encoder}}
 
     def notes(self, labels: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output
-from promptroute.core.plain import Section
+from promptroute.core.plain import Plain, Section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +93,7 @@ class Scorer(Component):
     batch_size: int = Field(default=64, ge=1)
     profile: dict[str, float] | None = None
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Plain:
         """Give all that decides a score: everything but what it takes."""
         found = super().fingerprint()
         found["settings"].pop("profile", None)

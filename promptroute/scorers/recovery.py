@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from promptroute.core.outputs import Output
+from promptroute.core.plain import Section
 from promptroute.scorers.base import EmbeddingBatch, EmbeddingScorer
 from promptroute.scorers.clip_score import clip_score
 
@@ -27,7 +27,7 @@ class RecoveryScore(EmbeddingScorer):
     encoder: str = "predicted"
 
     @classmethod
-    def reads(cls, section: Mapping[str, Any]) -> str | None:
+    def reads(cls, section: Section) -> str | None:
         """Name the folder of the predictions."""
         return str(PREDICTED)
 

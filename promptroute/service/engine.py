@@ -1,12 +1,13 @@
 """The router as the service uses it: predict in batches, then decide for each request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.router.looking import Recent
 from promptroute.router.router import Router
 from promptroute.router.types import Asked, Assessment, Decision, Next, check_prompts
@@ -53,7 +54,7 @@ class Engine:
         self.recent = Recent()
         self.costs = {model.name: model.cost for model in router.models}
 
-    def asked(self, prompts: Sequence[str], choosing: Mapping[str, Any]) -> Asked:
+    def asked(self, prompts: Sequence[str], choosing: Section) -> Asked:
         """Return how a request decides; `choosing` holds arguments of `Router.route`.
 
         Raises:
@@ -72,9 +73,7 @@ class Engine:
         quality, ood = np.stack([row.quality for row in rows]), np.array([row.ood for row in rows])
         return self._router.decide(prompts, Assessment(quality, ood), asked)
 
-    def looked(
-        self, prompts: Sequence[str], seen: Sequence[Mapping[str, Any]], models: Sequence[str] | None
-    ) -> Looked:
+    def looked(self, prompts: Sequence[str], seen: Sequence[Section], models: Sequence[str] | None) -> Looked:
         """Return what prompts' images show, and which models may be asked.
 
         Raises:
@@ -96,7 +95,7 @@ class Engine:
         """Say what to do next for each prompt, from its predicted quality."""
         return self._router.steps(np.stack(quality), looked.scores, looked.allowed)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Plain:
         """Say what decides, for programs and people."""
         router = self._router
         return {

@@ -1,8 +1,10 @@
 """The bodies of POST /route and POST /next."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from promptroute.core.plain import Plain
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -19,7 +21,7 @@ class Question(BaseModel):
     )
     models: list[str] | None = Field(None, min_length=1, description="models that may be chosen")
 
-    def choosing(self) -> dict[str, Any]:
+    def choosing(self) -> Plain:
         """Give the arguments of `Router.route` but the prompts."""
         return {"tradeoff": self.tradeoff, "slack": self.slack, "models": self.models}
 
@@ -46,7 +48,7 @@ class Sight(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     prompts: list[str] = Field(min_length=1, description="texts to generate an image from")
-    seen: list[dict[str, Any]] | None = Field(
+    seen: list[Plain] | None = Field(
         None,
         description="for each prompt: model → quality of its image, or its scores by name; null where it failed",
     )

@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import PrivateAttr
 
 from promptroute.core.component import Component
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain, Section
 from promptroute.recovery.vectors import Views, check_views, cosine, finite_rows, folds, unit
 
 Arrays = dict[str, np.ndarray]
@@ -103,11 +104,11 @@ class Learner(Component):
         check_views(views, self.widths)
         return unit(self._predict({name: np.asarray(views[name], np.float32) for name in self.widths}))
 
-    def state(self) -> tuple[dict[str, Any], Arrays]:
+    def state(self) -> tuple[Plain, Arrays]:
         """Return what was learned, as values for JSON and as arrays."""
         return {"version": self.version, "views": dict(self.widths)}, self._arrays
 
-    def restore(self, facts: Mapping[str, Any], arrays: Arrays) -> Self:
+    def restore(self, facts: Section, arrays: Arrays) -> Self:
         """Take back what `state` of an equal learner gave.
 
         Raises:

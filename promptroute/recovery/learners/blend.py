@@ -1,11 +1,12 @@
 """Several learners as one: a weighted sum of their answers."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from pydantic import Field
 
+from promptroute.core.plain import Plain, Section
 from promptroute.recovery.learners.base import Arrays, Examples, Learner
 from promptroute.recovery.vectors import Views, folds
 
@@ -49,14 +50,14 @@ class Blend(Learner):
         parts = zip(self._arrays["weights"], self.learners.values(), strict=True)
         return np.asarray(sum(weight * learner.predict(views) for weight, learner in parts))
 
-    def state(self) -> tuple[dict[str, Any], Arrays]:
+    def state(self) -> tuple[Plain, Arrays]:
         """See `Learner.state`; each learner's arrays bear its name."""
         facts, arrays = super().state()
         states = {name: learner.state() for name, learner in self.learners.items()}
         inner = {f"{name}.{key}": value for name, (_, own) in states.items() for key, value in own.items()}
         return {**facts, "learners": {name: own for name, (own, _) in states.items()}}, {**arrays, **inner}
 
-    def restore(self, facts: Mapping[str, Any], arrays: Arrays) -> Self:
+    def restore(self, facts: Section, arrays: Arrays) -> Self:
         """See `Learner.restore`."""
         super().restore(facts, {"weights": arrays["weights"]})
         for name, learner in self.learners.items():

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Section
 from promptroute.io.files import sha256
 from promptroute.recovery.checkpoint import published_network, read_checkpoint
 from promptroute.recovery.learners.base import Arrays, Examples, Learner, Scaling, held_out, mean_cosine
@@ -156,7 +157,7 @@ class EnsembleOriginal(Learner):
     def _published(self) -> Arrays:
         return read_checkpoint(self.checkpoint)
 
-    def weights(self) -> Mapping[str, Any]:
+    def weights(self) -> Section:
         """Check-sum the checkpoint.
 
         Raises:

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.io.files import sha256
 from promptroute.recovery.learners.base import Arrays, Examples, Learner, held_out, mean_cosine
 from promptroute.recovery.vectors import Views
@@ -44,7 +45,7 @@ class Finetune(Learner):
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "cpu"
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> Plain:
         """Check-sum the checkpoint; raises UserError where it is absent."""
         if self.checkpoint is None:
             return {}

@@ -20,7 +20,7 @@ from mini.settings import PIPELINE, load_settings
 from promptroute.io.files import atomic_path
 from promptroute.runtime.device import pick_device
 
-SAVE_EVERY = 60  # seconds
+SAVE_EVERY = 30  # seconds
 
 
 class Step:
@@ -156,14 +156,15 @@ def fit(
     """Train a module with AdamW; leave the moving average of its weights in it.
 
     The learning rate warms up for 50 steps, then follows a cosine down to a twentieth. A checkpoint is saved every
-    minute, so a killed training resumes and ends as if it had never stopped.
+    30 seconds, so a killed training resumes and ends as if it had never stopped.
 
     Args:
         name: of the training, for its log and its checkpoint.
         module: what to train, on its device.
         loss_of: step → loss; takes its randomness only from the step.
         settings: steps, learning_rate, seed; optional average (decay of the moving average, default 0.998), warm_up
-            (steps, default 50), and seconds: the training ends after so long, its learning rate having fallen by the
+            (steps, default 50), warm_again (progress at which further weights begin to learn, and the rate rises from
+            nearly 0 once more), and seconds: the training ends after so long, its learning rate having fallen by the
             clock where that is ahead of the steps. Such a training can't be repeated to the last bit.
         after: called after each step with the module (as to update a target network).
         keep: called with the averaged weights whenever a checkpoint is saved.
@@ -188,6 +189,8 @@ def fit(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{name}: loss {loss.item()} at step {number}; lower its learning_rate")
         warm = min(1.0, (number + 1) / settings.get("warm_up", 50))
+        if 0 < settings.get("warm_again", 0) <= step.progress:
+            warm = min(warm, 0.02 + (step.progress - settings["warm_again"]) / 0.02)
         rate = warm * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step.progress)))
         decay = min(settings.get("average", 0.998), (number + 1) / (number + 10))
         state.update(loss, settings["learning_rate"] * rate, decay)

@@ -33,8 +33,8 @@ from mini.feedback.render import (
 from mini.feedback.targets import CLASSES, GRID, PATCH, UNSEEN
 from mini.feedback.tokens import train_tokenizer, word_ends
 from mini.scenes import PLACES, SIDE
-from mini.settings import PIPELINE, WEIGHTS, load_settings
-from mini.training import Step, compute_device, finish, fit
+from mini.settings import WEIGHTS, load_settings
+from mini.training import Step, checkpoint_path, compute_device, finish, fit
 from promptroute.feedback.checkpoint import TOKENIZER, save
 from promptroute.feedback.evaluation import evaluate
 from promptroute.feedback.examples import ArrayExamples
@@ -46,7 +46,6 @@ from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 FOLDER = WEIGHTS / "feedback"
-UNFINISHED = PIPELINE / "cache" / "feedback"
 SCORE_WEIGHTS = {"alignment": 1.0}
 IGNORED = -100  # a class that torch's cross-entropy leaves out
 GROUND = [len(VALUES[part]) for part in ("background", "pattern")]
@@ -282,7 +281,8 @@ def train(
 ) -> tuple[Learner, list[float]]:
     """Train on examples; return the learner and the loss of each step.
 
-    Whenever a checkpoint is saved, the network as it is by then stands in `UNFINISHED`.
+    Whenever a checkpoint is saved, the network as it is by then stands in a
+    folder beside it.
     """
     torch.manual_seed(settings["seed"])
     torch.set_float32_matmul_precision("high")  # on a GPU, products of 10 bits are exact enough here
@@ -308,11 +308,13 @@ def train(
             learner.network.state_dict()
             | {key.removeprefix(prefix): value for key, value in average.items() if key.startswith(prefix)}
         )
-        with atomic_path(UNFINISHED) as temporary:
+        with atomic_path(checkpoint_path("feedback", settings).parent / "feedback") as temporary:
             temporary.mkdir(parents=True)
             write(temporary, unfinished, tokenizer, 0.5)
 
-    return learner, fit("feedback", learner, loss_of, settings, keep=keep)
+    losses = fit("feedback", learner, loss_of, settings, keep=keep)
+    keep(learner.state_dict())
+    return learner, losses
 
 
 def choose_threshold(network: FeedbackNetwork, parts: Sequence[Examples], tokenizer: Any) -> float:

@@ -123,6 +123,11 @@ class DiffusersModel(LocalGenerator):
         """Return the torch dtype's name that `dtype` means on the device."""
         return pick_dtype(self.dtype, self.device, self.model)
 
+    @property
+    def one_size(self) -> bool:
+        """Tell whether networks are compiled, each size of a batch for itself."""
+        return self.compile is not None
+
     def weights(self) -> Section:
         """Give the checksums of folders, and hub ids with their commits; of the LoRA and of swapped parts, too.
 

@@ -116,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--measure", action="store_true", help="measure with random weights, on a GPU")
     parser.add_argument("--seconds", type=float, default=600, help="of --measure (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for what --measure finds (default: the results')")
-    parser.add_argument("--part", action="append", help="of --measure, or a model's name (default: all)")
+    parser.add_argument(
+        "--part", action="append", help="of --measure, as PART, MODEL or PART:MODEL (default: all)"
+    )
     parser.add_argument("--device", default="cuda", help="of --measure (default: %(default)s)")
     parser.add_argument(
         "--tiny", action="store_true", help="try --measure with tiny networks; needs --out, means nothing"

@@ -37,6 +37,8 @@ PEAK = 989.4
 PROMPT = "a photograph of a red fox in deep snow under a clear winter sky, {}"
 COMPILE = {"dynamic": False}
 """Arguments of torch.compile: its default mode, for autotuning takes minutes a network."""
+WHOLE, DECODER = "compiled", "decoder compiled"
+"""What is compiled: denoiser and decoder, or the decoder alone, which takes less time."""
 SHARD = 600
 """Images of a shard, as the stage has them: 200 prompts, 3 seeds."""
 SECONDS = 3.0
@@ -352,13 +354,13 @@ def _requests(name: str, images: int) -> list[ImageRequest]:
 
 
 def way_rows(
-    bench: Bench, name: str, compiled: bool = False, autotuned: bool = False, dtype: str | None = None
+    bench: Bench, name: str, compiled: str = "", autotuned: bool = False, dtype: str | None = None
 ) -> Iterator[Row]:
     """Measure a model made faster: channels last, and compiled, or with cuDNN's own search, or in another precision."""
     import torch
 
     way = ", ".join(
-        ["channels last", *["compiled"] * compiled, *["cuDNN search"] * autotuned, *[dtype] * bool(dtype)]
+        ["channels last", *[compiled] * bool(compiled), *["cuDNN search"] * autotuned, *[dtype] * bool(dtype)]
     )
     settings: Row = {"channels_last": True, "batch_size": best_batch(bench, name)}
     if compiled:
@@ -368,6 +370,8 @@ def way_rows(
     torch.backends.cudnn.benchmark = autotuned
     try:
         generator = bench.generator(name).with_settings(**settings)
+        if compiled == DECODER:
+            generator.pipeline.unet._compiled_call_impl = None  # type: ignore[attr-defined]
         started = time.perf_counter()
         generator.generate([PROMPT.format(i) for i in range(generator.batch_size)], list(range(generator.batch_size)))  # fmt: skip
         bench.synchronise()
@@ -377,6 +381,28 @@ def way_rows(
         yield {"way": way, **stage_row(bench, name, generator, streams=2)}
     finally:
         torch.backends.cudnn.benchmark = False
+
+
+def profile_rows(bench: Bench, name: str, sides: int = 12) -> Iterator[Row]:
+    """Tell which kernels take the time of a batch, after a batch to warm up."""
+    import torch
+
+    generator = bench.generator(name)
+    prompts, seeds = (
+        [PROMPT.format(i) for i in range(generator.batch_size)],
+        list(range(generator.batch_size)),
+    )
+    generator = generator.model_copy(update={"steps": min(2, generator.steps)})
+    generator.generate(prompts, seeds)
+    activities = [torch.profiler.ProfilerActivity.CPU, *[torch.profiler.ProfilerActivity.CUDA] * bench.on_gpu]
+    with torch.profiler.profile(activities=activities) as found:
+        generator.generate(prompts, seeds)
+        bench.synchronise()
+    kernels = [event for event in found.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA or not bench.on_gpu]  # fmt: skip
+    times = {event.key: event.self_device_time_total if bench.on_gpu else event.self_cpu_time_total for event in kernels}  # fmt: skip
+    whole = sum(times.values())
+    for key in sorted(times, key=lambda key: -times[key])[:sides]:
+        yield {"what": "kernel", "way": key[:110], "seconds": times[key] / 1e6, "share": times[key] / whole}
 
 
 # What judges.
@@ -552,7 +578,7 @@ def check_rows(bench: Bench) -> Iterator[Row]:
     for name, model in models("mini").items():
         images = {}
         for device in ("cpu", bench.device):
-            generator = build_generator(model["generator"], name, device)
+            generator = build_generator({**model["generator"], "dtype": "float32"}, name, device)
             assert isinstance(generator, LocalGenerator)
             generator.load()
             started = time.perf_counter()
@@ -602,6 +628,9 @@ def parts() -> list[Part]:
     def way(kind: str, name: str, estimate: float, **settings: Any) -> Part:
         return Part(kind, name, estimate, lambda bench: way_rows(bench, name, **settings))
 
+    def profiled(name: str) -> Part:
+        return Part("profile", name, 5, lambda bench: profile_rows(bench, name))
+
     return [
         Part("check", "mini", 15, check_rows),
         Part("card", "card", 3, card_rows),
@@ -611,12 +640,15 @@ def parts() -> list[Part]:
         Part("scorer", "nima", 10, nima_rows),
         Part("scorer", "clip_g", 20, clip_rows),
         Part("scorer", "rahf", 30, rahf_rows),
-        way("compiled", "taesd-sd21", 80, compiled=True),
-        way("compiled", "sd-turbo", 80, compiled=True),
-        plain("amused", 50),
+        way("decoder", "sd-turbo", 40, compiled=DECODER),
+        way("compiled", "taesd-sd21", 50, compiled=WHOLE),
+        way("compiled", "sd-turbo", 80, compiled=WHOLE),
+        plain("amused", 30),
         way("searched", "sd-turbo", 25, autotuned=True),
         way("bfloat16", "sdxl-turbo", 25, dtype="bfloat16"),
-        way("compiled", "sdxl-turbo", 150, compiled=True),
+        way("compiled", "sdxl-turbo", 150, compiled=WHOLE),
+        profiled("taesd-sd21"),
+        profiled("sd-turbo"),
     ]
 
 
@@ -627,7 +659,7 @@ def measure(bench: Bench, seconds: float, results: Path, wanted: Sequence[str] =
         bench: what the parts share.
         seconds: time limit; a part whose estimate doesn't fit in what is left is left out.
         results: the CSV file.
-        wanted: parts' names, or names of models; none: all.
+        wanted: parts in order, as PART:MODEL, PART or MODEL; none: all.
     """
     import torch
 
@@ -644,9 +676,14 @@ def measure(bench: Bench, seconds: float, results: Path, wanted: Sequence[str] =
         print(f"[{time.perf_counter() - began:6.1f} s]", *(f"{k}={v}" for k, v in shown.items()), flush=True)
         write_csv(results, pd.DataFrame(rows))
 
-    for part in parts():
-        if wanted and not {part.name, part.model} & set(wanted):
-            continue
+    listed = {f"{part.name}:{part.model}": part for part in parts()}
+    chosen = [
+        part
+        for one in wanted or listed
+        for key, part in listed.items()
+        if one in (key, part.name, part.model)
+    ]
+    for part in dict.fromkeys(chosen):
         left = seconds - (time.perf_counter() - began)
         if left < part.estimate and not bench.tiny:
             keep(part, {"reason": f"left out: {left:.0f} s left, about {part.estimate:.0f} s needed"})

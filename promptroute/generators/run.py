@@ -140,6 +140,7 @@ class GenerateWork(Work[Shard]):
     ) -> None:
         self.generator, self.model, self.cache = generator, model, cache
         self.limit, self.save_seconds = limit, save_seconds
+        self._largest = 0
 
     def path(self, shard: Shard) -> Path:
         """Return where the cache keeps the shard."""
@@ -207,7 +208,12 @@ class GenerateWork(Work[Shard]):
 
     def _process(self, requests: Shard) -> list[Generated]:
         prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
-        return [checked(image) for image in self._batches.generate(prompts, seeds)]
+        if isinstance(self.generator, LocalGenerator) and self.generator.one_size:
+            lacking = max(self._largest - len(requests), 0)  # of the size that there is memory for
+            prompts, seeds = prompts + prompts[-1:] * lacking, seeds + seeds[-1:] * lacking
+        images = self._batches.generate(prompts, seeds)[: len(requests)]
+        self._largest = max(self._largest, len(requests))
+        return [checked(image) for image in images]
 
     def _truncated(self, missing: Shard) -> dict[str, int | None]:
         """Count the tokens that the model cuts off each prompt."""

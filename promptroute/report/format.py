@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Protocol
 
+Cells = dict[str, object]
+"""What a template writes of a row, an example, a figure: texts, flags, and lists of the same."""
 NARROW = "\u00a0"  # a space at which no line breaks
 # Characters that turn the direction of what follows: shown by name, or a prompt could read as another prompt.
 _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")

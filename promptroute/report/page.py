@@ -9,18 +9,14 @@ import numpy as np
 
 from promptroute.report.examples import GROUPS, Example
 from promptroute.report.figures import Figure
-from promptroute.report.format import estimate_and_ends, interval, number, percent, visible
+from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
 from promptroute.report.images import ExampleImage, Images
 from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
 from promptroute.report.search import Shot, ending, searched_lines, shots
 
-Cells = dict[str, object]
-"""What the template writes of a row, an example, a figure: texts, flags, and lists of the same."""
-
 _HERE = Path(__file__).parent
-_MANY = (
-    6  # more models than this, and an example's card shows the images of those that play a part in it alone
-)
+# More models than this, and an example's card shows the images of those that play a part in it alone.
+_MANY = 6
 
 
 def page(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import parse
 from promptroute.io.delimited import read_delimited
 from promptroute.io.files import read_json
 
@@ -18,13 +19,13 @@ LARGEST_SHARE = 10.0
 """Of the oracle gap, either way; beyond it there is hardly a gap, and a share of it says nothing."""
 
 
-class _Values(BaseModel):
-    """A part of evaluate.json; what the report does not show is ignored."""
+class Values(BaseModel):
+    """A part of a file of metrics; what the report does not show is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Interval(_Values):
+class Interval(Values):
     """An estimate with the ends of its 95 % bootstrap interval over prompts; None where undefined."""
 
     estimate: float | None
@@ -38,7 +39,7 @@ class Interval(_Values):
         )
 
 
-class Row(_Values):
+class Row(Values):
     """A row of the cost table: means over the prompts.
 
     Attributes:
@@ -60,14 +61,14 @@ class Row(_Values):
         return float(value) if isinstance(value, int | float) else None
 
 
-class Frontier(_Values):
+class Frontier(Values):
     """What is read off the frontier on the test prompts themselves: no operating point was set beforehand."""
 
     iso_quality_cost: Interval
     oracle_gap_closed: Interval
 
 
-class AtOperatingPoint(_Values):
+class AtOperatingPoint(Values):
     """The router's own choices, at the operating point that was set on other prompts."""
 
     quality: Interval
@@ -82,7 +83,7 @@ class SearchFrontier(Frontier):
     fresh: Frontier | None = None
 
 
-class Searched(_Values):
+class Searched(Values):
     """What a search took at its operating point.
 
     Attributes:
@@ -105,20 +106,20 @@ class Searched(_Values):
         return sum(int(many) * share for many, share in self.images.items())
 
 
-class Choice(_Values):
+class Choice(Values):
     """How often the chosen model is the prompt's best."""
 
     accuracy: float
 
 
-class PolicyText(_Values):
+class PolicyText(Values):
     """How a policy presents itself."""
 
     title: str
     description: str = ""
 
 
-class Measured(_Values):
+class Measured(Values):
     """What was measured on a set of test prompts.
 
     Attributes:
@@ -308,12 +309,7 @@ def _search(values: Evaluation, plots: Path, labels: list[str], ids: np.ndarray)
 
 
 def _values(path: Path) -> Evaluation:
-    try:
-        values = Evaluation.model_validate(read_json(path))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: {name or 'the file'}: {fault['msg']}; {_AGAIN}") from error
+    values = parse(Evaluation, read_json(path), path, _AGAIN)
     wanted = ["oracle", "router", *(f"single_{name}" for name in values.labels)]
     for where, measured in {
         "": values,

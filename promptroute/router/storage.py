@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptroute.core.component import TARGET, locate
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import first_fault
 from promptroute.core.plain import Plain
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest as digest_of
@@ -120,9 +121,7 @@ def load(kind: type[P], folder: Path, allow: Collection[str] = ()) -> P:
             locate(section.get(TARGET), TextEncoder, f"{where}: encoder {name}", (PACKAGE, *allow))
         router = kind(**_parts(stored, folder, where, allow))
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"{where}: not a whole router ({place}: {fault['msg']}); {_AGAIN}") from error
+        raise UserError(f"{where}: not a whole router ({first_fault(error)}); {_AGAIN}") from error
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:

@@ -65,6 +65,7 @@ def measure(resamples: int, rounds: int) -> list[dict[str, Any]]:
     place = here(threads=1)
     predicted, observed, cost = simulate(PROMPTS)
     choice = (predicted - 0.1 * cost).argmax(axis=1)
+    own = observed[np.arange(len(choice)), choice]
     rows = []
     with single_threaded():
         bootstrap.headline(predicted, observed, cost, seed=0, resamples=20)
@@ -72,7 +73,9 @@ def measure(resamples: int, rounds: int) -> list[dict[str, Any]]:
             times = [now()]
             expected = plain_loop(observed, cost, choice, turn, resamples)
             times.append(now())
-            found = bootstrap.choice_intervals(observed, cost, choice, seed=turn, resamples=resamples)
+            found = bootstrap.outcome_intervals(
+                observed, cost, own, cost[choice], seed=turn, resamples=resamples
+            )
             times.append(now())
             bootstrap.headline(predicted, observed, cost, seed=turn, resamples=resamples)
             times.append(now())

@@ -181,9 +181,6 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
     chosen["router"] = judged.decided
     if judged.per_set is not None:
         chosen[PER_SET] = judged.per_set
-    # One seed for both: the same resamples stand behind every interval.
-    frontier = bootstrap.headline(predicted, observed, cost, seed=seed, most=None, resamples=0)
-    thinned = bootstrap.headline(predicted, observed, cost, seed=seed, resamples=resamples)
     gained, paid = observed[np.arange(len(observed)), judged.decided], cost[judged.decided]
     searched: Plain = {}
     if isinstance(judged.policy, Search):
@@ -197,9 +194,7 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         **judged.policy.figures(observed, cost, judged.decided, judged.models),
         "prompts": len(observed),
         "best_single": judged.models[metrics.best_single(observed)],
-        "frontier": {
-            name: {**asdict(thinned[name]), "estimate": frontier[name].estimate} for name in thinned
-        },
+        "frontier": _frontier(judged, resamples, seed),
         "router": {name: asdict(interval) for name, interval in own.items()},
         "choice": {
             name: asdict(metrics.choice_metrics(observed, predicted, chosen[name]))
@@ -211,3 +206,11 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         },
         **searched,
     }
+
+
+def _frontier(judged: Judged, resamples: int, seed: int) -> Plain:
+    """Return what is read off the frontier: estimates at every operating point, intervals at some of them."""
+    arrays = judged.predicted, judged.observed, judged.cost
+    every = bootstrap.headline(*arrays, seed=seed, most=None, resamples=0)
+    some = bootstrap.headline(*arrays, seed=seed, resamples=resamples)
+    return {name: {**asdict(some[name]), "estimate": every[name].estimate} for name in some}

@@ -32,10 +32,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             _remove(path)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (
-            None,
-            str(temporary),
-        ):  # a full disk is met with no name, or with that of nothing kept
+        # A full disk is met with no name, or with that of nothing kept.
+        if error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:

@@ -175,12 +175,7 @@ class ImageCache:
 
     def _keys_of(self, path: Path) -> list[tuple[str, int]]:
         try:
-            columns = [
-                "prompt",
-                "seed",
-                "status",
-                "truncated",
-            ]  # the last is lacking in files of an older format
+            columns = ["prompt", "seed", "status", "truncated"]  # files of an older format lack the last
             table = read_parquet(path, _WHAT, columns, {"component": self.component})
         except UserError:
             path.unlink(missing_ok=True)
@@ -219,9 +214,8 @@ class ImageCache:
         """
         finished: list[Path] = []
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(
-            self.folder / "lock", "w"
-        ) as lock:  # the kernel releases it whatever happens to the process
+        # The kernel releases the lock whatever happens to the process.
+        with open(self.folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield finished
         with open(self.folder / "lock", "w") as lock:

@@ -1,10 +1,12 @@
 """Parquet files with checksums that say whose they are."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,6 +15,20 @@ from promptroute.io.files import atomic_path
 
 _UNREADABLE = (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.ArrowException)
 """What pyarrow raises on files that are corrupt; an error of the machine's has an errno, and passes."""
+
+
+@contextlib.contextmanager
+def _reading(path: Path | str, what: str) -> Iterator[None]:
+    """Say in a line that a file is corrupt."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        if isinstance(error, UserError) or getattr(error, "errno", None):
+            raise
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: not {what} that can be read ({line}); delete it and make it again"
+        ) from error
 
 
 def write_parquet(path: Path | str, table: pa.Table, about: Mapping[str, str], **options: Any) -> None:
@@ -55,32 +71,24 @@ def read_parquet(
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it again")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            stated = file_facts(file.schema_arrow)
-            for fact, value in (expected or {}).items():
-                if stated.get(fact) != value:
-                    raise UserError(
-                        f"{path}: {fact} is {stated.get(fact, 'not stated')}, expected {value}, so this is not the file "
-                        f"that belongs here; delete it and make it again"
-                    )
-            layout = stated.get(_LAYOUT)
-            if layout is not None and layout != _layout(file.schema_arrow, file.metadata.num_rows):
-                raise ValueError("its columns or rows are not those that were written")
-            absent = sorted(set(columns or ()) - set(file.schema_arrow.names))
-            if absent:
-                raise ValueError(f"no column {absent[0]}")
-            table = file.read(columns=None if columns is None else list(columns))
-            if len(table) != file.metadata.num_rows:
-                raise ValueError("it is cut off")
-            return table
-    except _UNREADABLE as error:
-        if isinstance(error, UserError) or getattr(error, "errno", None):
-            raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: not {what} that can be read ({line}); delete it and make it again"
-        ) from error
+    with _reading(path, what), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        stated = file_facts(file.schema_arrow)
+        for fact, value in (expected or {}).items():
+            if stated.get(fact) != value:
+                raise UserError(
+                    f"{path}: {fact} is {stated.get(fact, 'not stated')}, expected {value}, so this is not the file "
+                    f"that belongs here; delete it and make it again"
+                )
+        layout = stated.get(_LAYOUT)
+        if layout is not None and layout != _layout(file.schema_arrow, file.metadata.num_rows):
+            raise ValueError("its columns or rows are not those that were written")
+        absent = sorted(set(columns or ()) - set(file.schema_arrow.names))
+        if absent:
+            raise ValueError(f"no column {absent[0]}")
+        table = file.read(columns=None if columns is None else list(columns))
+        if len(table) != file.metadata.num_rows:
+            raise ValueError("it is cut off")
+        return table
 
 
 def read_facts(path: Path | str, what: str) -> dict[str, str]:
@@ -89,15 +97,8 @@ def read_facts(path: Path | str, what: str) -> dict[str, str]:
     Raises:
         UserError: as `read_parquet`.
     """
-    try:
+    with _reading(path, what):
         return file_facts(pq.read_schema(path))
-    except _UNREADABLE as error:
-        if getattr(error, "errno", None):
-            raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: not {what} that can be read ({line}); delete it and make it again"
-        ) from error
 
 
 def file_facts(schema: pa.Schema) -> dict[str, str]:
@@ -115,3 +116,9 @@ def _layout(schema: pa.Schema, rows: int) -> str:
     types = [(field.name, str(field.type).replace("<item:", "<element:")) for field in schema]
     text = f"{types} {rows}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def embedding_rows(table: pa.Table) -> np.ndarray:
+    """Return the column `embedding` of a table, fixed-size lists of float32, as [n, d]."""
+    column = table.column("embedding").combine_chunks()
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size))

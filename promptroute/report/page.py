@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from promptroute.core.plain import Plain
 from promptroute.report.examples import GROUPS, Example
 from promptroute.report.figures import Figure
 from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
@@ -43,15 +44,10 @@ def page(
     from markupsafe import Markup
 
     css = (_HERE / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    layout: Plain = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, **layout)
     template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    digest = _base64(hashlib.sha256(css.encode()).digest())
     return template.render(
         css=Markup(css),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
@@ -69,7 +65,7 @@ def page(
             {
                 "title": visible(figure.title),
                 "alt": visible(figure.alt),
-                "data": base64.b64encode(figure.png).decode(),
+                "data": _base64(figure.png),
                 "size": _size(figure.png),
             }
             for figure in figures.values()
@@ -221,7 +217,11 @@ def _source(image: ExampleImage | None) -> str:
     """Return an image as a data address; empty where there is none."""
     if image is None or image.data is None:
         return ""
-    return f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
+    return f"data:image/{image.kind};base64,{_base64(image.data)}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _model(result: Result, example: Example, model: int, digits: int, images: Images) -> Cells:
@@ -266,7 +266,7 @@ def _feedback(image: ExampleImage, names: Sequence[str]) -> Cells:
     """Return an image's maps and marks, each with its number among `names`."""
     return {
         "maps": [
-            {"number": names.index(name), "source": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
+            {"number": names.index(name), "source": f"data:image/png;base64,{_base64(png)}"}
             for name, png in image.maps.items()
         ],
         "marks": [

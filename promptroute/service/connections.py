@@ -111,9 +111,8 @@ class Calm(logging.Filter):
         if last is not None and now - last < self._seconds:
             self._last[key] = (last, missed + 1)
             return False
-        if record.exc_info and (
-            last is not None or full
-        ):  # an OSError, as a full table, is no fault of the code
+        # An OSError, as a full table, is no fault of the code.
+        if record.exc_info and (last is not None or full):
             record.msg = f"{record.getMessage()} ({record.exc_info[1]!r})".partition("\n")[0]
             record.args, record.exc_info, record.exc_text = None, None, None
         if missed:

@@ -76,6 +76,11 @@ def interval(
     return " ".join(estimate_and_ends(ends, digits, share=share, signed=signed, missing=missing))
 
 
+def quality_at_cost(quality: float, cost: float) -> str:
+    """Format a mean quality and dollars an image as `5.1 at 0.4 dollars`, those of 1,000 images."""
+    return f"{number(quality, 3)} at {number(1000 * cost, 4)} dollars"
+
+
 def cost_comparison(change: float) -> str:
     """Format a relative change of cost as `35 % less than`, or `as much as`."""
     if round(100 * change) == 0:

@@ -75,7 +75,7 @@ def place_labels(
 
 
 def _connect(axes: Axes, point: np.ndarray, end: np.ndarray, unit: float) -> None:
-    """Draw a thin line from the edge of a marker to its label, where the label is away from it; in pixels."""
+    """Put a thin line from the edge of a marker to its label, where the label is away from it; in pixels."""
     length = float(np.hypot(*(end - point)))
     if length > 9 * unit:
         start = point + (end - point) * 6 * unit / length

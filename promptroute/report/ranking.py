@@ -41,14 +41,10 @@ def chart(result: Result) -> style.Chart:
             value, y, shape, color=paint, markersize=14 if name == "router" else 9, markeredgecolor="white"
         )
         axes.annotate(number(value, 2), (value, y), (11, 0), textcoords="offset points", va="center", size=9)
-    axes.set_yticks(range(len(order)), [result.title(name) for name in order], size=9.5)
-    for tick, name in zip(axes.get_yticklabels(), order, strict=True):
-        tick.set(color=style.INK, weight="bold" if name == "router" else "normal")
+    titles = [result.title(name) for name in order]
+    style.name_rows(axes, range(len(order)), titles, [order.index("router")], size=9.5)
     room = 0.08 * (values[0] - values[-1]) or 1.0
     axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(values[-1] - 0.5 * room, values[0] + room))
     axes.set_xlabel(f"Mean quality, {result.quality}  (higher is better →)")
-    alt = ", ".join(
-        f"{result.title(name)} {number(row.quality, 3)} at {number(1000 * row.cost, 4)} dollars"
-        for name, row in result.values.strategies.items()
-    )
-    return style.Chart(title, f"Mean quality, every model at one price per 1,000 images. {alt}.", figure)
+    alt = f"Mean quality, every model at one price per 1,000 images. {result.listed()}."
+    return style.Chart(title, alt, figure)

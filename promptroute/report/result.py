@@ -13,6 +13,7 @@ from promptroute.core.errors import UserError
 from promptroute.core.parsing import parse
 from promptroute.io.delimited import read_delimited
 from promptroute.io.files import read_json
+from promptroute.report.format import quality_at_cost
 
 _AGAIN = "evaluate the router again"
 LARGEST_SHARE = 10.0
@@ -242,6 +243,11 @@ class Result:
         text = self.values.policies.get(row)
         return row.replace("_", " ") if text is None or row == "router" else text.title
 
+    def listed(self) -> str:
+        """Return title, quality and cost of every row of the cost table, in words."""
+        rows = self.values.strategies.items()
+        return ", ".join(f"{self.title(name)} {quality_at_cost(row.quality, row.cost)}" for name, row in rows)
+
     def description(self, row: str) -> str:
         """Return what the policy of a row does, in a phrase; empty where it does not say so."""
         if row == f"single_{self.values.best_single}":
@@ -344,19 +350,18 @@ def _table(
         bad = values.isna() | values.isin([np.inf, -np.inf])
         if name in optional:
             bad &= table[name] != ""
-        if bad.any():
-            line = table.index[bad.to_numpy()][0]
-            raise UserError(f"{path}: line {line}: {name} {table.at[line, name]!r} is not a number; {_AGAIN}")
+        _refuse(table, name, bad, path, "is not a number")
         table[name] = values
     for name, labels in (models or {}).items():
         bad = ~table[name].isin(labels)
-        if bad.any():
-            line = table.index[bad.to_numpy()][0]
-            raise UserError(
-                f"{path}: line {line}: {name} {table.at[line, name]!r} is invalid; expected one of "
-                f"{', '.join(labels)}; {_AGAIN}"
-            )
+        _refuse(table, name, bad, path, f"is invalid; expected one of {', '.join(labels)}")
     return table
+
+
+def _refuse(table: pd.DataFrame, name: str, bad: "pd.Series[bool]", path: Path, fault: str) -> None:
+    if bad.any():
+        line = table.index[bad.to_numpy()][0]
+        raise UserError(f"{path}: line {line}: {name} {table.at[line, name]!r} {fault}; {_AGAIN}")
 
 
 def _matrix(pairs: pd.DataFrame, value: str, ids: np.ndarray, labels: list[str], path: Path) -> np.ndarray:

@@ -36,9 +36,7 @@ def build_encoders(
 
 
 def check_fingerprints(
-    encoders: Mapping[str, TextEncoder],
-    sections: Mapping[str, Section],
-    expected: Mapping[str, str],
+    encoders: Mapping[str, TextEncoder], sections: Mapping[str, Section], expected: Mapping[str, str]
 ) -> None:
     """Refuse encoders other than those that the predictor was trained with: their vectors would be noise to it.
 

@@ -67,11 +67,7 @@ class Trained:
 
     @classmethod
     def read(
-        cls,
-        data: Path,
-        scores: Sequence[str],
-        encoders: Mapping[str, Section],
-        allow: Collection[str] = (),
+        cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Section], allow: Collection[str] = ()
     ) -> "Trained":
         """Read the study and its predictor below `data`.
 

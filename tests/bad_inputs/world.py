@@ -41,7 +41,7 @@ class Case:
         breaks: spoils the folder of a finished study.
         overrides: of the parameters, as after `-S`.
         stdin: what the stage reads from standard input.
-        server: "", or how a web server serves the published data in place of the folder: "whole", "torn" or
+        server: "", or how a web server serves the published data in place of the folder: "whole", "broken" or
             "dead"; or what a model hub answers: "hub: unknown", "hub: gated", "hub: no revision", "hub: dead".
     """
 
@@ -285,7 +285,7 @@ def hub_at(address: str, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def serving(folder: Path, how: str) -> Iterator[str]:
-    """Serve a folder over http: "whole", "torn" (bodies shorter than announced), or "dead" (nobody there).
+    """Serve a folder over http: "whole", "broken" (bodies shorter than announced), or "dead" (nobody there).
 
     Or answer as the model hub refuses: a key of `_REFUSALS`.
     """
@@ -316,7 +316,7 @@ def serving(folder: Path, how: str) -> Iterator[str]:
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             content = source.read()
-            outputfile.write(content[: len(content) // 2] if how == "torn" else content)
+            outputfile.write(content[: len(content) // 2] if how == "broken" else content)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     address = f"http://127.0.0.1:{server.server_address[1]}"

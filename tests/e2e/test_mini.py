@@ -1,4 +1,4 @@
-"""The small world's whole chain with the real commands: draw, embed, score, train, evaluate; then let it grow."""
+"""The small world's whole chain with the real commands: generate, embed, score, train, evaluate; then let it grow."""
 
 import io
 import json
@@ -33,7 +33,7 @@ SCORERS = ("nima", "clip", "consistency")
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a few prompts of the small world have been drawn, scored and learnt from."""
+    """A clone in which a few prompts of the small world have been generated for, scored and learnt from."""
     folder = tmp_path_factory.mktemp("mini")
     git_clone(folder)
     choose_study(folder, "mini", *FEW)
@@ -122,11 +122,11 @@ def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
         pipe.set_progress_bar_config(disable=True)
         size = params["models"]["mini-student"]["generator"]["batch_size"]
         seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(size)]
-        drawn = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
+        made = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
     finally:
         torch.set_num_threads(before)
     pixels = np.asarray(Image.open(io.BytesIO(stored.image)))
-    assert all(np.array_equal(np.asarray(one), pixels) for one in drawn)
+    assert all(np.array_equal(np.asarray(one), pixels) for one in made)
 
 
 def test_add_model(mini: Path, go: Run) -> None:

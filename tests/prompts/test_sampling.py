@@ -93,7 +93,7 @@ def test_interleaving_by_hand() -> None:
 
 def test_seeds_differ() -> None:
     first = {sample([Listed(EVEN)], 1, seed)["prompt"].iloc[0] for seed in range(150)}
-    assert len(first) > 45  # of A's 60: 150 even draws meet 55.2 of them on average
+    assert len(first) > 45  # of A's 60: 150 even choices meet 55.2 of them on average
 
 
 def test_own_ids_stay() -> None:

@@ -234,6 +234,15 @@ class TestShownStudy:
         (study / "metrics/evaluate.json").write_text(json.dumps(before))
         assert "is of another study: prompts unknown" in judge(study, "--show").out
 
+    def test_scores_called_as_today(self, study: Path) -> None:
+        """A label that the class has given up since is not shown."""
+        found = result(study)
+        (study / "metrics/evaluate.json").write_text(
+            json.dumps({**found, "scores": {"clip.score": "CLIP of old"}})
+        )
+        out = judge(study, "--show").out
+        assert "CLIP score" in out and "CLIP of old" not in out
+
     def test_stale_settings(self, study: Path) -> None:
         params(study, "seed=7")
         assert "stale: its settings have changed since" in judge(study, "--show").out

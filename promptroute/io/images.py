@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -154,7 +154,7 @@ class ImageCache:
     component: str = ""
 
     @classmethod
-    def of(cls, fingerprint: Any) -> "ImageCache":
+    def of(cls, fingerprint: object) -> "ImageCache":
         """Return the cache of the generator with this fingerprint."""
         return cls(cache_path("images", fingerprint), digest(fingerprint))
 

@@ -119,7 +119,7 @@ def _detailed(scorer: Scorer) -> list[str]:
     return [kind for kind in FILES if any(output.kind == kind for output in scorer.outputs)]
 
 
-def _detail(item: Item, output: Output, value: Any, where: str) -> Detail:
+def _detail(item: Item, output: Output, value: object, where: str) -> Detail:
     values = np.asarray(value, np.float32)
     named = words(item.prompt) if output.kind == "marks" else []
     if values.ndim != 2 if output.kind == "map" else values.shape != (len(named),):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from promptroute.core.errors import UserError
-from promptroute.io.parquet import embedding_rows, read_facts, read_parquet, write_parquet
+from promptroute.io.parquet import read_facts, read_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,8 +95,17 @@ def read_image_embeddings(folder: Path | str) -> tuple[np.ndarray, np.ndarray, n
             read_parquet(part, _WHAT, ["prompt_id", "seed", "embedding"]).replace_schema_metadata(None)
         )
     table = pa.concat_tables(tables).combine_chunks()
-    ids, seeds = np.array(table.column("prompt_id").to_pylist()), table.column("seed").to_numpy()
-    return ids, seeds, embedding_rows(table)
+    return (
+        np.array(table.column("prompt_id").to_pylist()),
+        table.column("seed").to_numpy(),
+        rows_of(table.column("embedding")),
+    )
+
+
+def rows_of(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of embeddings as float32 [n, d]."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(-1, column.type.list_size), np.float32)
 
 
 def read_sentences(path: Path | str, width: int) -> np.ndarray:
@@ -105,4 +114,4 @@ def read_sentences(path: Path | str, width: int) -> np.ndarray:
     Raises:
         UserError: the file is absent or corrupt.
     """
-    return np.asarray(embedding_rows(read_parquet(path, _WHAT, ["embedding"]))[:, -width:], np.float32)
+    return rows_of(read_parquet(path, _WHAT, ["embedding"]).column("embedding"))[:, -width:]

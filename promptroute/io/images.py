@@ -105,16 +105,6 @@ def shard_paths(folder: Path | str) -> list[Path]:
     return paths
 
 
-def read_images(folder: Path | str) -> Iterator[list[Image]]:
-    """Yield a model's images, one shard at a time, in order.
-
-    Raises:
-        UserError: as `shard_paths` and `read_shard`.
-    """
-    for path in shard_paths(folder):
-        yield read_shard(path)
-
-
 def images_of(folder: Path | str, prompt_ids: Collection[str]) -> dict[str, list[Image]]:
     """Return a model's images of some prompts, each prompt's in order of seeds; reads no shard that has none of them.
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -116,9 +115,3 @@ def _layout(schema: pa.Schema, rows: int) -> str:
     types = [(field.name, str(field.type).replace("<item:", "<element:")) for field in schema]
     text = f"{types} {rows}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def embedding_rows(table: pa.Table) -> np.ndarray:
-    """Return the column `embedding` of a table, fixed-size lists of float32, as [n, d]."""
-    column = table.column("embedding").combine_chunks()
-    return np.asarray(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size))

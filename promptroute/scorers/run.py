@@ -18,10 +18,10 @@ from promptroute.core.outputs import Output, check_ranges, words
 from promptroute.core.plain import Section
 from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
 from promptroute.io.cache import CacheFile
-from promptroute.io.embeddings import read_embeddings
+from promptroute.io.embeddings import read_embeddings, rows_of
 from promptroute.io.files import sha256
 from promptroute.io.images import link_or_copy, read_shard, shard_paths
-from promptroute.io.parquet import embedding_rows, read_facts, read_parquet
+from promptroute.io.parquet import read_facts, read_parquet
 from promptroute.io.scores import FILES, Detail, details_table, write_scores
 from promptroute.io.tables import read_table
 from promptroute.runtime.batching import Failure, in_batches
@@ -255,7 +255,7 @@ class EmbeddingScoring(ShardScoring):
         ids = np.array(table.column("prompt_id").to_pylist())
         self._refuse_lost(ids, self._texts.index, shard)
         groups, prompts = pd.factorize(ids)
-        return prompts, groups, table.column("seed").to_numpy(), embedding_rows(table)
+        return prompts, groups, table.column("seed").to_numpy(), rows_of(table.column("embedding"))
 
     def inputs(self, shard: Path) -> list[str]:
         """Give the digests of the shard and of its own prompts' texts and vectors: others decide none of its scores."""

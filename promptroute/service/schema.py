@@ -57,7 +57,7 @@ class Sight(BaseModel):
 
 
 class Steps(BaseModel):
-    """A step for each prompt, in their order."""
+    """What to do next for each prompt, in their order."""
 
     steps: list[Next]
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from promptroute.io.images import read_images
 from tests.e2e.conftest import Run, choose_study, git_clone, runner
 from tests.e2e.test_pipeline import changed, ran
+from tests.shards import every_image
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,7 @@ def test_every_image_is_scored(mini: Path, go: Run) -> None:
     assert set(rows["score"].str.split(".").str[0]) == {*SCORERS, "rahf"}
     assert len(rows) == PROMPTS * len(MODELS) * rows["score"].nunique() and set(rows["prompt_id"]) == ids
     for model in MODELS:
-        images = [image for shard in read_images(mini / "data" / "images" / model) for image in shard]
+        images = every_image(mini / "data" / "images" / model)
         assert {(one.prompt_id, one.seed) for one in images} == {
             (one, seed) for one in ids for seed in (0, 1)
         }
@@ -107,7 +107,7 @@ def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
     from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from PIL import Image
 
-    stored = next(read_images(mini / "data" / "images" / "mini-student"))[3]
+    stored = every_image(mini / "data" / "images" / "mini-student")[3]
     assert stored.image is not None
     before = torch.get_num_threads()
     params = yaml.safe_load((mini / "params.yaml").read_text())

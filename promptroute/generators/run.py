@@ -189,6 +189,13 @@ class GenerateWork(Work[Shard]):
             return UniformBatches(self.generator, self.generator.batch_size)
         return Paced(self.generator) if isinstance(self.generator, RemoteGenerator) else self.generator
 
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor | None:
+        """Return the threads of a GPU's batches, kept over shards: cuDNN prepares each convolution once a thread."""
+        if not isinstance(self.generator, LocalGenerator) or self.generator.on_cpu:
+            return None
+        return ThreadPoolExecutor(self.generator.concurrent)
+
     @contextmanager
     def _concurrent(self) -> Iterator[int]:
         """Yield how many batches go at once."""
@@ -216,7 +223,7 @@ class GenerateWork(Work[Shard]):
         saved = time.monotonic()
         with ThreadPoolExecutor() as pool, self._concurrent() as concurrent:
             results: Iterator[tuple[ImageRequest, Generated]] = in_batches(
-                missing, self._process, self.generator.batch_size, concurrent
+                missing, self._process, self.generator.batch_size, concurrent, self._threads
             )
             for request, result in results:
                 self.tick(1)

@@ -58,16 +58,9 @@ def shown(path: Path) -> str:
 
 
 def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
-    """Judge a router on a table of the published layout, and write the result.
+    """Judge a router on a table of the published layout, write the result, and return the summary line.
 
-    Args:
-        folder: holds the table's files (see `ScoreTable.at`).
-        out: where the result goes.
-        router: its folder.
-        every: judge the prompts that it was trained on too.
-
-    Returns:
-        The summary line.
+    `folder` holds the table's files (see `ScoreTable.at`); `every`: judge the prompts that it was trained on too.
     """
     from promptroute.evaluation.bootstrap import check_resamples
     from promptroute.io.files import write_json
@@ -97,12 +90,9 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
 
 
 def read_table(folder: Path, published: Section, router: "Router") -> StudyData:
-    """Read a performance table of the published layout, for a trained router.
+    """Read a performance table of the published layout, for a trained router's models.
 
-    Args:
-        folder: holds the files.
-        published: the parameters' section: file names of the models, and the scorers.
-        router: whose models are wanted.
+    `published`: the parameters' section: file names of the models, and the scorers.
 
     Raises:
         UserError: the router has a model that the section doesn't name, or a file is missing or bad.

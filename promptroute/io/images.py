@@ -39,12 +39,9 @@ class ImageRequest(NamedTuple):
 
 
 def write_shard(path: Path | str, rows: Sequence[Image], component: str = "") -> None:
-    """Write images as one parquet file; equal rows give equal bytes.
+    """Write images of one model as a parquet file; equal rows give equal bytes.
 
-    Args:
-        path: where to.
-        rows: the images, all of one model.
-        component: digest of the generator's fingerprint.
+    `component`: digest of the generator's fingerprint.
     """
     columns = {name: [getattr(row, name) for row in rows] for name in image_schema().names}
     columns["image"] = [None if png is None else {"bytes": png, "path": None} for png in columns["image"]]
@@ -63,9 +60,7 @@ def write_shard(path: Path | str, rows: Sequence[Image], component: str = "") ->
 def read_shard(path: Path | str, component: str | None = None) -> list[Image]:
     """Read what `write_shard` wrote, its checksums verified.
 
-    Args:
-        path: the file.
-        component: digest of the generator's fingerprint that the file must state; None: any.
+    `component`: digest of the generator's fingerprint that the file must state; None: any.
 
     Raises:
         UserError: the file is absent, corrupt, not a shard of images, or another generator's.

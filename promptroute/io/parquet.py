@@ -33,11 +33,7 @@ def _reading(path: Path | str, what: str) -> Iterator[None]:
 def write_parquet(path: Path | str, table: pa.Table, about: Mapping[str, str], **options: Any) -> None:
     """Write a table whole or not at all, each page with its checksum; equal tables give equal bytes.
 
-    Args:
-        path: where to.
-        table: the rows.
-        about: facts about the file as a whole, added to its metadata.
-        options: of `pyarrow.parquet.write_table`.
+    `about`: facts about the file as a whole, added to its metadata; `options`: of `pyarrow.parquet.write_table`.
     """
     about = {**about, _LAYOUT: _layout(table.schema, table.num_rows)}
     metadata = {
@@ -59,8 +55,7 @@ def read_parquet(
     """Read a table, its checksums verified.
 
     Args:
-        path: the file.
-        what: what it holds, for the message.
+        path, what: the file, and what it holds, for the message.
         columns: names of the columns to read, all of which must be there; None reads all.
         expected: facts that the file must state about itself.
 
@@ -81,8 +76,7 @@ def read_parquet(
         layout = stated.get(_LAYOUT)
         if layout is not None and layout != _layout(file.schema_arrow, file.metadata.num_rows):
             raise ValueError("its columns or rows are not those that were written")
-        absent = sorted(set(columns or ()) - set(file.schema_arrow.names))
-        if absent:
+        if absent := sorted(set(columns or ()) - set(file.schema_arrow.names)):
             raise ValueError(f"no column {absent[0]}")
         table = file.read(columns=None if columns is None else list(columns))
         if len(table) != file.metadata.num_rows:

@@ -138,12 +138,7 @@ class PublishedTable(ScoreTable):
         )
 
     def read(self, scorer: str, output: Output, stem: str) -> TableRead:
-        """The scores of one model.
-
-        Args:
-            scorer: whose scores; fills `{scorer}`.
-            output: which of its outputs; its range is held against every score.
-            stem: what fills `{stem}`, as `SDXL-Turbo`.
+        """See `ScoreTable.read`; `scorer` and `stem`, as `SDXL-Turbo`, fill in the paths.
 
         Raises:
             UserError: naming file, line and fix: a missing file or column, a base part that only some

@@ -105,16 +105,3 @@ class TestEncoder:
         change(folder, lambda _: None)
         with pytest.raises(UserError, match=r"encoders/minilm: .*names 'If', which no encoder of ours does"):
             Router.load(folder).route(["a robot"])
-
-
-def test_models(router_folder: Path) -> None:
-    loaded = Router.load(router_folder)
-    (one,) = loaded.route(["a portrait in oil"], models=["cheap", "middle"])
-    assert one.model in ("cheap", "middle") and list(one.quality) == ["expensive", "middle", "cheap"]
-    assert "Expensive" not in one.reason, "what may not be chosen is no yardstick"
-    with pytest.raises(UserError, match="model 'none' is unknown; expected some of expensive, middle, cheap"):
-        loaded.route(["a robot"], models=["none"])
-    with pytest.raises(UserError, match="give one of them, not both"):
-        loaded.route(["a robot"], tradeoff=1.0, slack=1.0)
-    with pytest.raises(UserError, match="tradeoff is -1"):
-        loaded.route(["a robot"], tradeoff=-1.0)

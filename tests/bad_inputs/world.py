@@ -144,6 +144,7 @@ def images(folder: Path) -> None:
     write_shard(folder / "data/images/m/part-00000.parquet", [row])
 
 
+OPEN_CLIP = "promptroute.encoders.open_clip.OpenClip"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -158,12 +159,7 @@ def generating(**generator: Any) -> Break:
         if "model" not in generator:
             save("sd", folder / "sd")
         given = {"model": "sd", "steps": 1, "guidance": 1.0, **generator}
-        encoder = {
-            "_target_": "promptroute.encoders.open_clip.OpenClip",
-            "model": "ViT-B-32",
-            "pretrained": "openai",
-            "revision": "0" * 40,
-        }
+        encoder = {"_target_": OPEN_CLIP, "model": "ViT-B-32", "pretrained": "openai", "revision": "0" * 40}
         nima = {"_target_": "promptroute.scorers.nima.Nima", "checkpoint": "nima.hdf5"}
         params = {
             "models": {"m": {"label": "m", "generator": {"_target_": "promptroute.generators.diffusers.model.DiffusersModel", **given}}},
@@ -187,10 +183,7 @@ def own_clip() -> Break:
 
         make_clip(folder / "clip")
         params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-        params["image_encoder"]["clip"] = {
-            "_target_": "promptroute.encoders.open_clip.OpenClip",
-            "model": "clip",
-        }
+        params["image_encoder"]["clip"] = {"_target_": OPEN_CLIP, "model": "clip"}
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
     return spoil
@@ -294,25 +287,19 @@ def serving(folder: Path, how: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def do_GET(self) -> None:
-            if how in _REFUSALS:
-                self._refuse()
-            else:
-                super().do_GET()
-
-        def do_HEAD(self) -> None:
-            if how in _REFUSALS:
-                self._refuse()
-            else:
-                super().do_HEAD()
-
-        def _refuse(self) -> None:
+        def send_head(self) -> Any:
+            if how not in _REFUSALS:
+                return super().send_head()
             status, code, message = _REFUSALS[how]
             self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", message)
-            self.send_header("Content-Length", "0")
+            for name, value in {
+                "X-Error-Code": code,
+                "X-Error-Message": message,
+                "Content-Length": "0",
+            }.items():
+                self.send_header(name, value)
             self.end_headers()
+            return None
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             content = source.read()

@@ -81,6 +81,12 @@ def quality_at_cost(quality: float, cost: float) -> str:
     return f"{number(quality, 3)} at {number(1000 * cost, 4)} dollars"
 
 
+def beside(gain: float) -> str:
+    """Format a gain in quality as `0.021 higher`, or `the same`."""
+    size = number(abs(gain), 3)
+    return "the same" if float(size) == 0 else f"{size} {'higher' if gain > 0 else 'lower'}"
+
+
 def cost_comparison(change: float) -> str:
     """Format a relative change of cost as `35 % less than`, or `as much as`."""
     if round(100 * change) == 0:

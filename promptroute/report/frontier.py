@@ -9,7 +9,7 @@ from matplotlib.transforms import Bbox
 
 from promptroute.core.plain import Plain
 from promptroute.report import ranking, style
-from promptroute.report.format import cost_comparison, interval, number, percent, quality_at_cost
+from promptroute.report.format import beside, cost_comparison, interval, percent, quality_at_cost
 from promptroute.report.labels import place_labels
 from promptroute.report.result import Interval, Result
 
@@ -27,18 +27,13 @@ def headline(result: Result) -> str:
     assert change is not None and gain is not None
     best = result.labels[result.best_single]
     if (searched := result.values.searched) is None:
-        return f"The router costs {cost_comparison(change)} {best}, the best single model; its quality is {_beside(gain)}"
+        return f"The router costs {cost_comparison(change)} {best}, the best single model; its quality is {beside(gain)}"
     fresh = searched.fresh.quality_gain.estimate if searched.fresh else None
-    left = "not known" if fresh is None else _beside(fresh)
+    left = "not known" if fresh is None else beside(fresh)
     return (
-        f"The search costs {cost_comparison(change)} {best}, the best single model; its quality is {_beside(gain)} by the "
+        f"The search costs {cost_comparison(change)} {best}, the best single model; its quality is {beside(gain)} by the "
         f"score it looks at, on fresh images {left}"
     )
-
-
-def _beside(gain: float) -> str:
-    size = number(abs(gain), 3)
-    return "the same" if float(size) == 0 else f"{size} {'higher' if gain > 0 else 'lower'}"
 
 
 def chart(result: Result) -> style.Chart:

@@ -158,9 +158,9 @@ def _set_figures(values: Measured) -> list[tuple[str, str, str]]:
     def cell(
         ends: Interval, fresh: Interval | None, digits: int = 1, share: bool = True
     ) -> tuple[str, str, str]:
-        form = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
-        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"  # type: ignore[arg-type]
-        return *estimate_and_ends(ends, **form), left  # type: ignore[arg-type]
+        form: Plain = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
+        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"
+        return *estimate_and_ends(ends, **form), left
 
     own, frontier = values.router, values.search or values.frontier
     at_point = None if values.searched is None else values.searched.fresh

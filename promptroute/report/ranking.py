@@ -1,7 +1,7 @@
 """Show mean quality alone: what is left of the cost-quality plane where every model costs the same."""
 
 from promptroute.report import style
-from promptroute.report.format import interval, number
+from promptroute.report.format import beside, interval, number
 from promptroute.report.result import Result
 
 _BEFORE = ("oracle", "router", "best_per_set", "random")
@@ -17,14 +17,9 @@ def chart(result: Result) -> style.Chart:
     order = sorted(rows, key=lambda name: -rows[name])
     gain = result.values.router.quality_gain
     assert gain.estimate is not None
-    size = number(abs(gain.estimate), 3)
-    than = (
-        "the same quality as"
-        if float(size) == 0
-        else f"{size} {'higher' if gain.estimate > 0 else 'lower'} quality than"
-    )
-    best = result.labels[result.best_single]
-    title = f"At one price for every model, choosing by prompt gives {than} {best}, the best of them"
+    size, best = beside(gain.estimate), result.labels[result.best_single]
+    than = "as" if size == "the same" else "than"
+    title = f"At one price for every model, choosing by prompt gives {size} quality {than} {best}, the best of them"
     figure, axes = style.canvas(
         9.2,
         0.9 + 0.27 * len(order),

@@ -14,11 +14,7 @@ from promptroute.core.image import to_rgb
 from promptroute.encoders.open_clip import OpenClip
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-IMAGES = [
-    Image.new("RGB", (40, 30), (200, 10, 10)),
-    Image.new("L", (32, 32), 90),
-    Image.new("RGBA", (9, 9)),
-]
+IMAGES = [Image.new("RGB", (40, 30), (200, 10, 10)), Image.new("L", (32, 32), 90), Image.new("RGBA", (9, 9))]
 
 
 def test_embeddings_are_open_clips_own(tiny_clip: Path) -> None:
@@ -54,12 +50,7 @@ def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) ->
     (copy / "open_clip_model.safetensors").write_bytes(content)
     assert OpenClip(model=str(copy)).fingerprint() != here
     tagged = OpenClip(model="ViT-B-32", pretrained="openai", revision=COMMIT).weights()
-    assert tagged == {
-        "model": "ViT-B-32",
-        "pretrained": "openai",
-        "revision": COMMIT,
-        "precision": "float32",
-    }
+    assert tagged == {"model": "ViT-B-32", "pretrained": "openai", "revision": COMMIT, "precision": "float32"}
 
 
 @pytest.mark.parametrize(

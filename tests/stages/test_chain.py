@@ -23,17 +23,7 @@ from promptroute.io.tables import read_table
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.router import Router
 from promptroute.runtime.compose import compose_params
-from tests.stages.small import (
-    SCORERS,
-    STEMS,
-    judge,
-    params,
-    path_of,
-    run,
-    run_chain,
-    table,
-    write_published,
-)
+from tests.stages.small import SCORERS, STEMS, judge, params, path_of, run, run_chain, table, write_published
 
 ROOT = Path(__file__).parents[2]
 MODELS = list(STEMS)

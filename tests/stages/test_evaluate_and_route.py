@@ -278,8 +278,7 @@ def test_show_prints_the_cost_table(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]],
+    "arguments", [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]]
 )
 def test_usage_errors(study: Path, arguments: list[str]) -> None:
     ran = judge(study, *arguments)

@@ -16,7 +16,7 @@ from promptroute.evaluation import metrics
 from promptroute.routing import checks
 from promptroute.routing.checks import Array, FloatArray
 from promptroute.routing.frontier import hull, quality_at, visits
-from promptroute.routing.steps import StepsOf, tradeoff_steps
+from promptroute.routing.steps import tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
 
@@ -88,14 +88,7 @@ def intervals(
 
 
 def headline(
-    predicted: Array,
-    true: Array,
-    cost: Array,
-    *,
-    seed: int,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = 200,
-    resamples: int = 1000,
+    predicted: Array, true: Array, cost: Array, *, seed: int, most: int | None = 200, resamples: int = 1000
 ) -> dict[str, Interval]:
     """Return the intervals of `iso_quality_cost`, `oracle_gap_closed` and `frontier_area` (module `metrics`).
 
@@ -104,20 +97,15 @@ def headline(
     which model that is. The estimate is the metric's value at these points.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    curve = choosing_curve(guess, truth, price, steps_of=steps_of, most=most)
+    curve = choosing_curve(guess, truth, price, most=most)
     return curve_intervals(*curve, truth, price, seed=seed, resamples=resamples)
 
 
 def choosing_curve(
-    predicted: FloatArray,
-    true: FloatArray,
-    cost: FloatArray,
-    *,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = 200,
+    predicted: FloatArray, true: FloatArray, cost: FloatArray, *, most: int | None = 200
 ) -> tuple[FloatArray, FloatArray]:
     """Return dollars and observed quality of each prompt [n, k] at the operating points of choosing before generating."""
-    steps = steps_of(predicted, cost)
+    steps = tradeoff_steps(predicted, cost)
     taken = visits(steps)[1]
     if most is not None:
         taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]

@@ -7,7 +7,6 @@ from scipy.stats import norm
 from promptroute.evaluation import bootstrap
 from promptroute.routing import choices
 from promptroute.routing.frontier import area, hull, quality_at, trace
-from promptroute.routing.steps import slack_steps, tradeoff_steps
 from tests.evaluation import plain
 from tests.routing.instances import simulated
 
@@ -54,15 +53,13 @@ def test_headline_plain_loop():
         assert got[name].undefined == undefined[:, k].mean()
 
 
-@pytest.mark.parametrize("steps_of", [tradeoff_steps, slack_steps])
-def test_estimates_are_the_metrics(steps_of):
+def test_estimates_are_the_metrics():
     predicted, true, cost = simulated(200, seed=2)
     for most in (None, 30):
-        options = {"steps_of": steps_of, "most": most}
-        got = bootstrap.headline(predicted, true, cost, seed=0, resamples=0, **options)
+        got = bootstrap.headline(predicted, true, cost, seed=0, resamples=0, most=most)
         for figure in (plain.iso_quality_cost, plain.oracle_gap_closed, plain.frontier_area):
             found = got[figure.__name__].estimate
-            assert found == pytest.approx(figure(predicted, true, cost, **options))
+            assert found == pytest.approx(figure(predicted, true, cost, most=most))
         assert np.isnan(got["frontier_area"].low)
 
 

@@ -53,7 +53,8 @@ def shown(path: Path) -> str:
         if note := difference(result.get("study") or {}, origin(params, Path("data/split.parquet"))):
             result["stale"] = f"{path} is {note}"
         else:
-            result["scores"] = {name: output.label for name, output in study_outputs(params).items()}
+            today = {name: output.label for name, output in study_outputs(params).items()}
+            result["scores"] = {name: today.get(name, label) for name, label in result["scores"].items()}
     return cost_table(result)
 
 

@@ -162,7 +162,8 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         `best_single`: name of the model with the highest mean observed quality on these prompts;
         `frontier`: iso_quality_cost, oracle_gap_closed and frontier_area (see `promptroute.evaluation.metrics`), read
         off the frontier of `CostAware` on these prompts, each as `bootstrap.Interval`;
-        `router`: the same for its own choice, whose operating point was set on other prompts (`bootstrap.outcome_intervals`);
+        `router`: the same for its own choice, whose operating point was set on other prompts (see
+        `bootstrap.outcome_intervals`);
         `choice`: accuracy, macro precision, recall, F1 and AUC of the router and of `best_predicted`;
         `strategies`: see `strategy_rows`; the router's own choice is called `router`, that of the best model per
         prompt set `best_per_set`;
@@ -209,7 +210,10 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
 
 
 def _frontier(judged: Judged, resamples: int, seed: int) -> Plain:
-    """Return what is read off the frontier: estimates at every operating point, intervals at some of them."""
+    """Return what is read off the frontier: estimates at every operating point, intervals at some of them.
+
+    One seed for all: the same resamples stand behind every interval.
+    """
     arrays = judged.predicted, judged.observed, judged.cost
     every = bootstrap.headline(*arrays, seed=seed, most=None, resamples=0)
     some = bootstrap.headline(*arrays, seed=seed, resamples=resamples)

@@ -4,7 +4,7 @@
     python -m benchmarks.bootstrap --quick       100 resamples, one round; writes no results
     python -m benchmarks.bootstrap --table       only print the table of benchmarks/results/bootstrap.csv
 
-The loop draws each resample's prompts and computes the figures of them. Both use one thread and the same resamples,
+The loop takes each resample's prompts and computes the figures of them. Both use one thread and the same resamples,
 alternate, and must give the same intervals. *Frontier figures* have no baseline.
 """
 

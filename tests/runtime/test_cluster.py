@@ -90,7 +90,7 @@ def nodes() -> Iterator[Any]:
 @pytest.mark.slow
 class TestCluster:
     def on(self, nodes: Any, **settings: Any) -> RayActors:
-        return RayActors(address=nodes.address, **settings)
+        return RayActors(address=nodes.address, **{"cpus": 1.0, **settings})
 
     def test_same_files(self, nodes: Any, tmp_path: Path) -> None:
         """A worker is killed and another hangs, once each: every file is there, whole, and done by somebody else."""

@@ -8,7 +8,6 @@ shown, and the caption with the scene that it is true of.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from mini.feedback.examples import MAPS, Example, new_example, word_findings
 from mini.scenes import SIDE
 from mini.settings import DATA, load_settings
+from mini.spread import chosen_executor, in_order
 from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
@@ -81,11 +81,7 @@ def _in_order(
     n: int, seed: int, workers: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]]:
     seeds = [(seed, index) for index in range(n)]
-    if workers == 1:
-        yield from map(_make, seeds)
-        return
-    with get_context("fork").Pool(workers) as pool:
-        yield from pool.imap(_make, seeds, chunksize=50)
+    return in_order(_make, seeds, workers, chosen_executor())
 
 
 def read_examples(folder: Path | str) -> Examples:

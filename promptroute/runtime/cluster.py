@@ -105,6 +105,13 @@ class RayActors(Executor):
         found = {"CPU": float(self.threads) if self.cpus is None else self.cpus, "GPU": self.gpus}
         return found if self.memory_gb is None else {**found, "memory": self.memory_gb * 2**30}
 
+    def hopeless(self, ray: Any) -> bool:
+        """Tell whether no worker will ever find room: this machine hasn't enough, and no other can join."""
+        if self.address or os.environ.get("RAY_ADDRESS"):
+            return False
+        total = ray.cluster_resources()
+        return any(total.get(name, 0) < need for name, need in self.needs().items())
+
     def no_room(self, ray: Any) -> str:
         """Say what a worker asks for, and what the cluster has."""
         own, total = self.needs(), ray.cluster_resources()
@@ -358,19 +365,13 @@ class _Pool:
             for reference in finished:
                 yield from self._take(pending[reference], reference)
             if self._ready < least and (
-                time.monotonic() - started > self._settings.start_seconds or self._hopeless()
+                time.monotonic() - started > self._settings.start_seconds
+                or self._settings.hopeless(self._ray)
             ):
                 raise UserError(self._settings.no_room(self._ray))
             self._look_after()
         for name, count in self._done.most_common():
             _log.info("%d shards by %s", count, name)
-
-    def _hopeless(self) -> bool:
-        """Tell whether no worker will ever find room: this machine hasn't enough, and no other can join."""
-        if self._settings.address or os.environ.get("RAY_ADDRESS"):
-            return False
-        total = self._ray.cluster_resources()
-        return any(total.get(name, 0) < need for name, need in self._settings.needs().items())
 
     def _grow(self) -> None:
         """Ask for as many actors as there are shards for; Ray starts those that there is room for."""

@@ -254,16 +254,19 @@ class TestCluster:
         assert [image.tobytes() for image in made] == [render(scene).tobytes() for scene in scenes]
 
     def test_a_node_leaves_and_another_joins(self, nodes: Any, tmp_path: Path) -> None:
+        """A node is killed, and a later one takes work: it is waited for, however busy the machine is."""
         notes: list[tuple[int, int]] = []
 
         def note(done: tuple[int, int]) -> None:
             notes.append(done)
+            if len({process for _, process in notes}) >= 3:
+                (tmp_path / "hurry").touch()
             if len(notes) == 4:
                 nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
             if len(notes) == 6:
                 nodes.add_node(**nodes.small)
 
-        numbers = list(range(40))
+        numbers = list(range(200))
         executor = self.on(nodes, max_workers=3)
         paths = run(Squares(tmp_path, 1.0), numbers, executor, "squares", note=note)
         assert [path.read_text() for path in paths] == [str(number**2) for number in numbers]

@@ -290,14 +290,12 @@ class Worker:
         home.enter()
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        try:
-            import torch
-
-            torch.set_num_threads(home.threads)
-        except ImportError:  # work without a network
-            pass
-        threadpool_limits(home.threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # for what is imported later, as torch, if at all
+            os.environ[name] = str(home.threads)
         self._work = pickle.loads(pickled)  # the driver's own, over Ray's connection
+        threadpool_limits(home.threads)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(home.threads)
         home.check(self._work)
         self._last = time.monotonic()
         self._work.tick = self._tick

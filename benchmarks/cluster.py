@@ -35,7 +35,7 @@ from promptroute.runtime.stage import run_stage
 
 CSV, FIGURE = RESULTS / "cluster.csv", ROOT / "docs" / "scale.svg"
 KILLS, NUMBERS = 10, 24
-IMAGES, PASSES = 8, 3
+IMAGES = 8
 SHOWN = (1, 2, 4, 8, 16, 32, 64)
 DRIVER = """
 import sys
@@ -197,8 +197,8 @@ def efficiency(prompts: int) -> str:
     return markdown("workers, a core each | images/s | efficiency", rows)
 
 
-def measure(prompts: int) -> list[dict[str, Any]]:
-    """Return what one worker takes, three passes: rows of `what`, `images` and `seconds`.
+def measure(prompts: int, passes: int) -> list[dict[str, Any]]:
+    """Return what one worker takes, passes over and over: rows of `what`, `images` and `seconds`.
 
     `start`: until its first image, with loading; `shard`: generating and writing one; `overhead`: from a shard's end to the
     next one's beginning; `driver`: processor time of the driver a shard.
@@ -212,7 +212,7 @@ def measure(prompts: int) -> list[dict[str, Any]]:
         rows.append({"what": what, "images": IMAGES, "seconds": seconds})
 
     with cluster(1) as made, small_images(prompts) as new_pass:
-        for turn in range(PASSES):
+        for turn in range(passes):
             work, shards = new_pass(turn)
             ends: list[tuple[float, float]] = []
             executor = RayActors(address=made.address, max_workers=1)
@@ -330,11 +330,12 @@ def main(arguments: Sequence[str] | None = None) -> str:
     )
     parser.add_argument("what", choices=("kills", "efficiency", "measure", "simulate"))
     parser.add_argument("--prompts", type=int, default=24, help="shards of 8 images of a pass")
+    parser.add_argument("--passes", type=int, default=3, help="that are measured, each with a new worker")
     parser.add_argument("--shards", type=int, default=1000, help="of the simulated study")
     parser.add_argument("--images", type=int, default=600, help="of each of its shards")
     given = parser.parse_args(arguments)
     if given.what == "measure":
-        return finish(measure(given.prompts), CSV, table)
+        return finish(measure(given.prompts, given.passes), CSV, table)
     if given.what == "simulate":
         rows = pd.read_csv(CSV)
         plot(rows, FIGURE, given.shards, given.images)

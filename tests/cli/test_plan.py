@@ -9,7 +9,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from promptroute.cli.plan import plan, study_rows
+from promptroute.cli.plan import plan, study_images
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image
 from promptroute.core.rows import Prompt
@@ -77,11 +77,11 @@ class TestPlan:
 
     def test_no_prompts(self, project: Path) -> None:
         Path("data/prompts.parquet").unlink()
-        assert study_rows(4)[0].images == 12
+        assert study_images(4)[0][1].count == 12
         given = yaml.safe_load(Path("params.yaml").read_text())["prompts"]
         study({}, prompts={**given, "n": None})
         with pytest.raises(UserError, match=r"prompts.n is null; sample the prompts, or give --prompts"):
-            study_rows(None)
+            study_images(None)
 
     def test_nothing_to_generate(self, project: Path) -> None:
         params(project)  # scores from a published table

@@ -1,7 +1,7 @@
 """NIMA: how a person would rate an image's beauty, from 1 to 10."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
 from promptroute.core.plain import Plain
 from promptroute.io.files import sha256
+from promptroute.runtime.decoding import each
 from promptroute.scorers.base import ImageBatch, Scorer
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Nima(Scorer):
         """Predict the distribution of ratings: n images of any size and mode → float64 [n, 10], ratings 1 to 10."""
         import torch
 
-        pixels = torch.from_numpy(np.stack([to_pixels(image, self.side) for image in images])).to(self.device)
+        pixels = torch.from_numpy(np.stack(each(partial(to_pixels, side=self.side), images))).to(self.device)
         with torch.inference_mode():
             logits = self._network(pixels)
         return torch.softmax(logits.double(), dim=1).cpu().numpy()

@@ -197,3 +197,30 @@ def test_fresh_costs_time_the_models(mini: Path, go: Run) -> None:
     found = json.loads((mini / "data" / "profile" / "mini-student.json").read_text())
     assert found["seconds"] > 0 and found["memory_gb"] > 0 and found["gflops"] > 0
     go("git", "checkout", "--quiet", "--force", "main")
+
+
+def test_ray_and_back(mini: Path, go: Run) -> None:
+    """Where shards were done decides nothing: neither there nor back is anything made again."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+    path = mini / "data" / "images" / "mini-student" / "part-00000.parquet"
+
+    def experiment(*overrides: str) -> str:
+        chosen = [part for one in (*FEW, *overrides) for part in ("-S", one)]
+        done = go("dvc", "exp", "run", *chosen, "generate@mini-student", "encode@minilm_layers")
+        return done.stdout + done.stderr
+
+    try:
+        assert ran(experiment("compute=ray")) == set(), "all is there"
+        more = f"prompts.n={PROMPTS + 3}"
+        there = experiment("compute=ray", more)
+        assert {"generate@mini-student", "encode@minilm_layers"} <= ran(there)
+        assert " 6 generated now" in there and re.search(
+            r"^1 shards by \S+ \(process \d+\)$", there, re.MULTILINE
+        ), there
+        made = path.read_bytes()
+        assert ran(experiment(more)) == set() and path.read_bytes() == made
+        again = go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout
+        assert " 0 generated now" in again and path.read_bytes() == made
+    finally:
+        go("git", "checkout", "--quiet", "--force", "main")
+        go("dvc", "checkout")

@@ -1,5 +1,6 @@
 """How alike prompts are in meaning and spelling: the kernel that `Kernel` learns with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,15 +76,17 @@ class Similarity:
     def __call__(self, prompts: Seen) -> Array:
         """Return k of n prompts with the learned ones, float32 [n, m]."""
         k = np.empty((len(prompts), len(self._learned)), np.float32)
-        for start in range(0, len(prompts), ROWS):
-            self._fill(k[start : start + ROWS], prompts.take(slice(start, start + ROWS)))
+        for part, few in _parts(prompts):
+            self._fill(k[part], few)
         return k
 
     def times(self, prompts: Seen, weights: Array) -> Array:
         """Return k of n prompts · weights [m, t], float64 [n, t], without ever holding all of k."""
         product = np.empty((len(prompts), weights.shape[1]))
-        for start in range(0, len(prompts), ROWS):
-            product[start : start + ROWS] = self(prompts.take(slice(start, start + ROWS))) @ weights
+        k = np.empty((min(ROWS, len(prompts)), len(self._learned)), np.float32)
+        for part, few in _parts(prompts):
+            self._fill(k[: len(few)], few)
+            product[part] = k[: len(few)] @ weights
         return product
 
     def lower(self) -> Array:
@@ -93,9 +96,8 @@ class Similarity:
         """
         m = len(self._learned)
         k = np.zeros((m, m), np.float32)
-        for start in range(0, m, ROWS):
-            stop = min(start + ROWS, m)
-            self._fill(k[start:stop], self._learned.take(slice(start, stop)), stop)
+        for part, few in _parts(self._learned):
+            self._fill(k[part], few, part.stop)
         return k
 
     def _fill(self, k: Array, prompts: Seen, until: int | None = None) -> None:
@@ -131,6 +133,13 @@ class Similarity:
         ends = np.concatenate([[0], np.cumsum(np.bincount(row[rest], minlength=n))])
         at = c.indices[rest] - self._frequent
         return frequent, csr_array((c.data[rest], at, ends), shape=(n, v - self._frequent))
+
+
+def _parts(prompts: Seen) -> Iterator[tuple[slice, Seen]]:
+    """Generate prompts a few at a time, with their places."""
+    for start in range(0, len(prompts), ROWS):
+        part = slice(start, min(start + ROWS, len(prompts)))
+        yield part, prompts if part.stop - start == len(prompts) else prompts.take(part)
 
 
 @dataclass(frozen=True)

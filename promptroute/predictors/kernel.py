@@ -43,8 +43,8 @@ class Kernel(Predictor):
     From up to 50,000 prompts this is exact, in memory for one float32 [n, n] and time that grows with n³. From more, or
     more than `points`, m prompts are drawn, and prompts are compared with these alone: ridge regression on the features
     φ = L⁻¹ k(points, x), LLᵀ = k(points, points), whose products φ·φ' are Nyström's approximation of k (Williams & Seeger
-    2001). It still learns from all n prompts, and leave-one-out predictions are exact again, but for the points' own
-    part. Fitting takes memory for one float32 [n, m] and time that grows with n m²; predicting takes time that grows
+    2001). It still learns from all n prompts, and leave-one-out predictions, with the points as they are, are exact
+    again. Fitting takes memory for one float32 [n, m] and time that grows with n m²; predicting takes time that grows
     with m. What that costs in quality: benchmarks/README.md.
 
     Args:
@@ -191,7 +191,9 @@ class Kernel(Predictor):
         columns = np.empty((len(prompts), self._weights.shape[1]))
         for start in range(0, len(prompts), ROWS):
             part = slice(start, start + ROWS)
-            columns[part] = self._similarity.times(self._see(vectors[part], prompts.texts[part]), self._weights)
+            columns[part] = self._similarity.times(
+                self._see(vectors[part], prompts.texts[part]), self._weights
+            )
         return self._targets.decode(columns)
 
     def _see(self, vectors: Array, texts: Sequence[str]) -> Seen:

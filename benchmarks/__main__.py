@@ -46,6 +46,7 @@ LIST = {
         "the feedback network at its true size: parameters counted, a batch timed; --device cuda",
         "a minute",
     ),
+    "kernel_size": ("the kernel predictor on 45,000 and 60,000 prompts: seconds and memory", "half an hour"),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "recovery": ("image to prompt: attributes, round trip, learners, speed; needs a recovery", "ten minutes"),

@@ -41,10 +41,10 @@ BASE = ("experiment=published", "compute=cpu")
 
 
 @cache
-def settings(*overrides: str) -> Params:
+def settings(*overrides: str, base: tuple[str, ...] = BASE) -> Params:
     """Compose the default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` does."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*BASE, *overrides], Path(__file__).resolve().parents[1])
+        compose(Path(folder) / "params.yaml", [*base, *overrides], Path(__file__).resolve().parents[1])
         return load_params(Path(folder) / "params.yaml")
 
 

@@ -7,6 +7,7 @@ Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 
@@ -19,6 +20,21 @@ from promptroute.routing.frontier import hull, quality_at, visits
 from promptroute.routing.steps import StepsOf, tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
+
+
+class Resampling(TypedDict, total=False):
+    """How intervals come about; see `intervals`.
+
+    Attributes:
+        seed: of numpy's default generator.
+        resamples: of the prompts, 0 or more.
+        level: of the interval.
+    """
+
+    seed: Required[int]
+    resamples: int
+    level: float
+
 
 MOST = 1_000_000
 """Resamples, at most."""
@@ -95,12 +111,10 @@ def headline(
     true: Array,
     cost: Array,
     *,
-    seed: int,
     single: int | None = None,
     steps_of: StepsOf = tradeoff_steps,
     most: int | None = 200,
-    resamples: int = 1000,
-    level: float = 0.95,
+    **how: Unpack[Resampling],
 ) -> dict[str, Interval]:
     """Return the intervals of `iso_quality_cost`, `oracle_gap_closed` and `frontier_area` (module `metrics`).
 
@@ -111,16 +125,7 @@ def headline(
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
     spent, gained = choosing_curve(guess, truth, price, steps_of=steps_of, most=most)
-    return curve_intervals(
-        spent,
-        gained,
-        truth,
-        price,
-        seed=seed,
-        single=single,
-        resamples=resamples,
-        level=level,
-    )
+    return curve_intervals(spent, gained, truth, price, single=single, **how)
 
 
 def choosing_curve(
@@ -146,18 +151,16 @@ def curve_intervals(
     truth: FloatArray,
     price: FloatArray,
     *,
-    seed: int,
     single: int | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
     against: tuple[FloatArray, FloatArray] | None = None,
+    **how: Unpack[Resampling],
 ) -> dict[str, Interval]:
     """Return the intervals of `headline` for any policy, from each prompt's dollars and quality at its k points.
 
     Args:
         spent, gained: [n, k].
         truth, price: of the models alone, [n, m] and [m].
-        seed, single, resamples, level: as of `headline`.
+        single: as of `headline`.
         against: dollars and quality [n, points] of another policy at its points: `area_lead` is how far the area under its
             frontier is below, paired by prompt.
     """
@@ -183,7 +186,7 @@ def curve_intervals(
         found = {"iso_quality_cost": iso, "oracle_gap_closed": share, "frontier_area": area}
         return found if against is None else {**found, "area_lead": lead}
 
-    return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
+    return intervals(table, statistic, **how)
 
 
 def choice_intervals(
@@ -191,10 +194,8 @@ def choice_intervals(
     cost: Array,
     choice: Array,
     *,
-    seed: int,
     single: int | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
+    **how: Unpack[Resampling],
 ) -> dict[str, Interval]:
     """Return the intervals of one choice's figures on these prompts, as with an operating point set on validation.
 
@@ -207,9 +208,7 @@ def choice_intervals(
     price = checks.cost_vector(cost, truth.shape[1])
     chosen = checks.choice_vector(choice, truth.shape)
     own = truth[np.arange(len(truth)), chosen]
-    return outcome_intervals(
-        truth, price, own, price[chosen], seed=seed, single=single, resamples=resamples, level=level
-    )
+    return outcome_intervals(truth, price, own, price[chosen], single=single, **how)
 
 
 def outcome_intervals(
@@ -218,10 +217,8 @@ def outcome_intervals(
     gained: FloatArray,
     paid: FloatArray,
     *,
-    seed: int,
     single: int | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
+    **how: Unpack[Resampling],
 ) -> dict[str, Interval]:
     """Return the intervals of `choice_intervals` for any outcome: each prompt's quality and dollars, [n] both."""
     table = np.column_stack([gained, paid, truth.max(axis=1), truth])
@@ -238,7 +235,7 @@ def outcome_intervals(
             "oracle_gap_closed": metrics.gap_closed(quality, alone, oracle),
         }
 
-    return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
+    return intervals(table, statistic, **how)
 
 
 def _singles(means: FloatArray, single: int | None) -> IntArray:

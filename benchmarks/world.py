@@ -1,14 +1,18 @@
 """Looking judged by a checker that it never asked, and on fresh images: the small world.
 
-    python -m benchmarks.world [--prompts 1600] [--scores nima,clip,mixed] [--predictor kernel] [--seeds 0]
+    python -m benchmarks.world [--prompts 1600] [--scores nima,clip,mixed,verdicts] [--seeds 0]
     python -m benchmarks.world --table                    only print the table of benchmarks/results/world.csv
 
 Small models of our own on synthetic scenes: no verdict on real ones. Two images a prompt by each model of the default
 study are generated, embedded, scored and checked once, and kept in cache/ (about a CPU second a prompt); a killed run goes
 on where it was. Folds by text: every prompt is judged by a router that learnt from the other folds alone; λ, and trust
 where it is set, come from out-of-fold predictions there, a mean cost being asked. A search looks at the scores of one
-seed's images; the other seed's are fresh. Both policies are compared at equal cost: what choosing before reaches at the
-search's own mean cost is read off between its budgets. 95 % bootstrap intervals over prompts.
+seed's images; the other seed's are fresh. Policies are compared at equal cost on the
+judged prompts: what each reaches there is read off between its budgets. 95 % bootstrap intervals over prompts.
+
+A look is at the scores nima, clip or mixed as they are; or, with `verdicts`, at what the image is worth by both scores and
+the prompt, as learnt from the checker's verdicts on the training prompts, where these stand for people's votes. Choosing
+before then predicts those verdicts themselves. The checker is asked nothing about any prompt that it judges.
 """
 
 import argparse
@@ -62,12 +66,14 @@ SEEDS = (0, 1)
 FOLDS = 5
 SHARES = (0.5, 0.75, 1.0)
 """Mean costs that are compared, as parts of what the most expensive model's image costs."""
-POINTS = 12
+POINTS = 9
 """Budgets between the cheapest and 1.3 times the most expensive model's price, between which figures are read off."""
 TRUSTS = (0.0, 0.5, 1.0)
 RESAMPLES = 2000
 JUDGES = ("score", "fresh", "right", "fresh_right")
 """The score of the kept image; the same of another image by its model; the checker's verdict on either."""
+VERDICTS = "verdicts"
+"""Instead of an option of conf/score/: what an image is worth, learnt from the checker's verdicts on other prompts."""
 BEFORE, SEARCH, TRUSTED = "choose before", "search", "search, trust set"
 
 
@@ -255,29 +261,85 @@ def at_budget(tradeoffs: np.ndarray, spent: np.ndarray, budget: float) -> float:
     return float(np.exp(np.interp(budget, rising + 1e-12 * np.arange(len(rising)), np.log(tradeoffs))))
 
 
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What is known of all n prompts once some have been learnt from.
+
+    Attributes:
+        images: quality of each image [n, m, k].
+        predicted: quality of the test prompts [t, m].
+        own, at: out-of-fold predictions of prompts that were learnt from [l, m], and their positions [l].
+        scores: names of the scores that a look pays for.
+    """
+
+    images: np.ndarray
+    predicted: np.ndarray
+    own: np.ndarray
+    at: np.ndarray
+    scores: tuple[str, ...]
+
+
+def scored(world: World, section: Any, score: str, learn: np.ndarray, test: np.ndarray) -> Learnt:
+    """Learn to predict a score of conf/score/."""
+    images, quality = world.quality(score, learn)
+    return Learnt(
+        images, *tables.predicted(section, world.batch, images.mean(axis=2), learn, test), quality.scores
+    )
+
+
+def valued(world: World, section: Any, learn: np.ndarray, test: np.ndarray) -> Learnt:
+    """Learn what an image is worth from the checker's verdicts on the prompts `learn`, as from people's votes.
+
+    Its value is the verdict that is expected given prompt, model and scores: linear, for each model, in the verdict
+    predicted of the prompt and in what each score is above its prediction. Values of the prompts `learn` are
+    out-of-fold: belief and λ are to see what new prompts will show.
+    """
+    n, m, k = world.right.shape
+    predictions, columns = [], []
+    for values in (world.right, *world.images.values()):
+        found, own, at = tables.predicted(section, world.batch, values.mean(axis=2), learn, test)
+        guess = np.full((n, m), np.nan)
+        guess[test], guess[at] = found, own
+        predictions.append(guess)
+        above = values - guess[:, :, None] if columns else np.broadcast_to(guess[:, :, None], values.shape)
+        columns.append(above)
+    images = np.full((n, m, k), np.nan)
+    inner = text_folds([world.batch.texts[place] for place in at], FOLDS, 0)
+    for place in range(FOLDS + 1):  # the last: learnt from all, for the test prompts
+        known, asked = (at[inner != place], at[inner == place]) if place < FOLDS else (at, test)
+        for model in range(m):
+            x = np.stack([np.ones((n, k)), *(column[:, model] for column in columns)], axis=2)
+            weights = np.linalg.lstsq(x[known].reshape(-1, x.shape[2]), world.right[known, model].ravel())[0]
+            images[asked, model] = x[asked] @ weights
+    return Learnt(images, predictions[0][test], predictions[0][at], at, tuple(world.images))
+
+
 def fold(
     world: World, section: Any, score: str, learn: np.ndarray, test: np.ndarray
 ) -> dict[str, list[Searched]]:
     """Return, for each policy, what it comes to on the test prompts at each of the budgets."""
-    images, quality = world.quality(score, learn)
-    observed, cost = images.mean(axis=2), world.cost
-    found, own, at = tables.predicted(section, world.batch, observed, learn, test)
-    params = settings(f"score={score}")
-    look = look_of(params["scorers"], quality.scores, build(params["cost"], "cost", CostRule)).dollars
-    training = Training(look=look, images=images[at])
+    known = (
+        valued(world, section, learn, test)
+        if score == VERDICTS
+        else scored(world, section, score, learn, test)
+    )
+    params, cost, at = settings(), world.cost, known.at
+    images, observed = known.images, known.images.mean(axis=2)
+    look = look_of(params["scorers"], known.scores, build(params["cost"], "cost", CostRule)).dollars
     budgets = np.linspace(cost.min(), 1.3 * cost.max(), POINTS)
     tried = np.std(observed[at]) / cost.max() * np.logspace(1.5, -3, 181)
-    spent = np.array([cost[choices.cost_aware(own, cost, tradeoff=value)].mean() for value in tried])
-    result: dict[str, list[Searched]] = {SEARCH: [], TRUSTED: []}
-    result[BEFORE] = [
-        chosen_before(found, cost, images[test], world.right[test], at_budget(tried, spent, budget))
-        for budget in budgets
-    ]
+    spent = np.array([cost[choices.cost_aware(known.own, cost, tradeoff=value)].mean() for value in tried])
+    result: dict[str, list[Searched]] = {BEFORE: [], SEARCH: [], TRUSTED: []}
+    for budget in budgets:
+        tradeoff = at_budget(tried, spent, budget)
+        result[BEFORE].append(chosen_before(known.predicted, cost, images[test], world.right[test], tradeoff))
     policies, curves = [], []
     for trust in TRUSTS:
-        policy = Search(tradeoff=1.0, trust=trust).calibrate(own, observed[at], cost, training)
+        policy = Search(tradeoff=1.0, trust=trust).calibrate(
+            known.own, observed[at], cost, Training(look=look, images=images[at])
+        )
         assert isinstance(policy, Search)
-        tried, swept = policy.sweep(own, observed[at], cost, images[at])
+        tried, swept = policy.sweep(known.own, observed[at], cost, images[at])
         held = [judged(drawn, images[at], world.right[at]) for drawn in zip(*swept, strict=True)]
         curves.append((tried, *np.array([(one.cost.mean(), one.judged["fresh"].mean()) for one in held]).T))
         policies.append(policy)
@@ -286,7 +348,7 @@ def fold(
         for name, place in ((SEARCH, TRUSTS.index(1.0)), (TRUSTED, int(np.argmax(left)))):
             tried, paid, _ = curves[place]
             own_point = policies[place].model_copy(update={"tradeoff": at_budget(tried, paid, budget)})
-            drawn = own_point.replays(found, observed[test], cost, images[test])
+            drawn = own_point.replays(known.predicted, observed[test], cost, images[test])
             result[name].append(judged(drawn, images[test], world.right[test]))
     return result
 

@@ -37,7 +37,7 @@ LIST = {
     ),
     "world": (
         "a search judged by the small world's checker and on fresh images; generates 8,000 images once",
-        "half an hour",
+        "twenty minutes",
     ),
     "cluster": ("shards on Ray: kills, two workers against one, many simulated", "ten minutes"),
     "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),

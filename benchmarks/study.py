@@ -132,7 +132,7 @@ def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
     return quality.of(study.raw), quality
 
 
-TEXT = {"kernel": "layers", "kernel-shared": "layers"}
+TEXT = {"kernel": "layers", "kernel-shared": "layers", "kernel-statistics": "layers"}
 """Predictor → the option of conf/text_encoder/ that it is measured with; the others with the study's own."""
 
 

@@ -1,6 +1,6 @@
 """Looking judged by a checker that it never asked, and on fresh images: the small world.
 
-    python -m benchmarks.world [--prompts 1600] [--scores nima,clip,mixed,verdicts] [--seeds 0]
+    python -m benchmarks.world [--prompts 1000] [--scores nima,clip,mixed,verdicts] [--seeds 0]
     python -m benchmarks.world --table                    only print the table of benchmarks/results/world.csv
 
 Small models of our own on synthetic scenes: no verdict on real ones. Two images a prompt by each model of the default
@@ -446,7 +446,7 @@ def table(rows: pd.DataFrame) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = options("world", __doc__)
-    parser.add_argument("--prompts", type=int, default=1600, help="(default: %(default)s)")
+    parser.add_argument("--prompts", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument(
         "--scores", type=names, default=["nima", "clip", "mixed"], help="options of conf/score/"
     )

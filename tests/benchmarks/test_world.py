@@ -105,7 +105,7 @@ def test_search_leads_where_the_checker_agrees(tmp_path: Path, monkeypatch: pyte
     for name, value in (("POINTS", 4), ("FOLDS", 2), ("TRUSTS", (1.0,)), ("RESAMPLES", 100)):
         monkeypatch.setattr(world, name, value)
     world.settings.cache_clear()
-    printed = world.main(["--prompts", "60", "--scores", "clip", "--predictor", "mean"])
+    printed = world.main(["--prompts", "120", "--scores", "clip", "--predictor", "mean"])
     rows = pd.read_csv(world.CSV).set_index(["policy", "share", "figure"])["estimate"]
     assert rows[world.SEARCH, 1.0, "right lead"] > 0.02 and rows[world.SEARCH, 1.0, "score lead"] > 2
     assert rows[world.SEARCH, 1.0, "fresh_right"] < rows[world.SEARCH, 1.0, "right"]

@@ -35,6 +35,10 @@ LIST = {
         "people's and judges' scores of many models: before, by two images; needs --folder",
         "ten minutes",
     ),
+    "world": (
+        "a search judged by the small world's checker and on fresh images; generates 8,000 images once",
+        "twenty minutes",
+    ),
     "cluster": ("shards on Ray: kills, two workers against one, many simulated", "ten minutes"),
     "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),
     "size": ("every stage but those on images at 50,000 prompts: seconds, memory", "half an hour"),

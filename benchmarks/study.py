@@ -41,10 +41,10 @@ BASE = ("experiment=published", "compute=cpu")
 
 
 @cache
-def settings(*overrides: str) -> Params:
+def settings(*overrides: str, base: tuple[str, ...] = BASE) -> Params:
     """Compose the default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` does."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*BASE, *overrides], Path(__file__).resolve().parents[1])
+        compose(Path(folder) / "params.yaml", [*base, *overrides], Path(__file__).resolve().parents[1])
         return load_params(Path(folder) / "params.yaml")
 
 
@@ -132,7 +132,7 @@ def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
     return quality.of(study.raw), quality
 
 
-TEXT = {"kernel": "layers", "kernel-shared": "layers"}
+TEXT = {"kernel": "layers", "kernel-shared": "layers", "kernel-statistics": "layers"}
 """Predictor → the option of conf/text_encoder/ that it is measured with; the others with the study's own."""
 
 

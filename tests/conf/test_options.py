@@ -39,6 +39,7 @@ BEFORE = {
     **{key: ["+published=tidy"] for key in ["prompts/tidy", "score/tidy"]},
     "predictor/kernel": ["+text_encoder=minilm"],
     "predictor/kernel-shared": ["+text_encoder=minilm"],
+    "predictor/kernel-statistics": ["+text_encoder=minilm"],
     "cost/measured": ["+models=none"],
 }
 """Groups that an option reaches into, which conf/config.yaml names before it."""

@@ -157,11 +157,13 @@ def test_leaves_validation(problem: Any) -> None:
     assert model.out_of_fold is None
 
 
-def test_refused_as_member(problem: Any) -> None:
+def test_refused_where_weights_are_fitted(problem: Any) -> None:
     (prompts, quality), held = problem(40), problem(12, seed=1)
     with pytest.raises(UserError, match=r"member kernel learns from validation.*learn_validation to false"):
-        Ensemble(members={"kernel": small()}).fit(prompts, quality, held)
-    Ensemble(members={"kernel": small(learn_validation=False)}).fit(prompts, quality, held)
+        Ensemble(members={"kernel": small()}, weighting="fitted").fit(prompts, quality, held)
+    Ensemble(members={"kernel": small(learn_validation=False)}, weighting="fitted").fit(
+        prompts, quality, held
+    )
 
 
 def test_refusals(problem: Any) -> None:

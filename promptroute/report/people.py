@@ -26,6 +26,20 @@ class _Place(_Values):
     share: Interval
 
 
+class _Pair(_Values):
+    wins: int
+    losses: int
+    ties: int
+    votes_until_apart: int | None
+
+    @property
+    def more(self) -> str:
+        """Say how many more votes tell the two apart."""
+        if self.votes_until_apart is None:
+            return "no lead yet"
+        return f"about {self.votes_until_apart:,} more" if self.votes_until_apart else "apart"
+
+
 class _Agreed(_Values):
     pairs: int
     agreement: Interval
@@ -42,6 +56,7 @@ class People(_Values):
     mode: str = "pairs"
     raters: int = 0
     models: Mapping[str, _Place] = {}
+    pairs: Mapping[str, _Pair] = {}
     scores: Mapping[str, _Agreed] = {}
     raters_agree: _Raters = _Raters(figures={})
 
@@ -88,6 +103,14 @@ def people_cells(people: People | None, labels: Mapping[str, str], scores: Mappi
                 "share": interval(place.share, 1, share=True),
             }
             for name, place in sorted(people.models.items(), key=lambda item: item[1].rank)
+        ],
+        "pairs": [
+            {
+                "names": [visible(labels.get(name, name)) for name in names.split(" / ")],
+                "counts": [f"{count:,}" for count in (pair.wins, pair.ties, pair.losses)],
+                "more": pair.more,
+            }
+            for names, pair in people.pairs.items()
         ],
         "scores": [
             {

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from promptroute.core.errors import UserError
 from promptroute.io.files import read_json
 from promptroute.io.images import images_of
-from promptroute.report.format import interval, visible
+from promptroute.report.format import estimate_and_ends, visible
 from promptroute.report.images import ExampleImage, small
 from promptroute.report.result import Interval
 
@@ -50,8 +50,8 @@ class _Figures(_Values):
     prompts: Mapping[str, int]
 
 
-SHOWN = {"cosine": 3, "share": 3, "recall@1": 3, "recall@5": 3, "mrr": 3}
-"""Figure of a learner → digits."""
+SHOWN = ("cosine", "share", "recall@1", "recall@5", "mrr")
+"""Figures of a learner."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,10 @@ def recovery_cells(values: _Figures) -> Cells:
             {
                 "name": visible(name),
                 "own": name == own,
-                "figures": [interval(found.all[figure], digits) for figure, digits in SHOWN.items()],
-                "behind": interval(behind[name], 3, signed=True) if name in behind else "",
+                "figures": [
+                    *(estimate_and_ends(found.all[figure], 3) for figure in SHOWN),
+                    estimate_and_ends(behind[name], 3, signed=True) if name in behind else ("", ""),
+                ],
             }
             for name, found in order
         ],

@@ -106,7 +106,7 @@ class TestPage:
             section.index(name) for name in (html.escape("ensemble<b>"), ">ridge <", ">mean<")
         )
         assert best < own < floor, "the best cosine first"
-        assert "1,190 prompts" in section and "−0.025 [−0.035, −0.015]" in section
+        assert "1,190 prompts" in section and '−0.025 <span class="ends">[−0.035, −0.015]' in section
         assert 'class="router"><th scope="row">ridge' in section, "the one that is used is marked"
 
     def test_without(self, folder: Path) -> None:

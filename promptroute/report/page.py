@@ -12,6 +12,7 @@ from promptroute.report.examples import GROUPS, Example
 from promptroute.report.figures import Figure
 from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
 from promptroute.report.images import ExampleImage, Images
+from promptroute.report.recovery import Back, Trip, Trips
 from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
 from promptroute.report.search import Shot, ending, searched_lines, shots
 
@@ -28,6 +29,7 @@ def page(
     note: str = "",
     lengths: str = "",
     people: Cells | None = None,
+    back: Back | None = None,
 ) -> str:
     """Write the page as HTML; the same arguments give the same text.
 
@@ -39,6 +41,7 @@ def page(
         note: what readers must know about the data before anything else, as that it is synthetic.
         lengths: which prompts were read only in part.
         people: what people said, from `promptroute.report.people.people_cells`; None: nothing.
+        back: the way from images back to prompts; None: nobody went it.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -59,6 +62,7 @@ def page(
         rows=_cost_table(result),
         sets=_sets(result),
         people=people,
+        recovery=None if back is None else back.cells,
         searches=result.strips is not None,
         fresh=result.values.searched is not None and result.values.searched.fresh is not None,
         figures=[
@@ -72,7 +76,15 @@ def page(
         ],
         veils=[visible(name) for name in _veils(images)],
         groups=[
-            (heading, why, [_example(result, shown, images) for shown in examples if shown.group == group])
+            (
+                heading,
+                why,
+                [
+                    _example(result, shown, images, {} if back is None else back.trips)
+                    for shown in examples
+                    if shown.group == group
+                ],
+            )
             for group, (heading, why) in GROUPS.items()
             if any(shown.group == group for shown in examples)
         ],
@@ -175,7 +187,7 @@ def _set_figures(values: Measured) -> list[tuple[str, str, str]]:
     ]
 
 
-def _example(result: Result, example: Example, images: Images) -> Cells:
+def _example(result: Result, example: Example, images: Images, trips: Trips) -> Cells:
     """Return an example's card: the models that are shown at once, and the others."""
     digits = 2 if max(abs(value) for value in example.observed) >= 1 else 3
     columns = list(range(len(result.names)))
@@ -183,7 +195,9 @@ def _example(result: Result, example: Example, images: Images) -> Cells:
     steps = shots(result, example.prompt_id)
     parts |= {shot.model for shot in steps if shot.score is not None}
     shown = columns if len(columns) <= _MANY else [k for k in columns if k in parts]
-    cells = {k: _model(result, example, k, digits, images if k in shown else {}) for k in columns}
+    cells = {
+        k: _model(result, example, k, digits, *((images, trips) if k in shown else ({}, {}))) for k in columns
+    }
     return {
         "id": visible(example.prompt_id),
         "set": visible(example.set),
@@ -224,8 +238,8 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _model(result: Result, example: Example, model: int, digits: int, images: Images) -> Cells:
-    """Return a model's row in an example's card, with its images."""
+def _model(result: Result, example: Example, model: int, digits: int, images: Images, trips: Trips) -> Cells:
+    """Return a model's row in an example's card, with its images, and the way back from them."""
     label = result.labels[model]
     shown = []
     for image in images.get((example.prompt_id, result.names[model]), ()):
@@ -247,6 +261,19 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
         "best": model == example.best,
         "tag": "chosen" if result.strips is None else "kept",
         "images": shown,
+        "back": _trip(trips.get((example.prompt_id, result.names[model])), label),
+    }
+
+
+def _trip(trip: Trip | None, label: str) -> Cells | None:
+    """Return the prompt that was read back from a model's images, and its image."""
+    if trip is None:
+        return None
+    return {
+        "prompt": visible(trip.prompt),
+        "source": _source(trip.image),
+        "alt": visible(f"{label} of the recovered prompt, seed {trip.image.seed}"),
+        "failed": visible(f"failed: {trip.image.reason}") if trip.image.data is None else "",
     }
 
 

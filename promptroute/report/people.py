@@ -16,6 +16,20 @@ class _Place(Values):
     share: Interval
 
 
+class _Pair(Values):
+    wins: int
+    losses: int
+    ties: int
+    votes_until_apart: int | None
+
+    @property
+    def more(self) -> str:
+        """Say how many more votes tell the two apart."""
+        if self.votes_until_apart is None:
+            return "no lead yet"
+        return f"about {self.votes_until_apart:,} more" if self.votes_until_apart else "apart"
+
+
 class _Agreed(Values):
     pairs: int
     agreement: Interval
@@ -32,6 +46,7 @@ class People(Values):
     mode: str = "pairs"
     raters: int = 0
     models: Mapping[str, _Place] = {}
+    pairs: Mapping[str, _Pair] = {}
     scores: Mapping[str, _Agreed] = {}
     raters_agree: _Raters = _Raters(figures={})
 
@@ -73,6 +88,14 @@ def people_cells(people: People | None, labels: Mapping[str, str], scores: Mappi
                 "share": interval(place.share, 1, share=True),
             }
             for name, place in sorted(people.models.items(), key=lambda item: item[1].rank)
+        ],
+        "pairs": [
+            {
+                "names": [visible(labels.get(name, name)) for name in names.split(" / ")],
+                "counts": [f"{count:,}" for count in (pair.wins, pair.ties, pair.losses)],
+                "more": pair.more,
+            }
+            for names, pair in people.pairs.items()
         ],
         "scores": [
             {

@@ -201,7 +201,7 @@ class StaticEncoder(TextEncoder):
 
 
 def distil(teacher: SentenceEncoder, components: int, smoothing: float | None) -> Table:
-    """Make token vectors from a teacher that gives all its layers; MINUTES on one core for 30,000 tokens.
+    """Make token vectors from a teacher that gives all its layers; a minute or two on one core for 30,000 tokens.
 
     Raises:
         UserError: the teacher is no plain BERT with a fast tokenizer.

@@ -14,7 +14,7 @@ from promptroute.predictors.similarity import Seen, Similarity
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
-EXACT, POINTS = 50_000, 8_000  # prompts that all others are compared with, and points where there are more
+EXACT, POINTS = 50_000, 12_000  # prompts that all others are compared with, and points where there are more
 ROWS = 512  # prompts at a time: bounds memory
 SIZES = (2, 5)  # characters
 LIMIT = 4.0  # standard deviations of a state
@@ -55,8 +55,8 @@ class Kernel(Predictor):
         alpha: regularisation, > 0: variance of the noise, where a target's variance is 1.
         state_length, sentence_length: kernel lengths, in units of the median distance between prompts, > 0.
         sentence_weight: factor on the second term, 0 or more.
-        points: prompts to compare with, m; all, where there are no more. None: all of up to 50,000 prompts, 8,000 of
-            more.
+        points: prompts to compare with, m; all, where there are no more. None: all of up to 50,000 prompts; of more,
+            12,000.
         min_count: training prompts that a run of characters must occur in.
         learn_validation: learn from validation too.
         seed: draws the points, and the prompts whose distances set the unit of length.

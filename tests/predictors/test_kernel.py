@@ -8,6 +8,7 @@ import pytest
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
+from promptroute.predictors import kernel
 from promptroute.predictors.ensemble import Ensemble
 from promptroute.predictors.folder import load_predictor, save_predictor
 from promptroute.predictors.kernel import Kernel, principal_axes
@@ -133,6 +134,14 @@ class TestPoints:
         prompts, quality = problem(30)
         twice = small(points=25).fit(prompts.joined(prompts), np.vstack([quality, quality]))
         assert np.isfinite(twice.predict(prompts)).all()
+
+    def test_chosen_above_a_size(self, problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in {"EXACT": 30, "POINTS": 12}.items():
+            monkeypatch.setattr(kernel, name, value)
+        prompts, quality = problem(31)
+        few = prompts.take(np.arange(30))
+        assert [len(small().fit(*pair)._z) for pair in ((few, quality[:30]), (prompts, quality))] == [30, 12]
+        assert len(small(points=31).fit(prompts, quality)._z) == 31
 
     def test_by_itself(self, problem: Any, tmp_path: Path) -> None:
         prompts, quality = problem(30)

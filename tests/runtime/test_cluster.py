@@ -248,9 +248,7 @@ class TestCluster:
         scenes = [
             Scene((Object("star", "red", "small", "solid", x, 20),), "white", "plain") for x in (10, 30, 50)
         ]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mini.spread.CHUNK", 1)
-            made = list(in_order(render, scenes, executor=self.on(nodes)))
+        made = list(in_order(render, scenes, executor=self.on(nodes), chunk=1))
         assert [image.tobytes() for image in made] == [render(scene).tobytes() for scene in scenes]
 
     def test_a_node_leaves_and_another_joins(self, nodes: Any, tmp_path: Path) -> None:

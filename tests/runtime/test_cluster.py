@@ -82,6 +82,20 @@ class TestRefused:
             ):
                 connect(place)
 
+    def test_a_busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+
+        def init(**_: Any) -> None:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", init)
+        with pytest.raises(
+            UserError, match=r"cluster at this machine can't be used .*stop other work, or try again"
+        ):
+            connect(None)
+
     def test_a_client_from_outside(self) -> None:
         with pytest.raises(UserError, match="start it on a node of the cluster"):
             connect("ray://head:10001")

@@ -160,7 +160,7 @@ def connect(address: str | None) -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(
-            address=where,
+            address=where or "local",  # else it would join whatever cluster was last started on this machine
             include_dashboard=None if where else False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -85,7 +85,8 @@ class TestRefused:
     def test_a_busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 
-        def init(**_: Any) -> None:
+        def init(address: str, **_: Any) -> None:
+            assert address == "local", "never a cluster of somebody else on this machine"
             raise Exception("The current node timed out during startup. This could happen because ...")
 
         monkeypatch.delenv("RAY_ADDRESS", raising=False)

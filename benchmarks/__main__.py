@@ -20,7 +20,7 @@ from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "docs" / "results.md", HERE / "README.md")
+PAGES = (*(HERE.parent / "docs" / name for name in ("results.md", "scale.md")), HERE / "README.md")
 LIST = {
     "routers": ("every predictor x score x split seed: accuracy, cost, frontier, training time", "an hour"),
     "shift": ("trained without one prompt set, tested on it; and the fallback", "ten minutes"),

@@ -11,7 +11,6 @@ from promptroute.runtime.executors import Executor
 
 Key = TypeVar("Key")
 Made = TypeVar("Made")
-CHUNK = 50
 
 
 @dataclass
@@ -37,6 +36,8 @@ def in_order(
     keys: Sequence[Key],
     workers: int | None = 1,
     executor: Executor | None = None,
+    chunk: int = 50,
+    start: str = "fork",
 ) -> Iterator[Made]:
     """Yield what `make` makes of each key, in their order; where it is made decides nothing.
 
@@ -45,18 +46,20 @@ def in_order(
         keys: what to make.
         workers: processes of this machine; None: one for each core.
         executor: where to make it instead, as on Ray.
+        chunk: keys that are handed out at a time.
+        start: how processes of this machine start: "spawn" where torch has computed before.
     """
     if executor is not None:
-        shards = [(start, keys[start : start + CHUNK]) for start in range(0, len(keys), CHUNK)]
+        shards = [(at, keys[at : at + chunk]) for at in range(0, len(keys), chunk)]
         waiting: dict[int, list[Made]] = {}
         following = 0
-        for (start, _), made in executor.map(_Each(make), shards):
-            waiting[start] = made
+        for (at, _), made in executor.map(_Each(make), shards):
+            waiting[at] = made
             while following in waiting:
                 yield from waiting.pop(following)
-                following += CHUNK
+                following += chunk
     elif workers == 1:
         yield from map(make, keys)
     else:
-        with get_context("fork").Pool(workers) as pool:
-            yield from pool.imap(make, keys, chunksize=CHUNK)
+        with get_context(start).Pool(workers) as pool:
+            yield from pool.imap(make, keys, chunksize=chunk)

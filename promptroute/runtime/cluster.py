@@ -160,13 +160,13 @@ def connect(address: str | None) -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(
-            address=where,
+            address=where or "local",  # else it would join whatever cluster was last started on this machine
             include_dashboard=None if where else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             **local,
         )
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones too, as where the machine is too busy for it to start
         raise _unusable(
             where or "this machine", " ".join(str(error).split()) or type(error).__name__
         ) from error
@@ -194,6 +194,8 @@ def _knock(where: str) -> None:
 
 def _unusable(where: str, said: str) -> UserError:
     fix = "start it with `ray start --head`, or correct the address"
+    if "timed out during startup" in said:
+        fix = "it is too busy for Ray to start within 30 s, so stop other work, or try again"
     if "ersion mismatch" in said:
         fix = "install one version of Ray and Python on every node"
     return UserError(f"the Ray cluster at {where} can't be used ({said}); {fix}")

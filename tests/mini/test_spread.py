@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mini import spread
 from mini.settings import FILE
 from mini.spread import chosen_executor, in_order
 from promptroute.core.errors import UserError
@@ -28,9 +27,8 @@ def cube(number: int) -> int:
 
 @pytest.mark.parametrize("executor", [None, InProcess(), Threads(workers=2), Shuffled()])
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_order(monkeypatch: pytest.MonkeyPatch, executor: Executor | None, count: int) -> None:
-    monkeypatch.setattr(spread, "CHUNK", 2)
-    assert list(in_order(cube, range(count), executor=executor)) == [n**3 for n in range(count)]
+def test_order(executor: Executor | None, count: int) -> None:
+    assert list(in_order(cube, range(count), executor=executor, chunk=2)) == [n**3 for n in range(count)]
 
 
 def test_processes() -> None:

@@ -82,6 +82,21 @@ class TestRefused:
             ):
                 connect(place)
 
+    def test_a_busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+
+        def init(address: str, **_: Any) -> None:
+            assert address == "local", "never a cluster of somebody else on this machine"
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", init)
+        with pytest.raises(
+            UserError, match=r"cluster at this machine can't be used .*stop other work, or try again"
+        ):
+            connect(None)
+
     def test_a_client_from_outside(self) -> None:
         with pytest.raises(UserError, match="start it on a node of the cluster"):
             connect("ray://head:10001")
@@ -248,9 +263,7 @@ class TestCluster:
         scenes = [
             Scene((Object("star", "red", "small", "solid", x, 20),), "white", "plain") for x in (10, 30, 50)
         ]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mini.spread.CHUNK", 1)
-            made = list(in_order(render, scenes, executor=self.on(nodes)))
+        made = list(in_order(render, scenes, executor=self.on(nodes), chunk=1))
         assert [image.tobytes() for image in made] == [render(scene).tobytes() for scene in scenes]
 
     def test_a_node_leaves_and_another_joins(self, nodes: Any, tmp_path: Path) -> None:

@@ -541,7 +541,7 @@ def rahf_rows(bench: Bench) -> Iterator[Row]:
 
         @cached_property
         def _predictor(self) -> Predictor:
-            return RandomPredictor(self.checkpoint, self.device, max_tokens=self.max_tokens)
+            return RandomPredictor(self.checkpoint, self.device, max_tokens=self.max_tokens, dtype=self.dtype)
 
     scorer = RandomRahf(checkpoint=str(ROOT / "mini/weights/feedback"), device=bench.device)
     work = ImageScoring(scorer, "none")

@@ -63,6 +63,7 @@ TABLES = {
         if name not in ("threads", "latency", "service_load", "cluster")
     },
     "routers_paired": ("routers", "paired_table", "PAIRED"),
+    "paper_speed": ("paper_speed", "table", "CSV"),
 }
 """name of a table → its module, the function that prints it, and where its results are."""
 

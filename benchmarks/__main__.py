@@ -37,6 +37,7 @@ LIST = {
     ),
     "cluster": ("shards on Ray: kills, two workers against one, many simulated", "ten minutes"),
     "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),
+    "size": ("every stage but those on images at 50,000 prompts: seconds, memory", "half an hour"),
     "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
     "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),
     "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
@@ -45,6 +46,7 @@ LIST = {
         "the feedback network at its true size: parameters counted, a batch timed; --device cuda",
         "a minute",
     ),
+    "kernel_size": ("the kernel predictor on 45,000 and 60,000 prompts: seconds and memory", "half an hour"),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "recovery": ("image to prompt: attributes, round trip, learners, speed; needs a recovery", "ten minutes"),
@@ -57,11 +59,7 @@ LIST = {
 SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "auc", "features", "shards")
 """The first three share ten fits of the study's predictor."""
 TABLES = {
-    **{
-        name: (name, "table", "CSV")
-        for name in LIST
-        if name not in ("threads", "latency", "service_load", "cluster")
-    },
+    **{name: (name, "table", "CSV") for name in LIST if name not in ("threads", "latency", "service_load")},
     "routers_paired": ("routers", "paired_table", "PAIRED"),
 }
 """name of a table → its module, the function that prints it, and where its results are."""

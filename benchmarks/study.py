@@ -138,14 +138,24 @@ TEXT = {"kernel": "layers", "kernel-shared": "layers"}
 
 VARIANTS = {
     "ridge-static": ("predictor=ridge", "text_encoder=static"),
+    "kernel-4000": ("predictor=kernel", "text_encoder=layers", "+predictor.points=4000"),
     "kernel-static": ("predictor=kernel", "text_encoder=static", "+predictor.width=null"),
+    "kernel-static-4000": (
+        "predictor=kernel",
+        "text_encoder=static",
+        "+predictor.width=null",
+        "+predictor.points=4000",
+    ),
 }
-"""Name → overrides: predictors with another encoder than the one that they are measured with by default."""
+"""Name → overrides: predictors with another encoder than the one that they are measured with by default, or, with 4000,
+that compare a prompt with so many learned ones."""
 
 
 def text_of(predictor: str) -> str:
     """Name the text encoder option that a predictor is measured with."""
-    return "static" if predictor in VARIANTS else TEXT.get(predictor, "minilm")
+    if predictor in VARIANTS:
+        return VARIANTS[predictor][1].removeprefix("text_encoder=")
+    return TEXT.get(predictor, "minilm")
 
 
 def overrides_of(predictor: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from mini.settings import PIPELINE, load_settings
 from promptroute.io.files import atomic_path
 from promptroute.runtime.device import pick_device
 
-SAVE_EVERY = 60  # seconds
+SAVE_EVERY = 30  # seconds
 
 
 class Step:
@@ -28,16 +28,17 @@ class Step:
 
     Attributes:
         number: from 0.
-        progress: 0 at the start, 1 at the end.
+        progress: 0 at the start, 1 at the end; with a limit of time, the share of it that is spent, if that is more.
         rng: for sampling rows.
         generator: torch's, on the CPU, for noise.
     """
 
-    def __init__(self, number: int, steps: int, seed: int) -> None:
+    def __init__(self, number: int, steps: int, seed: int, spent: float = 0.0) -> None:
         self.number = number
-        self.progress = number / max(1, steps)
+        self.progress = max(number / max(1, steps), spent)
         self.rng = np.random.default_rng([seed, number])
-        self.generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        self.seed = seed * 1_000_003 + number
+        self.generator = torch.Generator().manual_seed(self.seed)
 
     def rows(self, n: int, batch: int) -> NDArray[np.int64]:
         """Sample the rows of a batch out of n, sorted, so that a memory-mapped file is read in order."""
@@ -79,10 +80,10 @@ def finish(
 
 
 class _State:
-    """What a training changes: the module, the moving average of its weights, the optimizer's state."""
+    """What a training changes: the module, the moving average of its weights, the optimizer's state, the time spent."""
 
     def __init__(self, module: nn.Module, learning_rate: float) -> None:
-        self.module = module
+        self.module, self.seconds = module, 0.0
         self.parameters = {key: value for key, value in module.named_parameters() if value.requires_grad}
         self.average = {key: value.detach().clone() for key, value in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
@@ -117,14 +118,17 @@ class _State:
                 tensors[f"step.{key}"] = moments["step"]
         tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"step": str(step)})
+            save_file(tensors, temporary, {"step": str(step), "seconds": str(self.seconds)})
 
     def resume(self, path: Path) -> int:
         """Read a checkpoint if there is one; return the step to go on with."""
         if not path.is_file():
             return 0
         with safe_open(path, "pt") as file:
-            step = int(file.metadata()["step"])
+            step, self.seconds = (
+                int(file.metadata()["step"]),
+                float(file.metadata().get("seconds", 0)),
+            )
         tensors = load_file(path)
         prefix = "module."
         self.module.load_state_dict(
@@ -147,18 +151,23 @@ def fit(
     loss_of: Callable[[Step], Tensor],
     settings: Mapping[str, Any],
     after: Callable[[nn.Module], None] | None = None,
+    keep: Callable[[Mapping[str, Tensor]], None] | None = None,
 ) -> list[float]:
     """Train a module with AdamW; leave the moving average of its weights in it.
 
     The learning rate warms up for 50 steps, then follows a cosine down to a twentieth. A checkpoint is saved every
-    minute, so a killed training resumes and ends as if it had never stopped.
+    30 seconds, so a killed training resumes and ends as if it had never stopped.
 
     Args:
         name: of the training, for its log and its checkpoint.
         module: what to train, on its device.
         loss_of: step → loss; takes its randomness only from the step.
-        settings: steps, learning_rate, seed; optional average (decay of the moving average, default 0.998).
+        settings: steps, learning_rate, seed; optional average (decay of the moving average, default 0.998), warm_up
+            (steps, default 50), warm_again (progress at which further weights begin to learn, and the rate rises from
+            nearly 0 once more), and seconds: the training ends after so long, its learning rate having fallen by the
+            clock where that is ahead of the steps. Such a training can't be repeated to the last bit.
         after: called after each step with the module (as to update a target network).
+        keep: called with the averaged weights whenever a checkpoint is saved.
 
     Returns:
         The loss of each step of this run, float.
@@ -166,37 +175,55 @@ def fit(
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    steps = settings["steps"]
+    steps, limit = settings["steps"], settings.get("seconds") or math.inf
     state = _State(module, settings["learning_rate"])
     path = checkpoint_path(name, settings)
-    first = state.resume(path)
+    number = state.resume(path)
     losses: list[float] = []
-    started = saved = time.monotonic()
+    before, started = state.seconds, time.monotonic()
+    saved = started
     module.train()
-    for number in range(first, steps):
-        loss = loss_of(Step(number, steps, settings["seed"]))
+    while number < steps and state.seconds < limit:
+        step = Step(number, steps, settings["seed"], state.seconds / limit)
+        loss = loss_of(step)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{name}: loss {loss.item()} at step {number}; lower its learning_rate")
-        rate = min(1.0, (number + 1) / 50) * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * number / steps)))
+        warm = min(1.0, (number + 1) / settings.get("warm_up", 50))
+        if 0 < settings.get("warm_again", 0) <= step.progress:
+            warm = min(warm, 0.02 + (step.progress - settings["warm_again"]) / 0.02)
+        rate = warm * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step.progress)))
         decay = min(settings.get("average", 0.998), (number + 1) / (number + 10))
         state.update(loss, settings["learning_rate"] * rate, decay)
         if after:
             after(module)
         losses.append(loss.item())
+        number += 1
         now = time.monotonic()
+        state.seconds = before + now - started
         if now - saved > SAVE_EVERY:
-            state.save(path, number + 1)
+            state.save(path, number)
+            if keep:
+                keep(state.average)
             saved = now
-        if (number + 1) % 50 == 0 or number + 1 == steps:
-            pace = (now - started) / (number + 1 - first)
-            print(
-                f"{name} {number + 1}/{steps} loss {np.mean(losses[-50:]):.4f} "
-                f"{pace:.2f} s/step {pace * (steps - number - 1) / 60:.1f} min left",
-                flush=True,
-            )
+        if number % 50 == 0 or number == steps or state.seconds >= limit:
+            _tell(name, number, settings, losses, state.seconds - before)
     state.use_average()
     module.eval()
     return losses
+
+
+def _tell(
+    name: str, number: int, settings: Mapping[str, Any], losses: Sequence[float], seconds: float
+) -> None:
+    """Print how far a training is."""
+    pace, limit = seconds / len(losses), settings.get("seconds")
+    left = pace * (settings["steps"] - number)
+    left = left if limit is None else min(left, max(0.0, limit - seconds))
+    print(
+        f"{name} {number}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {pace:.2f} s/step "
+        f"{left / 60:.1f} min left",
+        flush=True,
+    )
 
 
 def to_tensor(images: NDArray[np.uint8], device: str = "cpu") -> Tensor:

@@ -93,13 +93,18 @@ def missed_words(caption: Caption, scene: Scene) -> tuple[bool, ...]:
     return tuple(finding is not None and not finding.correct for finding in word_findings(caption, scene))
 
 
+def cover(item: Object) -> Map:
+    """Return how much of each pixel an object covers, float64 [64, 64]; one of no known shape, as if it were round."""
+    return mask(item.shape if item.shape in SHAPES else "circle", item.x, item.y, SIZES[item.size])
+
+
 def misalignment_map(statement: Statement, scene: Scene) -> Map:
     """Return where a scene misses what is stated: float64 [64, 64] in 0…1.
 
     That is, things with a wrong attribute or in a wrong relation, things too many, and the ground where it is wrong; what
     is absent is nowhere.
     """
-    covers = [mask(item.shape, item.x, item.y, SIZES[item.size]) for item in scene.objects]
+    covers = [cover(item) for item in scene.objects]
     where = np.zeros((SIDE, SIDE))
     for finding in find(statement, scene):
         for index in finding.objects:

@@ -3,8 +3,9 @@
 Auxiliary heads, dropped after training, make so small a training sufficient: they tell from each of the ViT's patches
 which thing covers it, which of its pixels (from its first layer on, so that shapes don't hide behind colours), and how
 implausible it is; and from each word's place in the text what the image shows there. The ViT is trained alone first,
-then it stays as it is while T5 learns the words, then everything is trained. Maps and scores are learnt by cross-entropy:
-its minimum is the mean squared error's, and it reaches that sooner.
+then it may stay as it is while T5 learns the words, then everything is trained. Maps and scores are learnt by
+cross-entropy: its minimum is the mean squared error's, and it reaches that sooner. A part of each batch are images that the
+small models generated, of which only the words, their map and the alignment are known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,25 +21,33 @@ from torch import Tensor, nn
 
 from mini.captions import NUMBERS, OPPOSITE
 from mini.feedback.examples import MAPS, SCORES, VALUES
-from mini.feedback.render import TRAIN, VALIDATION, Examples, read_examples
+from mini.feedback.render import (
+    ARRAYS,
+    GENERATED_TRAIN,
+    GENERATED_VALIDATION,
+    TRAIN,
+    VALIDATION,
+    Examples,
+    read_examples,
+)
+from mini.feedback.targets import CLASSES, GRID, PATCH, UNSEEN
 from mini.feedback.tokens import train_tokenizer, word_ends
-from mini.scenes import PLACES, SIDE, SIZES, mask
+from mini.scenes import PLACES, SIDE
 from mini.settings import WEIGHTS, load_settings
-from mini.training import Step, compute_device, finish, fit, to_tensor
+from mini.training import Step, checkpoint_path, compute_device, finish, fit
 from promptroute.feedback.checkpoint import TOKENIZER, save
 from promptroute.feedback.evaluation import evaluate
 from promptroute.feedback.examples import ArrayExamples
 from promptroute.feedback.network import FeedbackNetwork, token_loss
 from promptroute.feedback.settings import NetworkSettings
 from promptroute.feedback.texts import WordTokens, labelled, pad, prompt_words
+from promptroute.feedback.writing import best_threshold
+from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 FOLDER = WEIGHTS / "feedback"
-PATCH = 8
-GRID = SIDE // PATCH
+SCORE_WEIGHTS = {"alignment": 1.0}
 IGNORED = -100  # a class that torch's cross-entropy leaves out
-THING = ("colour", "shape", "size", "texture")
-CLASSES = [1 + len(VALUES[part]) for part in THING]
 GROUND = [len(VALUES[part]) for part in ("background", "pattern")]
 SHOWN: list[tuple[str, Any]] = [
     (part, value)
@@ -54,9 +63,9 @@ def network_settings(vocabulary: int) -> NetworkSettings:
     """Return the small network's sizes: the published one's classes, a thousandth as large."""
     return NetworkSettings(
         image_side=SIDE, patch_side=PATCH,
-        vit_width=64, vit_layers=3, vit_heads=4, vit_mlp=256,
-        width=64, mlp=256, layers=2, decoder_layers=1, heads=4, head_width=16, vocabulary=vocabulary,
-        heatmap_widths=[24, 16], doubling_widths=[16, 8],
+        vit_width=144, vit_layers=5, vit_heads=6, vit_mlp=512,
+        width=128, mlp=512, layers=4, decoder_layers=1, heads=4, head_width=32, vocabulary=vocabulary,
+        heatmap_widths=[32, 24], doubling_widths=[16, 8],
         score_widths=[16, 8], score_layers=[64, 32], dropout=0.0,
     )  # fmt: skip
 
@@ -66,59 +75,34 @@ class Inputs:
     """Examples as the network and its auxiliary heads take them, row for row.
 
     Attributes:
-        images: uint8 [n, 64, 64, 3].
-        maps: uint8 [n, 2, 64, 64].
-        ids, targets: int64 [n, t] and [n, l], padded with 0; prompts and labelled prompts.
-        lengths: int64 [n], of the prompts.
-        scores: float32 [n, 4].
-        ends: int64 [n, w], position of each word's last piece; 0 beyond the last word.
-        missed: int64 [n, w], 1 for a missed word, `IGNORED` beyond the last.
-        shown: int64 [n, w], number in `SHOWN`; `IGNORED` for a word that states nothing.
-        patches: int64 [n, 4, 64], number of each `THING`'s value, 0 for the ground.
-        covers: uint8 [n, 64, 64], how much of each of a patch's pixels things cover, 255 for 1.
-        grounds: int64 [n, 2], number of background and pattern.
+        tensors: on the device, by name:
+            images uint8 [n, 64, 64, 3], maps uint8 [n, 2, 64, 64], patches uint8 [n, 4, 64] and covers uint8 [n, 64, 64],
+            as the examples' files; ids and targets int64 [n, t] and [n, l], padded with 0: prompts and labelled prompts;
+            lengths int64 [n], of the prompts; scores float32 [n, 4], NaN where unknown; ends int64 [n, w], position of
+            each word's last piece, 0 beyond the last word; missed int64 [n, w], 1 for a missed word, `IGNORED` beyond the
+            last; shown int64 [n, w], number in `SHOWN`, `IGNORED` for a word that states nothing; grounds int64 [n, 2],
+            number of background and pattern.
+        sizes: int64 [n, 3]: pieces of the prompt and of the labelled one, words.
+        rendered: how many of the rows, the first ones, are rendered scenes; the others are images that were generated.
     """
 
-    images: NDArray[np.uint8]
-    maps: NDArray[np.uint8]
-    ids: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    ends: NDArray[np.int64]
-    missed: NDArray[np.int64]
-    shown: NDArray[np.int64]
-    patches: NDArray[np.int64]
-    covers: NDArray[np.uint8]
-    grounds: NDArray[np.int64]
+    tensors: dict[str, Tensor]
+    sizes: NDArray[np.int64]
+    rendered: int
+
+    def rows(self, rng: np.random.Generator, batch: int, generated: float) -> NDArray[np.int64]:
+        """Sample rows, of which a share were generated; sorted, so that a file is read in order."""
+        others = round(batch * generated) if self.rendered < len(self.sizes) else 0
+        picked = [
+            rng.integers(0, self.rendered, batch - others),
+            rng.integers(self.rendered, len(self.sizes), others) if others else np.zeros(0, np.int64),
+        ]
+        return np.sort(np.concatenate(picked))
 
 
-def in_patches(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Cut [..., 64, 64] into patches, row after row: [..., 64, 64], the last axis a patch's pixels."""
-    *n, _, _ = pixels.shape
-    cut = pixels.reshape(*n, GRID, PATCH, GRID, PATCH)
-    return np.moveaxis(cut, -3, -2).reshape(*n, GRID * GRID, PATCH * PATCH)
-
-
-def patch_targets(scene: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Say what covers a scene's patches.
-
-    Returns:
-        int64 [4, 64], the number of each `THING`'s value where a thing covers a quarter or more of a patch, else 0; and
-        how much of each pixel things cover, uint8 [64, 64] as `in_patches`.
-    """
-    numbers, covers = np.zeros((len(THING), GRID * GRID), np.int64), np.zeros((SIDE, SIDE))
-    for item in scene["objects"]:
-        cover = mask(item["shape"], item["x"], item["y"], SIZES[item["size"]])
-        values = [1 + list(VALUES[part]).index(item[part]) for part in THING]
-        numbers[:, in_patches(cover).mean(axis=1) >= 0.25] = np.array(values)[:, None]
-        covers = np.maximum(covers, cover)
-    return numbers, in_patches(np.round(255 * covers).astype(np.uint8))
-
-
-def inputs_of(examples: Examples, tokenizer: Any) -> Inputs:
-    """Encode examples."""
-    rows = examples.rows
+def inputs_of(parts: Sequence[Examples], tokenizer: Any, device: str = "cpu") -> Inputs:
+    """Encode examples: rendered scenes, then generated images if there are any."""
+    rows = [row for part in parts for row in part.rows]
     numbers = {key: index for index, key in enumerate(SHOWN)}
     texts = [prompt_words(row["text"]) for row in rows]
     encoded = tokenizer.encode_batch([" ".join(text) for text in texts])
@@ -127,22 +111,29 @@ def inputs_of(examples: Examples, tokenizer: Any) -> Inputs:
     shown = [
         [numbers.get(key, IGNORED) for key in zip(row["parts"], row["shown"], strict=True)] for row in rows
     ]
-    grounds = [[VALUES[part].index(row["scene"][part]) for part in ("background", "pattern")] for row in rows]
-    patches, covers = zip(*(patch_targets(row["scene"]) for row in rows), strict=True)
-    return Inputs(
-        images=examples.images,
-        maps=examples.maps,
-        ids=pad([text.ids for text in encoded])[0],
-        targets=pad([text.ids for text in targets])[0],
-        lengths=np.array([len(text.ids) for text in encoded]),
-        scores=np.array([[row["scores"][name] for name in SCORES] for row in rows], np.float32),
-        ends=pad([word_ends(text) for text in encoded])[0],
-        missed=_filled([row["missed"] for row in rows]),
-        shown=_filled(shown),
-        patches=np.stack(patches),
-        covers=np.stack(covers),
-        grounds=np.array(grounds),
+    small = {
+        "ids": pad([text.ids for text in encoded])[0],
+        "targets": pad([text.ids for text in targets])[0],
+        "lengths": np.array([len(text.ids) for text in encoded]),
+        "scores": np.array(
+            [[row["scores"].get(name, np.nan) for name in SCORES] for row in rows], np.float32
+        ),
+        "ends": pad([word_ends(text) for text in encoded])[0],
+        "missed": _filled([row["missed"] for row in rows]),
+        "shown": _filled(shown),
+        "grounds": np.array(
+            [[VALUES[part].index(row["scene"][part]) for part in ("background", "pattern")] for row in rows]
+        ),
+    }
+    large = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    tensors = {name: torch.from_numpy(value).to(device) for name, value in (small | large).items()}
+    sizes = np.array(
+        [
+            [len(one.ids), len(two.ids), len(text)]
+            for one, two, text in zip(encoded, targets, texts, strict=True)
+        ]
     )
+    return Inputs(tensors, sizes, len(parts[0].rows))
 
 
 def _filled(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -178,13 +169,18 @@ class Learner(nn.Module):
     def patch_loss(self, seen: Any, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of what is told of each patch, given the ViT's output with hidden states."""
         last, first = seen.last_hidden_state, seen.hidden_states[1]
-        *things, implausible = self.patch_head(last[:, 1:]).float().split([*CLASSES, 1], dim=2)
+        *things, spoiled = self.patch_head(last[:, 1:]).float().split([*CLASSES, 1], dim=2)
         grounds = self.ground_head(last[:, 0]).float().split(GROUND, dim=1)
         covers = self.cover_head(first[:, 1:]).float()
         loss = 4 * F.binary_cross_entropy_with_logits(covers, batch["covers"])
-        loss = loss + F.binary_cross_entropy_with_logits(implausible[..., 0], batch["implausible"])
+        implausible = F.binary_cross_entropy_with_logits(
+            spoiled[..., 0], batch["implausible"], reduction="none"
+        ).mean(dim=1)
+        loss = loss + (implausible * batch["exact"]).mean()
         for index, part in enumerate(things):
-            loss = loss + F.cross_entropy(part.transpose(1, 2), batch["patches"][:, index])
+            loss = loss + F.cross_entropy(
+                part.transpose(1, 2), batch["patches"][:, index], ignore_index=IGNORED
+            )
         for index, part in enumerate(grounds):
             loss = loss + 0.2 * F.cross_entropy(part, batch["grounds"][:, index])
         return loss
@@ -209,7 +205,7 @@ class Learner(nn.Module):
         shown = self.shown_head(at_words).float().transpose(1, 2)
         missed = self.missed_head(at_words).float().transpose(1, 2)
         return (
-            token_loss(logits, targets, targets != 0)
+            2 * token_loss(logits, targets, targets != 0)
             + 0.5 * F.cross_entropy(shown, batch["shown"], ignore_index=IGNORED)
             + F.cross_entropy(missed, batch["missed"], ignore_index=IGNORED)
         )
@@ -226,23 +222,31 @@ class Learner(nn.Module):
             return loss
         loss = loss + 0.3 * self.patch_loss(seen, batch)
         features = encoded[:, 1 : 1 + GRID * GRID].transpose(1, 2).reshape(len(encoded), -1, GRID, GRID)
-        for predictors, names, weight, truth in (
-            (network.score_predictor, SCORES, 0.5, batch["scores"]),
-            (network.heatmap_predictor, MAPS, 2.0, batch["maps"]),
-        ):
-            for index, name in enumerate(names):
-                given = predictors[name](features).float()  # type: ignore[index]
-                loss = loss + weight * F.binary_cross_entropy(given, truth[:, index])
+        for index, name in enumerate(SCORES):
+            truth = batch["scores"][:, index]
+            known = ~truth.isnan()
+            given = network.score_predictor[name](features).float()  # type: ignore[index]
+            each = F.binary_cross_entropy(given, torch.where(known, truth, 0.5), reduction="none")
+            loss = loss + SCORE_WEIGHTS.get(name, 0.5) * (each * known).mean()
+        for index, name in enumerate(MAPS):
+            given = network.heatmap_predictor[name](features).float()  # type: ignore[index]
+            each = F.binary_cross_entropy(given, batch["maps"][:, index], reduction="none").mean(dim=(1, 2))
+            known = batch["exact"] if name == "implausibility" else torch.ones_like(each)
+            loss = loss + 2 * (each * known).mean()
         return loss
 
 
 def soften(pixels: Tensor, step: Step) -> Tensor:
     """Blur half of the images a little, and add some noise, as generators do: float32 [b, 3, 64, 64] in -1…1."""
-    strength = torch.from_numpy(step.rng.random((3, len(pixels), 1, 1, 1)).astype(np.float32))
+    strength = torch.from_numpy(step.rng.random((3, len(pixels), 1, 1, 1)).astype(np.float32)).to(
+        pixels.device
+    )
     blur, noise = strength[0] * (strength[2] < 0.5), strength[1] * (strength[2] < 0.5)
     near = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     mixed = pixels + 0.6 * blur * (near - pixels)
-    return (mixed + 0.05 * noise * step.normal(pixels.shape, "cpu")).clamp(-1, 1)
+    generator = torch.Generator(pixels.device).manual_seed(step.seed)
+    random = torch.randn(pixels.shape, generator=generator, device=pixels.device)
+    return (mixed + 0.05 * noise * random).clamp(-1, 1)
 
 
 def shrunk(maps: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -252,51 +256,79 @@ def shrunk(maps: NDArray[np.uint8]) -> NDArray[np.float32]:
     )
 
 
-def batch_of(inputs: Inputs, rows: Sequence[int] | NDArray[np.int64], device: str) -> dict[str, Tensor]:
-    """Take some rows as tensors; texts no longer than their longest."""
-    t, w = inputs.lengths[rows].max(), (inputs.missed[rows] != IGNORED).sum(axis=1).max()
-    length = (inputs.targets[rows] != 0).sum(axis=1).max()
-    arrays = {
-        "ids": inputs.ids[rows, :t], "lengths": inputs.lengths[rows], "targets": inputs.targets[rows, :length],
-        "scores": inputs.scores[rows], "ends": inputs.ends[rows, :w], "missed": inputs.missed[rows, :w],
-        "shown": inputs.shown[rows, :w], "patches": inputs.patches[rows], "grounds": inputs.grounds[rows],
-        "maps": shrunk(inputs.maps[rows]), "covers": inputs.covers[rows].astype(np.float32) / 255,
-        "implausible": in_patches(inputs.maps[rows, 0]).mean(axis=2, dtype=np.float32) / 255,
-    }  # fmt: skip
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-    return tensors | {"pixels": to_tensor(inputs.images[rows], device)}
+def batch_of(inputs: Inputs, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+    """Take some rows, on their device; texts no longer than their longest."""
+    at = torch.from_numpy(rows).to(inputs.tensors["ids"].device)
+    taken = {name: value[at] for name, value in inputs.tensors.items()}
+    t, length, w = inputs.sizes[rows].max(axis=0).tolist()
+    patches = taken["patches"].long()
+    maps = taken.pop("maps").float() / 255
+    return taken | {
+        "ids": taken["ids"][:, :t],
+        "targets": taken["targets"][:, :length],
+        **{name: taken[name][:, :w] for name in ("ends", "missed", "shown")},
+        "exact": (~taken["scores"][:, 0].isnan()).float(),
+        "patches": torch.where(patches == UNSEEN, IGNORED, patches),
+        "covers": taken["covers"].float() / 255,
+        "maps": F.avg_pool2d(maps, 2),
+        "implausible": F.avg_pool2d(maps[:, 0], PATCH).flatten(1),
+        "pixels": taken.pop("images").permute(0, 3, 1, 2).float() / 127.5 - 1,
+    }
 
 
 def train(
-    inputs: Inputs, vocabulary: int, settings: Mapping[str, Any], device: str
+    inputs: Inputs, tokenizer: Any, settings: Mapping[str, Any], device: str
 ) -> tuple[Learner, list[float]]:
-    """Train on examples; return the learner and the loss of each step."""
+    """Train on examples; return the learner and the loss of each step.
+
+    Whenever a checkpoint is saved, the network as it is by then stands in a
+    folder beside it.
+    """
     torch.manual_seed(settings["seed"])
-    learner = Learner(network_settings(vocabulary)).to(device)
+    torch.set_float32_matmul_precision("high")  # on a GPU, products of 10 bits are exact enough here
+    learner = Learner(network_settings(tokenizer.get_vocab_size())).to(device)
+    pool, size = settings["pool"], settings["batch"]
 
     def loss_of(step: Step) -> Tensor:
+        rows = inputs.rows(step.rng, pool * size, settings["generated"])
         alone = step.progress < settings["see_only"]
-        rows = step.rows(len(inputs.ids), 4 * settings["batch"])
-        if alone:
-            rows = rows[: 2 * settings["batch"]]
-        else:  # texts of about one length, so that little is padded
-            start = int(step.rng.integers(0, 3 * settings["batch"]))
-            rows = rows[np.argsort(inputs.lengths[rows], kind="stable")][start : start + settings["batch"]]
-        batch = batch_of(inputs, rows, device)
-        batch["pixels"] = soften(batch["pixels"].cpu(), step).to(device)
+        if pool > 1:  # texts of about one length, so that little is padded
+            start = int(step.rng.integers(0, (pool - 1) * size))
+            rows = rows[np.argsort(inputs.sizes[rows, 0], kind="stable")][start : start + size]
+        batch = batch_of(inputs, rows)
+        batch["pixels"] = soften(batch["pixels"], step)
         if alone:
             return learner.see_loss(batch)
         return learner.loss(batch, words_only=step.progress < settings["words_only"])
 
-    return learner, fit("feedback", learner, loss_of, settings)
+    def keep(average: Mapping[str, Tensor]) -> None:
+        prefix = "network."
+        unfinished = FeedbackNetwork(learner.network.settings)
+        unfinished.load_state_dict(
+            learner.network.state_dict()
+            | {key.removeprefix(prefix): value for key, value in average.items() if key.startswith(prefix)}
+        )
+        with atomic_path(checkpoint_path("feedback", settings).parent / "feedback") as temporary:
+            temporary.mkdir(parents=True)
+            write(temporary, unfinished, tokenizer, 0.5)
+
+    losses = fit("feedback", learner, loss_of, settings, keep=keep)
+    keep(learner.state_dict())
+    return learner, losses
 
 
-def choose_threshold(network: FeedbackNetwork, examples: Examples, tokenizer: Any) -> float:
-    """Choose the probability from which a word counts as missed, by F1 on a validation set."""
-    judged = evaluate(
-        network, as_arrays(examples, WordTokens(tokenizer), network.settings), WordTokens(tokenizer)
+def choose_threshold(network: FeedbackNetwork, parts: Sequence[Examples], tokenizer: Any) -> float:
+    """Choose the probability from which a word counts as missed, by F1 on validation sets together."""
+    tokens = WordTokens(tokenizer)
+    judged = [
+        image
+        for part in parts
+        for image in evaluate(network, as_arrays(part, tokens, network.settings), tokens).images
+    ]
+    probabilities, labels = (
+        np.concatenate([image[key] for image in judged]) for key in ("probabilities", "labels")
     )
-    return judged.threshold
+    return best_threshold(probabilities, labels.astype(bool))
 
 
 def as_arrays(examples: Examples, tokens: WordTokens, settings: NetworkSettings) -> ArrayExamples:
@@ -305,7 +337,7 @@ def as_arrays(examples: Examples, tokens: WordTokens, settings: NetworkSettings)
         examples.images,
         [prompt_words(row["text"]) for row in examples.rows],
         [np.array(row["missed"], bool) for row in examples.rows],
-        np.array([[row["scores"][name] for name in SCORES] for row in examples.rows]),
+        np.array([[row["scores"].get(name, np.nan) for name in SCORES] for row in examples.rows]),
         shrunk(examples.maps),
         tokens,
         settings,
@@ -322,14 +354,19 @@ def write(folder: Path, network: FeedbackNetwork, tokenizer: Any, threshold: flo
 
 def main() -> str:
     settings, device = load_settings("feedback"), compute_device()
-    examples = read_examples(TRAIN)
-    tokenizer = train_tokenizer(row["text"] for row in examples.rows)
-    inputs = inputs_of(examples, tokenizer)
-    learner, losses = train(inputs, tokenizer.get_vocab_size(), settings, device)
-    network = learner.network.cpu().eval()
-    threshold = choose_threshold(network, read_examples(VALIDATION), tokenizer)
+    parts = [read_examples(TRAIN), read_examples(GENERATED_TRAIN)]
+    tokenizer = train_tokenizer(row["text"] for row in parts[0].rows)
+    learner, losses = train(inputs_of(parts, tokenizer, device), tokenizer, settings, device)
+    network = learner.network.eval()
+    threshold = choose_threshold(
+        network, [read_examples(VALIDATION), read_examples(GENERATED_VALIDATION)], tokenizer
+    )
     return finish(
-        "feedback", settings, FOLDER, lambda folder: write(folder, network, tokenizer, threshold), losses
+        "feedback",
+        settings,
+        FOLDER,
+        lambda folder: write(folder, network.cpu(), tokenizer, threshold),
+        losses,
     )
 
 

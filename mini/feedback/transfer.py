@@ -21,7 +21,6 @@ from mini.feedback.examples import missed_words
 from mini.settings import load_settings
 from promptroute.core.errors import UserError
 from promptroute.feedback.marking import ratios
-from promptroute.feedback.predictor import Predictor
 from promptroute.io.files import atomic_path, write_json
 from promptroute.io.images import read_shard, shard_paths
 from promptroute.io.scores import read_details, read_scores
@@ -30,7 +29,6 @@ from promptroute.runtime.stage import run_stage
 
 FILES = (Path("mini/feedback_transfer.json"), Path("mini/feedback_transfer.md"))
 DATA = Path("data")
-WEIGHTS = Path("mini/weights/feedback")
 RESAMPLES, SEED = 1000, 0
 Figures = dict[str, float]
 
@@ -82,10 +80,10 @@ def read_table(models: list[str], data: Path = DATA) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figures(table: pd.DataFrame, threshold: float) -> Figures:
+def figures(table: pd.DataFrame) -> Figures:
     """Judge words and alignment over some images."""
     missed = np.concatenate(table["missed"].to_list()).astype(bool)
-    marked = np.concatenate(table["probability"].to_list()) >= threshold
+    marked = np.concatenate(table["probability"].to_list()) >= 0.5  # as a scorer's marks are read
     precision, recall, f1 = ratios(float((missed & marked).sum()), float(marked.sum()), float(missed.sum()))
     share = table["share"].to_numpy()
     rahf, clip = (float(spearmanr(share, table[name].to_numpy())[0]) for name in ("rahf", "clip"))
@@ -143,9 +141,8 @@ def as_markdown(report: dict[str, dict[str, dict[str, float]]], images: int, pro
 def main() -> str:
     models = list(load_params()["models"])
     table = read_table(models)
-    threshold = Predictor(WEIGHTS).threshold
     parts = {"all models": table} | {model: table[table["model"] == model] for model in models}
-    report = {name: intervals(part, lambda rows: figures(rows, threshold)) for name, part in parts.items()}
+    report = {name: intervals(part, figures) for name, part in parts.items()}
     write_json(FILES[0], report, digits=4)
     with atomic_path(FILES[1]) as temporary:
         temporary.write_text(as_markdown(report, len(table), table["prompt_id"].nunique()), encoding="utf-8")

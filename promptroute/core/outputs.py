@@ -24,7 +24,8 @@ class Output:
         low, high: range that every value must lie in, ends included; infinite where there is no bound.
         higher_is_better: direction; quality is the score, or minus the score.
         kind: `score`, one number an image (or a prompt); `map`, numbers [height, width] over the image; `marks`,
-            one number a word of the prompt (see `words`).
+            one number a word of the prompt (see `words`), which counts as
+            marked from 0.5 on.
     """
 
     name: str

@@ -134,7 +134,7 @@ def figures(policy: Search, known: Known, found: Outcome, *, resamples: int, see
         paired by prompt;
         `searched`: of the policy's own operating point: `look`, dollars; `images`, shares of the prompts that took 1,
         2, …; `seconds`, mean, p50 and p95 of a request; `coverage` of the belief's 90 % intervals after 0, 1, 2 images;
-        `fresh`, as `bootstrap.choice_intervals`, by images that it did not look at, None where there are none.
+        `fresh`, as `bootstrap.outcome_intervals`, by images that it did not look at, None where there are none.
     """
     curves = {name: _curve(policy, known, most, resamples, seed) for name, most in CURVES.items()}
     fresh = None

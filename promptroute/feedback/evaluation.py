@@ -130,16 +130,22 @@ def _judge(
 
 
 def _maps(predicted: np.ndarray, truth: np.ndarray, original: bool) -> list[dict[str, float]]:
-    """Give figures of each map: those that say something of its truth."""
+    """Give figures of each map: those that say something of its truth; none where nobody knows it."""
+    known = np.flatnonzero(~np.isnan(truth[:, 0, 0]))
+    given: list[dict[str, float]] = [{} for _ in truth]
+    if not len(known):
+        return given
+    predicted, truth = predicted[known], truth[known]
     figures = heatmap_metrics(predicted, truth)
     figures["auc_judd"] = auc_judd(predicted, truth)
     if original:
         figures["auc_judd_original"] = auc_judd(predicted, truth, original=True)
     empty = truth.sum(axis=(1, 2)) == 0
-    return [
-        {name: float(values[at]) for name, values in figures.items() if name == "mse" or not empty[at]}
-        for at in range(len(truth))
-    ]
+    for at, row in enumerate(known):
+        given[row] = {
+            name: float(values[at]) for name, values in figures.items() if name == "mse" or not empty[at]
+        }
+    return given
 
 
 def _write(
@@ -179,7 +185,7 @@ def _score_figures(images: Sequence[Section], settings: NetworkSettings) -> dict
 def _map_figures(images: Sequence[Section], settings: NetworkSettings) -> dict[str, float]:
     figures = {}
     for name in settings.heatmaps:
-        maps = [one["maps"][name] for one in images]
+        maps = [one["maps"][name] for one in images if one["maps"][name]]
         figures[f"heatmap/{name}/mse"] = _mean([one["mse"] for one in maps])
         figures[f"heatmap/{name}/mse_empty"] = _mean([one["mse"] for one in maps if "cc" not in one])
         for figure in _ON_TRUTH:
@@ -231,9 +237,9 @@ def _original_figures(
     """Give the open version's figures where it computes others than we."""
     figures = {}
     for name in settings.heatmaps:
-        errors = [one["maps"][name]["mse"] for one in images]
+        errors = [one["maps"][name]["mse"] for one in images if one["maps"][name]]
         batches = [np.mean(errors[start : start + batch_size]) for start in range(0, len(errors), batch_size)]
-        figures[f"original/heatmap/{name}/mse"] = float(np.mean(batches))
+        figures[f"original/heatmap/{name}/mse"] = _mean(batches)
         figures[f"original/heatmap/{name}/auc_judd"] = _mean(
             [one["maps"][name]["auc_judd_original"] for one in images if "cc" in one["maps"][name]]
         )

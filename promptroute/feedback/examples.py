@@ -20,7 +20,7 @@ class Batch:
         input_ids, lengths: int64 [b, t] prompts, padded with 0, and [b] their lengths.
         target_ids: int64 [b, l] labelled prompts, padded with 0; a row of 0 where there are no labels.
         scores: float32 [b, scores], 0..1, in the order of the settings; NaN where nobody gave one.
-        heatmaps: float32 [b, heatmaps, side, side], 0..1.
+        heatmaps: float32 [b, heatmaps, side, side], 0..1; NaN where nobody gave one.
         task_ids: of the augmented variant: output → int64 [b, t] prompts with their task.
     """
 
@@ -82,7 +82,7 @@ def make_batch(
         prompts: [b] words.
         labels: [b] bool [words], or None.
         scores: [b, scores], NaN where there is none.
-        heatmaps: uint8 (0..255) or float (0..1) [b, heatmaps, side, side].
+        heatmaps: uint8 (0..255) or float (0..1, NaN where there is none) [b, heatmaps, side, side].
         tokens: the tokenizer.
         settings: the network's.
     """

@@ -29,7 +29,8 @@ def error_of(record: Section, threshold: float) -> float:
     """
     scores = [abs(record["true"][name] - value) for name, value in record["predicted"].items()]
     parts = [float(np.nanmean(scores))] if not np.isnan(scores).all() else []
-    parts += [float(np.mean([np.sqrt(one["mse"]) for one in record["maps"].values()]))]
+    maps = [np.sqrt(one["mse"]) for one in record["maps"].values() if one]
+    parts += [float(np.mean(maps))] if maps else []
     if "probabilities" in record and len(record["words"]):
         parts.append(float(np.mean((record["probabilities"] >= threshold) != record["labels"])))
     return float(np.mean(parts))
@@ -82,7 +83,8 @@ def _example(
     for at, name in enumerate(network.settings.heatmaps):
         predicted = given[f"heatmap_{name}"][0].float().cpu().numpy()
         for of, values in (("true", batch.heatmaps[0, at]), ("predicted", predicted)):
-            shown.append((f"{name}, {of}", tinted(image, values, name)))
+            if not np.isnan(values).any():
+                shown.append((f"{name}, {of}", tinted(image, values, name)))
     figures = "".join(
         f'<figure><img alt="{caption}" src="data:image/png;base64,{_png(one)}"><figcaption>{caption}</figcaption></figure>'
         for caption, one in shown

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from promptroute.feedback.examples import text_ids, to_pixel_values
 from promptroute.feedback.settings import MAX_TOKENS
 from promptroute.feedback.texts import WordTokens, prompt_words
 from promptroute.feedback.writing import word_probabilities
+from promptroute.runtime.decoding import each
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,7 +89,7 @@ class Predictor:
         settings = self.network.settings
         words = [prompt_words(prompt) for prompt in prompts]
         ids, lengths, tasks = text_ids(words, self.tokens, settings)
-        pixels = to_pixel_values(np.stack([resized(image, settings.image_side) for image in images]))
+        pixels = to_pixel_values(np.stack(each(partial(resized, side=settings.image_side), images)))
         given = self.network.predict(pixels, ids, lengths, tasks)
         found = word_probabilities(self.network, given, words, self.tokens)
         arrays = {name: given[name].float().cpu().numpy() for name in settings.outputs}

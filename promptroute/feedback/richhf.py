@@ -7,7 +7,7 @@ all four are 0..1, higher is better. In its labels 1 is a word that the image sh
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from promptroute.core.errors import UserError
-from promptroute.core.plain import Plain
+from promptroute.core.plain import Plain, Section
 from promptroute.feedback.examples import Batch, make_batch
 from promptroute.feedback.pickapic import PickAPic, Place
 from promptroute.feedback.predictor import resized
@@ -186,10 +186,6 @@ def _write_shard(
     about: dict[str, str],
     source: str,
 ) -> None:
-    import pyarrow as pa
-
-    from promptroute.io.parquet import write_parquet
-
     rows = []
     for record, place, data in zip(part, places, images.read(places), strict=True):
         _decode(data, f"{source}: record {record.number}: the image {record.uid} in {place.file}")
@@ -208,11 +204,27 @@ def _write_shard(
                 **{name: {"bytes": value, "path": None} for name, value in record.maps.items()},
             }
         )
+    write_rows(path, rows, about)
+
+
+def write_rows(path: Path, rows: Sequence[Section], about: Mapping[str, str]) -> None:
+    """Write labelled images as a shard.
+
+    Args:
+        path: where to.
+        rows: a mapping for each, with `record` (a number), `uid`, `prompt`, `words`, `missed` and `reason` (why it is None),
+            `image`; scores and maps, None where there is none. Files are given as {"bytes": …, "path": None}.
+        about: facts about the file.
+    """
+    import pyarrow as pa
+
+    from promptroute.io.parquet import write_parquet
+
     file = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     kinds: Plain = {"record": pa.int64(), "uid": pa.string(), "prompt": pa.string()}
     kinds |= {"words": pa.list_(pa.string()), "missed": pa.list_(pa.bool_()), "reason": pa.string()}
     kinds |= dict.fromkeys(SCORE_FIELDS, pa.float32()) | {"image": file} | dict.fromkeys(MAP_FIELDS, file)
-    table = pa.Table.from_pylist(rows, pa.schema(list(kinds.items())))
+    table = pa.Table.from_pylist(list(rows), pa.schema(list(kinds.items())))
     write_parquet(path, table, about, row_group_size=8, compression="none")
 
 
@@ -302,7 +314,7 @@ class ShardExamples:
         )  # fmt: skip
 
     def _files(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Decode an example's image, uint8 [side, side, 3], and its maps, uint8 [maps, side, side]."""
+        """Decode an example's image, uint8 [side, side, 3], and its maps, float32 [maps, side, side] in 0..1, or NaN."""
         from PIL import Image
 
         shard = int(np.searchsorted(self._starts, row, "right")) - 1
@@ -311,11 +323,10 @@ class ShardExamples:
         values = _read_row(path, at, names)
         where = f"{path}: {self._columns['uid'][row]}"
         side = (self.settings.map_side,) * 2
-        maps = [
-            _decode(values[name]["bytes"], f"{where}, {name}")
-            .convert("L")
-            .resize(side, Image.Resampling.BILINEAR)
-            for name in self.settings.heatmaps
-        ]
+        maps = np.full((len(self.settings.heatmaps), *side), np.nan, np.float32)
+        for at, name in enumerate(self.settings.heatmaps):
+            if values[name] is not None:
+                map_ = _decode(values[name]["bytes"], f"{where}, {name}").convert("L")
+                maps[at] = np.asarray(map_.resize(side, Image.Resampling.BILINEAR), np.float32) / 255
         image = resized(_decode(values["image"]["bytes"], f"{where}, image"), self.settings.image_side)
-        return image, np.stack([np.asarray(one, np.uint8) for one in maps])
+        return image, maps

@@ -29,6 +29,7 @@ class Rahf(Scorer):
         device: torch device.
     """
 
+    version = 2  # marks stand beside 0.5
     inputs = PromptedImageBatch
     outputs = (
         Output("plausibility", "RAHF plausibility", 0.0, 1.0),
@@ -64,7 +65,8 @@ class Rahf(Scorer):
     def score(self, batch: PromptedImageBatch) -> Section:
         """Predict for n images with their prompts.
 
-        Marks are probabilities that the image misses a word; of a word that has several parts, the highest.
+        Marks are probabilities that the image misses a word; of a word that has several parts, the highest. Their odds
+        are divided by those of the network's threshold, so that a word counts as missed from 0.5 on.
 
         Raises:
             UserError: as `Predictor.predict`.
@@ -73,7 +75,13 @@ class Rahf(Scorer):
         given: Plain = {name: np.array([one.scores[name] for one in found], float) for name in SCORES}
         given |= {name: [one.heatmaps[name] for one in found] for name in HEATMAPS}
         given["missed"] = [
-            on_spaced_words(prompt, one.probabilities.tolist())
+            on_spaced_words(prompt, beside_half(one.probabilities, self._predictor.threshold).tolist())
             for prompt, one in zip(batch.prompts, found, strict=True)
         ]
         return given
+
+
+def beside_half(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Divide the odds of probabilities, 0..1, by those of a threshold: it becomes 0.5, and 0 and 1 stay."""
+    low = min(max(threshold, 1e-6), 1 - 1e-6)
+    return probabilities * (1 - low) / (probabilities * (1 - low) + (1 - probabilities) * low)

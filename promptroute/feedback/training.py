@@ -114,7 +114,7 @@ class _Losses(nn.Module):
 
         Args:
             batch: tensors by the names of `Batch`.
-            counts: [scores + 2]: scores that are there, maps, and words, over all processes.
+            counts: [scores + maps + 1]: scores that are there, maps, and words, over all processes.
         """
         network = self.network
         given = network(
@@ -131,8 +131,12 @@ class _Losses(nn.Module):
             error = (given[f"score_{name}"].float() - truth.nan_to_num()).square()
             parts[f"score_{name}"] = (error * there).sum() / counts[at]
         for at, name in enumerate(network.settings.heatmaps):
-            error = _map_error(given[f"heatmap_{name}"].float(), batch["heatmaps"][:, at], self.settings)
-            parts[f"heatmap_{name}"] = error.mean(dim=(1, 2)).sum() / counts[-2]
+            truth = batch["heatmaps"][:, at]
+            there = ~truth[:, 0, 0].isnan()
+            error = _map_error(given[f"heatmap_{name}"].float(), truth.nan_to_num(), self.settings)
+            parts[f"heatmap_{name}"] = (error.mean(dim=(1, 2)) * there).sum() / counts[
+                len(self.network.settings.scores) + at
+            ]
         targets = batch["target_ids"]
         each = nn.functional.cross_entropy(
             given["target_logits"].float().transpose(1, 2), targets, reduction="none"
@@ -368,15 +372,7 @@ def train(
         raise UserError("there is no example to train on; check the data")
     folder, ranks = Path(folder), Ranks.current()
     folder.mkdir(parents=True, exist_ok=True)
-    about = json.dumps(
-        [
-            settings.model_dump(exclude={"loaders", "save_every", "evaluate_batch"}),
-            network.settings.fingerprint()["settings"],
-            network.attention_mask,
-            len(examples),
-        ],
-        sort_keys=True,
-    )
+    about = _about(network, settings, examples)
     state = _State(network, settings)
     last = folder / "last.safetensors"
     if last.is_file():
@@ -391,18 +387,7 @@ def train(
         if validation is not None and (
             (epoch + 1) % settings.evaluate_every == 0 or history.step == runner.steps
         ):
-            state.swap()
-            published = settings.select == "published"
-            judged = evaluate(
-                network, validation, tokens, settings.evaluate_batch, original=published, ranks=ranks
-            )
-            figures |= judged.figures
-            figures["selection"] = selection(judged.figures, network.settings, settings.select)
-            if figures["selection"] > history.best:
-                history.best, history.best_epoch = figures["selection"], epoch
-                if ranks.first:
-                    _save_weights(network, folder / "best.safetensors")
-            state.swap()
+            figures |= _judge(state, epoch, validation, tokens, ranks, folder / "best.safetensors")
         history.epochs.append(figures)
         if ranks.first:
             state.save(last, about)
@@ -412,6 +397,34 @@ def train(
     _leave(state, folder, validation is not None)
     network.eval()
     return history
+
+
+def _about(network: FeedbackNetwork, settings: TrainingSettings, examples: Examples) -> str:
+    """Say what a checkpoint must agree in with the training that goes on from it."""
+    about = [
+        settings.model_dump(exclude={"loaders", "save_every", "evaluate_batch"}),
+        network.settings.fingerprint()["settings"],
+        network.attention_mask,
+        len(examples),
+    ]
+    return json.dumps(about, sort_keys=True)
+
+
+def _judge(
+    state: _State, epoch: int, validation: Examples, tokens: WordTokens | None, ranks: Ranks, best: Path
+) -> dict[str, float]:
+    """Return an epoch's figures of validation, and its `selection`; write its weights to `best` if it is the best yet."""
+    settings, network, history = state.settings, state.network, state.history
+    state.swap()
+    published = settings.select == "published"
+    judged = evaluate(network, validation, tokens, settings.evaluate_batch, original=published, ranks=ranks)
+    chosen = selection(judged.figures, network.settings, settings.select)
+    if chosen > history.best:
+        history.best, history.best_epoch = chosen, epoch
+        if ranks.first:
+            _save_weights(network, best)
+    state.swap()
+    return judged.figures | {"selection": chosen}
 
 
 def _save_weights(network: FeedbackNetwork, path: Path) -> None:
@@ -478,7 +491,8 @@ class _Runner:
         batch = _to_network(examples, state.network)
         local = torch.cat(
             [(~batch["scores"].isnan()).sum(dim=0).float(),
-             torch.tensor([len(batch["lengths"]), _counted(batch["target_ids"], settings).sum()], device=state.network.device)]
+             (~batch["heatmaps"][:, :, 0, 0].isnan()).sum(dim=0).float(),
+             _counted(batch["target_ids"], settings).sum()[None].float()]
         )  # fmt: skip
         counts = ranks.sum(local * weight).clamp(min=1)
         with torch.autocast(state.network.device.type, torch.bfloat16, enabled=settings.bf16):

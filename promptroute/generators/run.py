@@ -140,6 +140,7 @@ class GenerateWork(Work[Shard]):
     ) -> None:
         self.generator, self.model, self.cache = generator, model, cache
         self.limit, self.save_seconds = limit, save_seconds
+        self._largest = 0
 
     def path(self, shard: Shard) -> Path:
         """Return where the cache keeps the shard."""
@@ -189,6 +190,13 @@ class GenerateWork(Work[Shard]):
             return UniformBatches(self.generator, self.generator.batch_size)
         return Paced(self.generator) if isinstance(self.generator, RemoteGenerator) else self.generator
 
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor | None:
+        """Return the threads of a GPU's batches, kept over shards: cuDNN prepares each convolution once a thread."""
+        if not isinstance(self.generator, LocalGenerator) or self.generator.on_cpu:
+            return None
+        return ThreadPoolExecutor(self.generator.concurrent)
+
     @contextmanager
     def _concurrent(self) -> Iterator[int]:
         """Yield how many batches go at once."""
@@ -200,7 +208,12 @@ class GenerateWork(Work[Shard]):
 
     def _process(self, requests: Shard) -> list[Generated]:
         prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
-        return [checked(image) for image in self._batches.generate(prompts, seeds)]
+        if isinstance(self.generator, LocalGenerator) and self.generator.one_size:
+            lacking = max(self._largest - len(requests), 0)  # of the size that there is memory for
+            prompts, seeds = prompts + prompts[-1:] * lacking, seeds + seeds[-1:] * lacking
+        images = self._batches.generate(prompts, seeds)[: len(requests)]
+        self._largest = max(self._largest, len(requests))
+        return [checked(image) for image in images]
 
     def _truncated(self, missing: Shard) -> dict[str, int | None]:
         """Count the tokens that the model cuts off each prompt."""
@@ -216,7 +229,7 @@ class GenerateWork(Work[Shard]):
         saved = time.monotonic()
         with ThreadPoolExecutor() as pool, self._concurrent() as concurrent:
             results: Iterator[tuple[ImageRequest, Generated]] = in_batches(
-                missing, self._process, self.generator.batch_size, concurrent
+                missing, self._process, self.generator.batch_size, concurrent, self._threads
             )
             for request, result in results:
                 self.tick(1)

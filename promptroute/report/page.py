@@ -7,21 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from promptroute.core.plain import Plain
 from promptroute.report.examples import GROUPS, Example
 from promptroute.report.figures import Figure
-from promptroute.report.format import estimate_and_ends, interval, number, percent, visible
+from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
 from promptroute.report.images import ExampleImage, Images
 from promptroute.report.recovery import Back, Trip, Trips
 from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
 from promptroute.report.search import Shot, ending, searched_lines, shots
 
-Cells = dict[str, object]
-"""What the template writes of a row, an example, a figure: texts, flags, and lists of the same."""
-
 _HERE = Path(__file__).parent
-_MANY = (
-    6  # more models than this, and an example's card shows the images of those that play a part in it alone
-)
+# More models than this, and an example's card shows the images of those that play a part in it alone.
+_MANY = 6
 
 
 def page(
@@ -50,15 +47,10 @@ def page(
     from markupsafe import Markup
 
     css = (_HERE / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    layout: Plain = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, **layout)
     template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    digest = _base64(hashlib.sha256(css.encode()).digest())
     return template.render(
         css=Markup(css),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
@@ -77,7 +69,7 @@ def page(
             {
                 "title": visible(figure.title),
                 "alt": visible(figure.alt),
-                "data": base64.b64encode(figure.png).decode(),
+                "data": _base64(figure.png),
                 "size": _size(figure.png),
             }
             for figure in figures.values()
@@ -178,9 +170,9 @@ def _set_figures(values: Measured) -> list[tuple[str, str, str]]:
     def cell(
         ends: Interval, fresh: Interval | None, digits: int = 1, share: bool = True
     ) -> tuple[str, str, str]:
-        form = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
-        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"  # type: ignore[arg-type]
-        return *estimate_and_ends(ends, **form), left  # type: ignore[arg-type]
+        form: Plain = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
+        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"
+        return *estimate_and_ends(ends, **form), left
 
     own, frontier = values.router, values.search or values.frontier
     at_point = None if values.searched is None else values.searched.fresh
@@ -239,7 +231,11 @@ def _source(image: ExampleImage | None) -> str:
     """Return an image as a data address; empty where there is none."""
     if image is None or image.data is None:
         return ""
-    return f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
+    return f"data:image/{image.kind};base64,{_base64(image.data)}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _model(result: Result, example: Example, model: int, digits: int, images: Images, trips: Trips) -> Cells:
@@ -297,7 +293,7 @@ def _feedback(image: ExampleImage, names: Sequence[str]) -> Cells:
     """Return an image's maps and marks, each with its number among `names`."""
     return {
         "maps": [
-            {"number": names.index(name), "source": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
+            {"number": names.index(name), "source": f"data:image/png;base64,{_base64(png)}"}
             for name, png in image.maps.items()
         ],
         "marks": [

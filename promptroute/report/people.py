@@ -3,30 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from promptroute.core.errors import UserError
+from promptroute.core.parsing import parse
 from promptroute.io.files import read_json
-from promptroute.report.format import interval, percent, visible
-from promptroute.report.result import Interval
-
-Cells = dict[str, object]
+from promptroute.report.format import Cells, interval, percent, visible
+from promptroute.report.result import Interval, Values
 
 
-class _Values(BaseModel):
-    """A part of the file; what the report does not show is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class _Place(_Values):
+class _Place(Values):
     rank: int
     rank_low: int
     rank_high: int
     share: Interval
 
 
-class _Pair(_Values):
+class _Pair(Values):
     wins: int
     losses: int
     ties: int
@@ -40,16 +30,16 @@ class _Pair(_Values):
         return f"about {self.votes_until_apart:,} more" if self.votes_until_apart else "apart"
 
 
-class _Agreed(_Values):
+class _Agreed(Values):
     pairs: int
     agreement: Interval
 
 
-class _Raters(_Values):
+class _Raters(Values):
     figures: Mapping[str, Interval]
 
 
-class People(_Values):
+class People(Values):
     """Votes on pairs of models, measured; `answers` is 0 where there are none."""
 
     answers: int
@@ -70,12 +60,7 @@ def read_people(path: Path) -> People | None:
     found = read_json(path)
     if not isinstance(found, dict) or found.get("mode", "pairs") != "pairs":
         return None
-    try:
-        people = People(**found)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: {place}: {fault['msg']}; measure the votes again") from error
+    people = parse(People, found, path, "measure the votes again")
     return people if people.answers and people.models else None
 
 

@@ -60,7 +60,7 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def picture(seed: int, size: tuple[int, int] = (64, 48), mode: str = "RGB", kind: str = "JPEG") -> bytes:
+def encoded(seed: int, size: tuple[int, int] = (64, 48), mode: str = "RGB", kind: str = "JPEG") -> bytes:
     rng = np.random.default_rng(seed)
     channels = () if mode == "L" else (3,)
     image = Image.fromarray(rng.integers(0, 255, (size[1], size[0], *channels)).astype(np.uint8))
@@ -96,8 +96,8 @@ def write_pickapic(folder: Path, rows: Sequence[tuple[str, str, str]], files: in
         columns = {
             "image_0_uid": [row[0] for row in part],
             "image_1_uid": [row[1] for row in part],
-            "jpg_0": [picture(int(row[0][1:])) for row in part],
-            "jpg_1": [picture(int(row[1][1:])) for row in part],
+            "jpg_0": [encoded(int(row[0][1:])) for row in part],
+            "jpg_1": [encoded(int(row[1][1:])) for row in part],
             "caption": [row[2] for row in part],
         }
         pq.write_table(pa.table(columns), folder / f"train-{file:05d}.parquet", row_group_size=2)

@@ -18,7 +18,7 @@ from promptroute.feedback.pickapic import open_pickapic
 from promptroute.feedback.richhf import ShardExamples, build_shards, read_richhf
 from promptroute.feedback.tfrecord import crc32c, read_records
 from tests.feedback.made import make_tokens, settings
-from tests.feedback.records import example, framed, picture, record, spot, write_pickapic, write_records
+from tests.feedback.records import encoded, example, framed, record, spot, write_pickapic, write_records
 
 ROWS = [
     ("u0", "u1", "a red, square!"),
@@ -141,7 +141,7 @@ class TestShards:
         assert by_uid["u0"]["prompt"] == "a red, square!" and by_uid["u0"]["words"] == ["a", "red", "square"]
         assert by_uid["u0"]["missed"] == [False, False, True] and by_uid["u5"]["words"] == ["dark", "light"]
         for uid, row in by_uid.items():
-            assert row["image"]["bytes"] == picture(int(uid[1:])), "the side that the uid names"
+            assert row["image"]["bytes"] == encoded(int(uid[1:])), "the side that the uid names"
 
     def test_labels_that_do_not_fit_are_kept_with_the_reason(self, tmp_path: Path) -> None:
         counts = self.built(tmp_path, {"u0": "1 1", "u3": "1 0 1"})
@@ -175,7 +175,7 @@ class TestShards:
 
     def test_folder_of_images(self, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir()
-        (tmp_path / "images" / "u9.jpg").write_bytes(picture(9))
+        (tmp_path / "images" / "u9.jpg").write_bytes(encoded(9))
         pd.DataFrame({"uid": ["u9"], "caption": ["a red square"]}).to_csv(tmp_path / "t.csv", index=False)
         images = open_pickapic(tmp_path / "images", tmp_path / "t.csv")
         path = write_records(tmp_path / "r", [record("u9")])
@@ -233,7 +233,7 @@ class TestBadShards:
         path = tmp_path / "s" / "dev-00000.parquet"
         data = bytearray(path.read_bytes())
         examples = ShardExamples(tmp_path / "s", "dev", make_tokens(), settings())
-        data[data.index(picture(0)) + 500] ^= 1
+        data[data.index(encoded(0)) + 500] ^= 1
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"dev-00000\.parquet: row 0 can't be read"):
             examples.batch(np.array([0]))

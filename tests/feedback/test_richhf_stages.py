@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,9 @@ def test_stages(project: Path) -> None:
     assert 0 <= config["threshold"] <= 1 and config["attention_mask"] is True
     history = json.loads((project / "richhf/data/history.json").read_text())
     assert [one["epoch"] for one in history] == [0, 1] and "selection" in history[0]
+    live = project / "richhf/cache/live/plots/metrics/loss/loss.tsv"
+    if find_spec("dvclive"):
+        assert len(live.read_text().splitlines()) == 3, "a header and two epochs"
     evaluate.main()
     figures = json.loads((project / "richhf/data/test.json").read_text())
     assert {

@@ -13,7 +13,7 @@ from PIL import Image
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import words
 from promptroute.feedback.predictor import Predictor
-from promptroute.feedback.scorer import Rahf
+from promptroute.feedback.scorer import Rahf, beside_half
 from promptroute.feedback.texts import WordTokens, on_spaced_words, prompt_words
 from promptroute.feedback.writing import best_threshold, word_probabilities
 from promptroute.scorers.base import PromptedImageBatch
@@ -181,6 +181,12 @@ class TestScorer:
         assert set(given) == {output.name for output in scorer.outputs}
         assert [len(one) for one in given["missed"]] == [6, 3] and given["missed"][0][1] > 0.4
         assert given["overall"].shape == (2,) and given["misalignment"][1].shape == (16, 16)
+
+    def test_half_is_the_threshold(self) -> None:
+        found = beside_half(np.array([0.0, 0.1, 0.2, 0.5, 1.0]), 0.2)
+        assert found[[0, 2, 4]].tolist() == [0, 0.5, 1]
+        assert found[1] == pytest.approx(4 / 13) and found[3] == pytest.approx(0.8)  # odds 1/9 and 1, times 4
+        assert beside_half(np.array([0.0, 0.3]), 0.0).tolist() == [0, pytest.approx(1, abs=1e-5)]
 
     def test_weights_decide_the_fingerprint(self, folder: Path, tmp_path: Path) -> None:
         import shutil

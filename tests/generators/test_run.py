@@ -155,6 +155,39 @@ def test_out_of_memory(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in study.shards] == [path.read_bytes() for path in fresh.shards]
 
 
+def test_compiled_batches_have_one_size(tmp_path: Path) -> None:
+    class Compiled(Fake):
+        @property
+        def one_size(self) -> bool:
+            return True
+
+        def generate(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
+            if len(prompts) > 4:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+            return super().generate(prompts, seeds)
+
+    compiled = Compiled(batch_size=8)
+    study = generate(compiled, requests(5, 3), tmp_path / "a")
+    assert {len(batch) for batch in compiled.batches} == {4} and study.now.failed.total() == 0
+    fresh = generate(Fake(), requests(5, 3), tmp_path / "b")
+    assert [path.read_bytes() for path in study.shards] == [path.read_bytes() for path in fresh.shards]
+
+
+def test_threads_outlive_shards(tmp_path: Path) -> None:
+    import threading
+
+    class Noting(Fake):
+        streams: int = 2
+
+        def generate(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
+            threads.add(threading.current_thread())
+            return super().generate(prompts, seeds)
+
+    threads: set[threading.Thread] = set()
+    generate(Noting(), requests(12, 2), tmp_path)
+    assert len(threads) <= 2 and threading.main_thread() not in threads
+
+
 def test_cores_change_no_bit(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     import torch
 

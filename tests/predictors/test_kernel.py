@@ -11,6 +11,7 @@ from promptroute.core.errors import UserError
 from promptroute.predictors.ensemble import Ensemble
 from promptroute.predictors.folder import load_predictor, save_predictor
 from promptroute.predictors.kernel import Kernel, principal_axes
+from promptroute.predictors.similarity import Seen
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
@@ -72,7 +73,7 @@ def test_out_of_fold(problem: Any) -> None:
         model.predict(held), small().fit(both, observed).predict(held), atol=1e-9
     )
     # Everything but the one weight vector stays as it is with the prompt: so does the check, with a kernel by hand.
-    k = model._similarity(model._z, model._e, model._c).astype(np.float64)
+    k = model._similarity(Seen(model._z, model._e, model._c)).astype(np.float64)
     y = model._targets.encode(observed)
     for i in (0, 17, 45):
         rest = np.delete(np.arange(52), i)
@@ -92,7 +93,7 @@ class TestPoints:
             problem(20, seed=2),
         )
         exact = small().fit(prompts, quality, (held, held_quality))
-        monkeypatch.setattr(Kernel, "_solve_all", Kernel._solve_points)
+        monkeypatch.setattr(Kernel, "_solve_all", lambda self, y: self._solve_points(y, len(y)))
         every = small().fit(prompts, quality, (held, held_quality))
         np.testing.assert_allclose(every.predict(test), exact.predict(test), atol=2e-4)
         np.testing.assert_allclose(every.out_of_fold, exact.out_of_fold, atol=1e-3)  # type: ignore[arg-type]
@@ -102,16 +103,12 @@ class TestPoints:
         (prompts, quality), (test, _) = problem(50), problem(20, seed=2)
         whole, some = small().fit(prompts, quality), small(points=15).fit(prompts, quality)
         assert len(some._z) == len(some._weights) == 15
-        k = whole._similarity(whole._z, whole._e, whole._c).astype(np.float64)
+        k = whole._similarity(Seen(whole._z, whole._e, whole._c)).astype(np.float64)
         at = [int(np.flatnonzero((whole._z == row).all(axis=1))[0]) for row in some._z]
         y = whole._targets.encode(quality)
         inner = k[:, at].T @ k[:, at] + whole.alpha * k[np.ix_(at, at)]
         weights = np.linalg.solve(inner, k[:, at].T @ y)
-        vectors = whole._vectors(test)
-        seen = whole._similarity(
-            whole._standard(vectors) @ whole._axes, whole._sentence(vectors),
-            whole._tfidf.transform(test.texts).astype(np.float32),
-        )  # fmt: skip
+        seen = whole._similarity(whole._see(whole._vectors(test), test.texts))
         expected = whole._targets.decode(seen[:, at] @ weights)
         np.testing.assert_allclose(some.predict(test), expected, atol=2e-4)
         assert np.abs(some.predict(test) - whole.predict(test)).max() > 1e-3
@@ -121,7 +118,7 @@ class TestPoints:
         (prompts, quality), (held, held_quality) = problem(40), problem(12, seed=1)
         model = small(points=20).fit(prompts, quality, (held, held_quality))
         whole = small().fit(prompts, quality, (held, held_quality))
-        k = whole._similarity(whole._z, whole._e, whole._c).astype(np.float64)
+        k = whole._similarity(Seen(whole._z, whole._e, whole._c)).astype(np.float64)
         at = [int(np.flatnonzero((whole._z == row).all(axis=1))[0]) for row in model._z]
         y = whole._targets.encode(np.vstack([quality, held_quality]))
         assert model.out_of_fold is not None

@@ -123,6 +123,11 @@ class DiffusersModel(LocalGenerator):
         """Return the torch dtype's name that `dtype` means on the device."""
         return pick_dtype(self.dtype, self.device, self.model)
 
+    @property
+    def one_size(self) -> bool:
+        """Tell whether networks are compiled, each size of a batch for itself."""
+        return self.compile is not None
+
     def weights(self) -> Section:
         """Give the checksums of folders, and hub ids with their commits; of the LoRA and of swapped parts, too.
 
@@ -219,13 +224,18 @@ class DiffusersModel(LocalGenerator):
 
         self.load()
         with self.pool.acquire() as pipeline:
+            # A GPU orders the colours itself, in half precision; pipelines without the usual processor can't.
+            kind = "np" if self.on_cpu or not hasattr(pipeline, "image_processor") else "pt"
 
             def run() -> Any:
                 generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-                return pipeline(prompt=texts, generator=generators, output_type="np", **call)
+                return pipeline(prompt=texts, generator=generators, output_type=kind, **call)
 
             output = run() if self.compile is None else or_uncompiled(pipeline, run)
-        images = np.asarray(output.images, np.float32)
+            images = output.images
+            if kind == "pt":
+                images = images.permute(0, 2, 3, 1).contiguous().cpu().float().numpy()
+        images = np.asarray(images, np.float32)
         withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
         return [Failure(WITHHELD) if flag else image for image, flag in zip(images, withheld, strict=True)]
 

@@ -26,7 +26,7 @@ def table() -> pd.DataFrame:
 
 class TestTransfer:
     def test_by_hand(self) -> None:
-        found = figures(table(), threshold=0.5)
+        found = figures(table())
         assert found["word precision"] == pytest.approx(3 / 4)
         assert found["word recall"] == pytest.approx(3 / 5)
         assert found["word F1"] == pytest.approx(6 / 9)

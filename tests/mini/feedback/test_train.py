@@ -10,32 +10,31 @@ import torch
 
 from mini.captions import sample_captions
 from mini.feedback.examples import VALUES
-from mini.feedback.render import Examples, read_examples, write_examples
+from mini.feedback.render import ARRAYS, Examples, Row, read_examples, write_examples
+from mini.feedback.targets import GRID, THING, UNSEEN, in_patches, targets_of
 from mini.feedback.tokens import train_tokenizer, word_ends
 from mini.feedback.train import (
-    GRID,
     IGNORED,
     SHOWN,
-    THING,
     Inputs,
     Learner,
     as_arrays,
     batch_of,
     choose_threshold,
-    in_patches,
     inputs_of,
     network_settings,
-    patch_targets,
     shrunk,
     train,
     write,
 )
-from mini.scenes import SIDE
+from mini.scenes import SIDE, Object, Scene
+from mini.training import checkpoint_path
+from promptroute.feedback.checkpoint import load
 from promptroute.feedback.predictor import Predictor
 from promptroute.feedback.texts import WordTokens, labelled, prompt_words
 from tests.mini.helpers import TEXTS, short
 
-SETTINGS = {"see_only": 0.0, "words_only": 0.0}
+SETTINGS = {"see_only": 0.0, "words_only": 0.0, "generated": 0.25, "pool": 2}
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +49,19 @@ def tokenizer(examples: Examples) -> Any:
     return train_tokenizer(row["text"] for row in examples.rows)
 
 
+def part(examples: Examples, rows: list[Row], where: slice) -> Examples:
+    arrays = {name: getattr(examples, name)[where] for name in ARRAYS}
+    return Examples(**arrays, rows=rows[where])
+
+
 @pytest.fixture(scope="module")
 def inputs(examples: Examples, tokenizer: Any) -> Inputs:
-    return inputs_of(examples, tokenizer)
+    """Twenty rendered scenes, and four that count as generated: of these the alignment alone is known."""
+    rows = [
+        row if number < 20 else row | {"scores": {"alignment": row["scores"]["alignment"]}}
+        for number, row in enumerate(examples.rows)
+    ]
+    return inputs_of([part(examples, rows, slice(20)), part(examples, rows, slice(20, 24))], tokenizer)
 
 
 class TestTokens:
@@ -91,25 +100,33 @@ class TestInputs:
         assert np.array_equal(patches[10], pixels[8:16, 16:24].ravel())
 
     def test_patch_targets(self) -> None:
-        item = {"shape": "square", "colour": "teal", "size": "large", "texture": "striped", "x": 16, "y": 48}
-        numbers, covers = patch_targets({"objects": [item]})
+        item = Object("square", "teal", "large", "striped", 16, 48)
+        numbers, covers = targets_of(Scene((item,), "white", "plain"))
         there = 6 * GRID + 1  # x 8 to 16, y 48 to 56
         assert [VALUES[part][number - 1] for part, number in zip(THING, numbers[:, there], strict=True)] == [
             "teal", "square", "large", "striped",
         ]  # fmt: skip
+        unknown, _ = targets_of(Scene((replace(item, shape="unknown"),), "white", "plain"))
+        assert (unknown[1][unknown[0] > 0] == UNSEEN).all() and (unknown[0] > 0).any()
         assert (numbers[:, 0] == 0).all() and (covers[0] == 0).all() and covers[there].min() == 255
 
     def test_rows(self, inputs: Inputs, examples: Examples, tokenizer: Any) -> None:
         for number, row in enumerate(examples.rows):
             words = prompt_words(row["text"])
-            ids = inputs.ids[number, : inputs.lengths[number]]
+            ids = inputs.tensors["ids"][number, : inputs.tensors["lengths"][number]]
+            assert inputs.sizes[number].tolist() == [
+                len(ids),
+                (inputs.tensors["targets"][number] > 0).sum(),
+                len(words),
+            ]
             assert tokenizer.decode(ids.tolist()) == " ".join(words)
             written = labelled(words, row["missed"])
-            target = inputs.targets[number]
+            target = inputs.tensors["targets"][number]
             assert tokenizer.decode(target[target > 0].tolist()) == " ".join(written)
-            told = inputs.shown[number][inputs.shown[number] != IGNORED]
+            shown = inputs.tensors["shown"][number]
+            told = shown[shown != IGNORED].tolist()
             assert {SHOWN[one][0] for one in told} <= {part for part in row["parts"] if part}
-            assert (inputs.missed[number] != IGNORED).sum() == len(words)
+            assert (inputs.tensors["missed"][number] != IGNORED).sum() == len(words)
 
     def test_maps_shrink(self) -> None:
         maps = np.zeros((1, 2, SIDE, SIDE), np.uint8)
@@ -122,7 +139,7 @@ class TestTraining:
     def test_phases(self, inputs: Inputs, tokenizer: Any) -> None:
         """The ViT learns alone, then stays while T5 learns the words, then everything learns."""
         learner = Learner(network_settings(tokenizer.get_vocab_size()))
-        batch = batch_of(inputs, range(6), "cpu")
+        batch = batch_of(inputs, np.arange(6))
 
         def moved(loss: torch.Tensor) -> set[str]:
             learner.zero_grad()
@@ -138,14 +155,34 @@ class TestTraining:
 
     def test_learns(self, inputs: Inputs, tokenizer: Any) -> None:
         settings = {**short(12), **SETTINGS}
-        _, losses = train(inputs, tokenizer.get_vocab_size(), settings, "cpu")
+        learner, losses = train(inputs, tokenizer, settings, "cpu")
         assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+        kept = load(checkpoint_path("feedback", settings).parent / "feedback")
+        weights = learner.network.visual_token_projection.weight
+        torch.testing.assert_close(kept.visual_token_projection.weight, weights, atol=1e-3, rtol=1e-3)
+
+    def test_unknown_truth_teaches_nothing(self, inputs: Inputs, tokenizer: Any) -> None:
+        """Of a generated image neither the map of what is implausible nor three of the scores are known."""
+        learner = Learner(network_settings(tokenizer.get_vocab_size()))
+        learner.loss(batch_of(inputs, np.arange(20, 24))).backward()  # type: ignore[no-untyped-call]
+        network = learner.network
+        for heads, known in (
+            (network.score_predictor, "alignment"),
+            (network.heatmap_predictor, "misalignment"),
+        ):
+            for name, head in heads.named_children():
+                moved = any(value.grad is not None and value.grad.any() for value in head.parameters())
+                assert moved == (name == known), name
+
+    def test_share_of_generated(self, inputs: Inputs) -> None:
+        rows = inputs.rows(np.random.default_rng(0), 40, generated=0.25)
+        assert (rows >= 20).sum() == 10 and rows.max() < 24 and (np.diff(rows) >= 0).all()
 
     def test_written_and_used(self, examples: Examples, tokenizer: Any, tmp_path: Path) -> None:
         torch.manual_seed(0)
         network = Learner(network_settings(tokenizer.get_vocab_size())).network.eval()
-        few = replace(examples, images=examples.images[:6], maps=examples.maps[:6], rows=examples.rows[:6])
-        threshold = choose_threshold(network, few, tokenizer)
+        few = part(examples, examples.rows, slice(6))
+        threshold = choose_threshold(network, [few, few], tokenizer)
         write(tmp_path / "feedback", network, tokenizer, threshold)
         assert {path.name for path in (tmp_path / "feedback").iterdir()} == {
             "config.json", "model.safetensors", "tokenizer.json",

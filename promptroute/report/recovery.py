@@ -4,16 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import parse
 from promptroute.io.files import read_json
 from promptroute.io.images import images_of
-from promptroute.report.format import estimate_and_ends, visible
+from promptroute.report.format import Cells, estimate_and_ends, visible
 from promptroute.report.images import ExampleImage, small
-from promptroute.report.result import Interval
-
-Cells = dict[str, object]
+from promptroute.report.result import Interval, Values
 
 
 @dataclass(frozen=True)
@@ -33,17 +30,11 @@ Trips = Mapping[tuple[str, str], Trip]
 """(prompt_id, model) → there and back."""
 
 
-class _Values(BaseModel):
-    """A part of the file; what the report does not show is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
-
-class _Learner(_Values):
+class _Learner(Values):
     all: Mapping[str, Interval]
 
 
-class _Figures(_Values):
+class _Figures(Values):
     learner: str
     learners: Mapping[str, _Learner]
     differences: Mapping[str, Interval]
@@ -79,15 +70,12 @@ def read_recovery(figures: Path, trips: Path, models: Sequence[str], prompt_ids:
     Raises:
         UserError: a file is absent, corrupt, or of another layout.
     """
+    again = "recover the prompts again"
+    values = parse(_Figures, read_json(figures), figures, again)
     try:
-        values = _Figures.model_validate(read_json(figures))
         cells = recovery_cells(values)
-    except (ValidationError, KeyError) as error:
-        fault = (
-            error.errors()[0] if isinstance(error, ValidationError) else {"loc": error.args, "msg": "missing"}
-        )
-        place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{figures}: {place}: {fault['msg']}; recover the prompts again") from error
+    except KeyError as error:
+        raise UserError(f"{figures}: {error} is missing; {again}") from error
     found: dict[tuple[str, str], Trip] = {}
     for model in models:
         if not any((trips / model).glob("*.parquet")):  # no example has an image of it

@@ -118,9 +118,9 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"learners": {"ridge": {"all": {"cosine": interval(0.6)}}}}, "share: missing"),
-            ({"learners": 3}, r"learners: .*recover the prompts again"),
-            ({"prompts": {"train": 1}}, "validation: missing"),
+            ({"learners": {"ridge": {"all": {"cosine": interval(0.6)}}}}, "'share' is missing; recover"),
+            ({"learners": 3}, r"learners.*recover the prompts again"),
+            ({"prompts": {"train": 1}}, "'validation' is missing"),
         ],
     )
     def test_another_layout(

@@ -232,24 +232,30 @@ class GenerateWork(Work[Shard]):
             results: Iterator[tuple[ImageRequest, Generated]] = in_batches(
                 missing, self._process, self.generator.batch_size, concurrent, self._threads
             )
-            for request, result in results:
-                self.tick(1)
-                if isinstance(result, Failure):
-                    failures.append(_failed(request, self.model, result.reason))
-                    failed[result.reason] += 1
-                    self.limit.check(failed)
-                    continue
-                cut = truncated[request.prompt]
-                encoded.append(pool.submit(_image, request, self.model, result, cut))
-                if time.monotonic() - saved >= self.save_seconds and saving.done():
-                    saving.result()  # a full disk ends it
-                    saving = pool.submit(self._save, encoded[unsaved:])
-                    unsaved, saved = len(encoded), time.monotonic()
+            try:
+                for request, result in results:
+                    self.tick(1)
+                    if isinstance(result, Failure):
+                        failures.append(_failed(request, self.model, result.reason))
+                        failed[result.reason] += 1
+                        self.limit.check(failed)
+                        continue
+                    cut = truncated[request.prompt]
+                    encoded.append(pool.submit(_image, request, self.model, result, cut))
+                    if time.monotonic() - saved >= self.save_seconds and saving.done():
+                        saving.result()  # a full disk ends it
+                        saving = pool.submit(self._save, encoded[unsaved:])
+                        unsaved, saved = len(encoded), time.monotonic()
+            except UserError:
+                self._save(encoded[unsaved:])
+                raise
             saving.result()
             return failures + [future.result() for future in encoded]
 
     def _save(self, encoded: Sequence[Future[Image]]) -> None:
-        self.cache.add([future.result() for future in encoded])
+        """Keep images of a shard that isn't finished yet."""
+        if encoded:
+            self.cache.add([future.result() for future in encoded])
 
 
 def checked(image: Generated) -> Generated:

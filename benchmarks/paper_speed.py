@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from benchmarks.architectures import Architecture, architecture_of, shrunk
 from benchmarks.counting import network, scheduler
-from benchmarks.reporting import ROOT, write_csv
+from benchmarks.reporting import RESULTS, ROOT, markdown, write_csv
 from promptroute.core.errors import reason
 from promptroute.core.image import Image
 from promptroute.generators.base import LocalGenerator, build_generator
@@ -32,6 +32,7 @@ from promptroute.runtime.batching import Failure, free_memory
 from promptroute.runtime.device import one_thread
 from promptroute.runtime.executors import Executor, InProcess, Threads
 
+CSV = RESULTS / "paper_models_measured.csv"
 PEAK = 989.4
 """TFLOP/s in bfloat16 and float16 of an H100 SXM, dense, by its data sheet."""
 PROMPT = "a photograph of a red fox in deep snow under a clear winter sky, {}"
@@ -158,6 +159,11 @@ class Bench:
                 architecture, how = shrunk(architecture), {**how, "steps": 1, "width": 64, "height": 64, "batch_size": 2}  # fmt: skip
             self._generators[name] = RandomModel(architecture, **{**how, "device": self.device})
         return self._generators[name]
+
+    def forget(self) -> None:
+        """Free the networks: building them again takes a second."""
+        self._generators.clear()
+        free_memory()
 
     def synchronise(self) -> None:
         """Wait for the GPU."""
@@ -432,11 +438,16 @@ def looked_at(bench: Bench, images: int) -> Path:
 
 def scorer_rows(bench: Bench, scorer: Any, whole: Callable[[Path], object], one: Callable[[Image], object]) -> Iterator[Row]:  # fmt: skip
     """Measure a scorer: an image by itself, as a look does; and a shard, as the stage does, its PNG decoded."""
+    import torch
+
     shard = looked_at(bench, 4 if bench.tiny else 512)
     rows = read_shard(shard)
     one(rows[0])
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter doesn't see into it
     with flop_counter() as counter:
         one(rows[1])
+    torch.backends.mha.set_fastpath_enabled(fused)
     gflops = counter.get_total_flops() / 1e9
     turns = itertools.cycle(rows)
 
@@ -541,7 +552,7 @@ def rahf_rows(bench: Bench) -> Iterator[Row]:
 
         @cached_property
         def _predictor(self) -> Predictor:
-            return RandomPredictor(self.checkpoint, self.device, max_tokens=self.max_tokens)
+            return RandomPredictor(self.checkpoint, self.device, max_tokens=self.max_tokens, dtype=self.dtype)
 
     scorer = RandomRahf(checkpoint=str(ROOT / "mini/weights/feedback"), device=bench.device)
     work = ImageScoring(scorer, "none")
@@ -694,5 +705,56 @@ def measure(bench: Bench, seconds: float, results: Path, wanted: Sequence[str] =
                     keep(part, row)
         except Exception as error:
             keep(part, {"reason": reason(error)})
-        free_memory()
+        bench.forget()
     return pd.DataFrame(rows)
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Format generation and scorers in Markdown; what each column holds is said where the tables stand."""
+    first = rows.iloc[0]
+    head = "model | plain call, saved | plain call | `generate` | batch | stage, one stream | two streams | two shards at once | best × plain, saved | TFLOP/s | of the peak | memory, GB"
+    lines = []
+    generated = rows[rows["what"].isin(["generate", "stage"]) & ~rows["part"].eq("scorer")]
+    for (model, way), own in generated.groupby(["model", "way"], sort=False):
+        plain = rows[rows["model"] == model].set_index("what")["images_per_second"]
+        best = own.loc[own[own["what"] == "generate"]["images_per_second"].idxmax()]
+        stage = own[(own["what"] == "stage") & (own["batch"] > 1)]
+        by = {(row.streams, row.shards_at_once): row.images_per_second for row in stage.itertuples()}
+        rates = [by.get(key) for key in ((1, 1), (2, 1), (2, 2))]
+        top = max(rate for rate in [best["images_per_second"], *rates] if rate is not None)
+        lines.append(
+            [
+                f"{model}, {way}",
+                f"{plain['plain call, saved']:.2f}",
+                f"{plain['plain call']:.2f}",
+                f"{best['images_per_second']:.1f}",
+                f"{best['batch']:.0f}",
+                *("–" if rate is None else f"{rate:.1f}" for rate in rates),
+                f"{top / plain['plain call, saved']:.1f}",
+                f"{best['tflops']:.0f}",
+                f"{best['share_of_peak']:.0%}",
+                f"{own['memory_gb'].max():.0f}",
+            ]
+        )
+    scored = rows[rows["part"] == "scorer"]
+    other = []
+    for model, own in scored.groupby("model", sort=False):
+        last = own.groupby("what").last()
+        network = last["images_per_second"].get("network")
+        other.append(
+            [
+                str(model),
+                f"{1000 / last['images_per_second']['a look']:.0f}",
+                f"{last['images_per_second']['stage']:.0f}",
+                "–" if network is None else f"{network:.0f}",
+            ]
+        )
+    unmeasured = "; ".join(f"{part} {model}" for part, model in rows.loc[rows["reason"].notna(), ["part", "model"]].itertuples(index=False))  # fmt: skip
+    return "\n\n".join(
+        [
+            f"Images a second on one {first['device']}, torch {first['torch']}, random weights.",
+            markdown(head, lines),
+            markdown("scorer | a look, ms | stage, images/s | network alone, images/s", other),
+            f"Unmeasured, for want of time on the card: {unmeasured or 'nothing'}.",
+        ]
+    )

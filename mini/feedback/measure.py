@@ -4,25 +4,31 @@ Beside the network: baselines that look at nothing, and the checker, which reads
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mini.captions import caption_from_plain
 from mini.checker import check, read_scene
+from mini.feedback.annotators import annotate
 from mini.feedback.examples import MAPS, SCORES, missed_words
 from mini.feedback.render import HELD_OUT, TRAIN, Examples, read_examples
 from mini.feedback.train import FOLDER, as_arrays, shrunk
 from mini.settings import DATA
 from promptroute.feedback.evaluation import Judged, correlation, evaluate
+from promptroute.feedback.examples import ArrayExamples
 from promptroute.feedback.heatmaps import auc_judd, heatmap_metrics
 from promptroute.feedback.marking import ratios
 from promptroute.feedback.predictor import Predictor
 from promptroute.io.files import atomic_path, write_json
 from promptroute.runtime.stage import run_stage
 
+SEED = 0  # of the annotators
 FILES = (DATA / "feedback_report.json", DATA / "feedback_report.md")
 BARS = {
     "heatmap/implausibility/cc": 0.8, "heatmap/implausibility/auc_judd": 0.95, "heatmap/misalignment/cc": 0.6,
@@ -88,18 +94,34 @@ def _checker(examples: Examples, true: NDArray[np.bool_]) -> dict[str, float]:
     return {"words/f1": f1, "score/alignment/plcc": correlation(alignment, np.array(shares))}
 
 
+def people(arrays: ArrayExamples, examples: Examples) -> tuple[ArrayExamples, dict[str, float]]:
+    """Let simulated people label examples: with their labels in the truth's place; and how well they agree with it."""
+    maps, given = annotate(examples.maps.astype(float) / 255, arrays.scores, SEED)
+    small = F.avg_pool2d(torch.from_numpy(maps), 2).numpy()
+    found: dict[str, float] = {}
+    for index, name in enumerate(MAPS):
+        agreement = map_figures(small[:, index], arrays.heatmaps[:, index].astype(float))
+        found |= {f"heatmap/{name}/{key}": value for key, value in agreement.items()}
+    for index, name in enumerate(SCORES):
+        found[f"score/{name}/plcc"] = correlation(arrays.scores[:, index], given[:, index])
+        found[f"score/{name}/mse"] = float(np.mean((arrays.scores[:, index] - given[:, index]) ** 2))
+    return replace(arrays, scores=given, heatmaps=small), found
+
+
 def measure(folder: Path, held_out: Examples, train: Examples) -> dict[str, Any]:
     """Evaluate a network; return the report."""
     predictor = Predictor(folder)
     network, tokens = predictor.network, predictor.tokens
-    judged = evaluate(
-        network, as_arrays(held_out, tokens, network.settings), tokens, threshold=predictor.threshold
-    )
+    arrays = as_arrays(held_out, tokens, network.settings)
+    judged = evaluate(network, arrays, tokens, threshold=predictor.threshold)
+    labelled, agreement = people(arrays, held_out)
     return {
         "n": len(held_out.rows),
         "parameters": sum(value.numel() for value in network.parameters()),
         "network": judged.figures,
         "words by part": f1_by_part(judged, held_out),
+        "people": agreement,
+        "network, judged by people": evaluate(network, labelled).figures,
         **baselines(held_out, train),
         "bars": {name: {"at least": bar, "found": judged.figures[name]} for name, bar in BARS.items()},
     }
@@ -107,12 +129,11 @@ def measure(folder: Path, held_out: Examples, train: Examples) -> dict[str, Any]
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """Write the report as Markdown."""
-    network, nothing, checker = report["network"], report["nothing"], report["checker"]
+    columns = ("network", "nothing", "checker", "people", "network, judged by people")
+    tables = [report[name] for name in columns]
 
     def row(name: str, *keys: str) -> str:
-        cells = [
-            next((table[key] for key in keys if key in table), None) for table in (network, nothing, checker)
-        ]
+        cells = [next((table[key] for key in keys if key in table), None) for table in tables]
         return f"| {name} | " + " | ".join("–" if cell is None else f"{cell:.3f}" for cell in cells) + " |"
 
     lines = [
@@ -122,8 +143,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         f"{report['parameters'] / 1e6:.2f} million parameters on {report['n']} held-out scenes of the small, synthetic "
         "world, whose truth is known exactly. It says nothing of photographs or of real models.",
         "",
-        "| figure | network | looking at nothing | the checker's rules |",
-        "|---|---|---|---|",
+        "| figure | network | looking at nothing | the checker's rules | three people | the network, judged by them |",
+        "|---|---|---|---|---|---|",
     ]
     for name in MAPS:
         lines += [
@@ -138,7 +159,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         lines += [row(f"{name}: {key}", f"score/{name}/{key}") for key in ("plcc", "srcc", "mse")]
     lines += [
         "",
-        "Looking at nothing: the mean of the training's maps, every word marked (no word marked gives F1 0), the mean score.",
+        "Looking at nothing: the mean of the training's maps, every word marked (no word marked gives F1 0), the mean score. Three "
+        "people: simulated annotators, who click places of the true maps and round scores (`annotators.py`), against the "
+        "exact truth.",
         "",
         "F1 of the missed words by what they state: "
         + ", ".join(f"{name} {value:.2f}" for name, value in report["words by part"].items())

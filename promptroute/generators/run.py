@@ -223,10 +223,11 @@ class GenerateWork(Work[Shard]):
     def _generate(
         self, missing: Shard, truncated: Mapping[str, int | None], failed: Counter[str]
     ) -> list[Image]:
-        """Return a row for each image; those that are finished are saved meanwhile."""
-        rows: list[Image] = []
-        unsaved: list[Future[Image]] = []
-        saved = time.monotonic()
+        """Return a row for each image; those that are finished are saved meanwhile, without holding up a GPU."""
+        failures: list[Image] = []
+        encoded: list[Future[Image]] = []
+        unsaved, saved, saving = 0, time.monotonic(), Future[None]()
+        saving.set_result(None)
         with ThreadPoolExecutor() as pool, self._concurrent() as concurrent:
             results: Iterator[tuple[ImageRequest, Generated]] = in_batches(
                 missing, self._process, self.generator.batch_size, concurrent, self._threads
@@ -234,18 +235,21 @@ class GenerateWork(Work[Shard]):
             for request, result in results:
                 self.tick(1)
                 if isinstance(result, Failure):
-                    rows.append(_failed(request, self.model, result.reason))
+                    failures.append(_failed(request, self.model, result.reason))
                     failed[result.reason] += 1
                     self.limit.check(failed)
                     continue
                 cut = truncated[request.prompt]
-                unsaved.append(pool.submit(_image, request, self.model, result, cut))
-                if time.monotonic() - saved >= self.save_seconds:
-                    finished = [future.result() for future in unsaved]
-                    self.cache.add(finished)
-                    rows += finished
-                    unsaved, saved = [], time.monotonic()
-            return rows + [future.result() for future in unsaved]
+                encoded.append(pool.submit(_image, request, self.model, result, cut))
+                if time.monotonic() - saved >= self.save_seconds and saving.done():
+                    saving.result()  # a full disk ends it
+                    saving = pool.submit(self._save, encoded[unsaved:])
+                    unsaved, saved = len(encoded), time.monotonic()
+            saving.result()
+            return failures + [future.result() for future in encoded]
+
+    def _save(self, encoded: Sequence[Future[Image]]) -> None:
+        self.cache.add([future.result() for future in encoded])
 
 
 def checked(image: Generated) -> Generated:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from promptroute.runtime.decoding import each
 from promptroute.scorers.base import ImageBatch, Scorer
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 SIDE = 224
@@ -83,7 +84,7 @@ class Nima(Scorer):
         return found
 
     @cached_property
-    def _network(self) -> Any:
+    def _network(self) -> "torch.nn.Module":
         import torch
         from timm.models.efficientnet import _gen_mobilenet_v1  # timm has no public name for other widths
 
@@ -183,7 +184,7 @@ def read_keras(path: Path) -> tuple[Plain, str]:
     import h5py  # type: ignore[import-untyped]
     import torch
 
-    def text(value: Any) -> str:
+    def text(value: object) -> str:
         return value.decode() if isinstance(value, bytes) else str(value)
 
     try:

@@ -1,4 +1,4 @@
-"""The small world's whole chain with the real commands: draw, embed, score, train, evaluate; then let it grow."""
+"""The small world's whole chain with the real commands: generate, embed, score, train, evaluate; then let it grow."""
 
 import io
 import json
@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from promptroute.io.images import read_images
 from tests.e2e.conftest import Run, choose_study, git_clone, runner
 from tests.e2e.test_pipeline import changed, ran
+from tests.shards import every_image
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ SCORERS = ("nima", "clip", "consistency")
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a few prompts of the small world have been drawn, scored and learnt from."""
+    """A clone in which a few prompts of the small world have been generated for, scored and learnt from."""
     folder = tmp_path_factory.mktemp("mini")
     git_clone(folder)
     choose_study(folder, "mini", *FEW)
@@ -95,7 +95,7 @@ def test_every_image_is_scored(mini: Path, go: Run) -> None:
     assert set(rows["score"].str.split(".").str[0]) == {*SCORERS, "rahf"}
     assert len(rows) == PROMPTS * len(MODELS) * rows["score"].nunique() and set(rows["prompt_id"]) == ids
     for model in MODELS:
-        images = [image for shard in read_images(mini / "data" / "images" / model) for image in shard]
+        images = every_image(mini / "data" / "images" / model)
         assert {(one.prompt_id, one.seed) for one in images} == {
             (one, seed) for one in ids for seed in (0, 1)
         }
@@ -107,7 +107,7 @@ def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
     from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from PIL import Image
 
-    stored = next(read_images(mini / "data" / "images" / "mini-student"))[3]
+    stored = every_image(mini / "data" / "images" / "mini-student")[3]
     assert stored.image is not None
     before = torch.get_num_threads()
     params = yaml.safe_load((mini / "params.yaml").read_text())
@@ -122,11 +122,11 @@ def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
         pipe.set_progress_bar_config(disable=True)
         size = params["models"]["mini-student"]["generator"]["batch_size"]
         seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(size)]
-        drawn = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
+        made = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
     finally:
         torch.set_num_threads(before)
     pixels = np.asarray(Image.open(io.BytesIO(stored.image)))
-    assert all(np.array_equal(np.asarray(one), pixels) for one in drawn)
+    assert all(np.array_equal(np.asarray(one), pixels) for one in made)
 
 
 def test_add_model(mini: Path, go: Run) -> None:

@@ -52,6 +52,7 @@ def clone(tmp_path: Path) -> Path:
     path = tmp_path / "mini" / "pipeline" / "params.yaml"
     params = shorten(yaml.safe_load(path.read_text()))
     params["measure"]["retrieval"] = 100  # type: ignore[index]
+    params["feedback_generated"] |= {"train": 1, "validation": 1, "workers": 1}  # type: ignore[operator]
     path.write_text(yaml.safe_dump(params))
     return tmp_path
 

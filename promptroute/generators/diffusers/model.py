@@ -45,8 +45,9 @@ _OWN = {
 class DiffusersModel(LocalGenerator):
     """A folder in the hub's layout, or a hub id, run by diffusers' own pipeline.
 
-    An image is what the pipeline itself gives for its prompt and seed, bit for bit where `batch_size` is 1. Only
-    safetensors are read, and no code that comes with a model is run.
+    An image is what the pipeline itself gives for its prompt and seed, bit for bit where `batch_size` is 1 (on a GPU
+    aMUSEd's tokens are sampled in another way, by `sample_tokens`). Only safetensors are read, and no code that comes
+    with a model is run.
 
     Args:
         model: path of a folder that `save_pretrained` wrote, or a hub id.
@@ -151,7 +152,8 @@ class DiffusersModel(LocalGenerator):
 
     def fingerprint(self) -> Plain:
         """Give all that decides an image but its prompt and seed; the precision is that of the device."""
-        return {**super().fingerprint(), "precision": self.precision}
+        found = {**super().fingerprint(), "precision": self.precision}
+        return found if self.on_cpu else {**found, "tokens": "sampled for a batch at once"}
 
     @cached_property
     def pipeline(self) -> Pipeline:

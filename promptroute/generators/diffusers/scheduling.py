@@ -91,4 +91,5 @@ def sample_tokens(
         certainty = chance.clamp(min=1e-20).log() + temperature * gumbel
         limit = certainty.sort(dim=1).values.gather(1, count)
         after = torch.where(certainty < limit, scheduler.config.mask_token_id, tokens)
-    return AmusedSchedulerOutput(after.reshape(sample.shape), tokens.reshape(sample.shape))
+    output: Any = AmusedSchedulerOutput  # whose types are wrong
+    return output(after.reshape(sample.shape), tokens.reshape(sample.shape))

@@ -80,10 +80,13 @@ class TestHeldOut:
             "network": {**dict.fromkeys(BARS, 0.7), "words/auc": 0.9},
             "nothing": {"words/f1, all marked": 0.2},
             "checker": {"words/f1": 0.95},
+            "people": {"score/overall/plcc": 0.9},
+            "network, judged by people": {"score/overall/plcc": 0.6},
             "words by part": {"colour": 0.7},
             "bars": {name: {"at least": bar, "found": 0.7} for name, bar in BARS.items()},
         }
         text = as_markdown(report)
-        assert "| missed words: F1 | 0.700 | 0.200 | 0.950 |" in text
+        assert "| missed words: F1 | 0.700 | 0.200 | 0.950 | – | – |" in text
+        assert "| overall: plcc | – | – | – | 0.900 | 0.600 |" in text
         assert "| words/f1 | 0.8 | 0.700 | no |" in text
         assert "| heatmap/misalignment/cc | 0.6 | 0.700 | yes |" in text

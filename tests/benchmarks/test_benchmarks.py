@@ -226,6 +226,7 @@ def test_list_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
         "reporting",
         "rules",
         "cluster_work",
+        "paper_speed",
     }
     assert set(listing.LIST) == {path.stem for path in files} - helpers
     printed = listing.main([])

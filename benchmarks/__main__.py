@@ -20,7 +20,7 @@ from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
 HERE = Path(__file__).parent
-PAGES = (HERE.parent / "docs" / "results.md", HERE / "README.md")
+PAGES = (*(HERE.parent / "docs" / name for name in ("results.md", "scale.md")), HERE / "README.md")
 LIST = {
     "routers": ("every predictor x score x split seed: accuracy, cost, frontier, training time", "an hour"),
     "shift": ("trained without one prompt set, tested on it; and the fallback", "ten minutes"),
@@ -35,8 +35,13 @@ LIST = {
         "people's and judges' scores of many models: before, by two images; needs --folder",
         "ten minutes",
     ),
+    "world": (
+        "a search judged by the small world's checker and on fresh images; generates 8,000 images once",
+        "twenty minutes",
+    ),
     "cluster": ("shards on Ray: kills, two workers against one, many simulated", "ten minutes"),
     "generation": ("the small models: images/s on the CPU against plain diffusers", "ten minutes"),
+    "size": ("every stage but those on images at 50,000 prompts: seconds, memory", "half an hour"),
     "growth": ("10 % more prompts, a seed, a scorer: what each costs, by dvc repro", "five minutes"),
     "consistency": ("semantic consistency at once against a loop over pairs", "a minute"),
     "bootstrap": ("bootstrap intervals of a router's figures against a plain loop", "a minute"),
@@ -45,6 +50,7 @@ LIST = {
         "the feedback network at its true size: parameters counted, a batch timed; --device cuda",
         "a minute",
     ),
+    "kernel_size": ("the kernel predictor on 45,000 and 60,000 prompts: seconds and memory", "half an hour"),
     "features": ("features of a prompt against scikit-learn's vectorizer", "a minute"),
     "shards": ("dvc add and status: 20,000 images as shards and as files", "two minutes"),
     "recovery": ("image to prompt: attributes, round trip, learners, speed; needs a recovery", "ten minutes"),
@@ -57,12 +63,9 @@ LIST = {
 SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "auc", "features", "shards")
 """The first three share ten fits of the study's predictor."""
 TABLES = {
-    **{
-        name: (name, "table", "CSV")
-        for name in LIST
-        if name not in ("threads", "latency", "service_load", "cluster")
-    },
+    **{name: (name, "table", "CSV") for name in LIST if name not in ("threads", "latency", "service_load")},
     "routers_paired": ("routers", "paired_table", "PAIRED"),
+    "paper_speed": ("paper_speed", "table", "CSV"),
 }
 """name of a table → its module, the function that prints it, and where its results are."""
 

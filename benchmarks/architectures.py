@@ -155,3 +155,32 @@ def architecture_of(generator: Mapping[str, Any]) -> Architecture:
         scheduler=scheduler.pop("class", found.scheduler),
         scheduler_config={**found.scheduler_config, **scheduler},
     )
+
+
+_SHRUNK: dict[str, dict[str, Any]] = {
+    "CLIPTextModel": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 32, "vocab_size": 1000, "bos_token_id": 998, "eos_token_id": 999},
+    "UNet2DConditionModel": {"layers_per_block": 1, "attention_head_dim": 2, "transformer_layers_per_block": 1, "norm_num_groups": 8},
+    "AutoencoderKL": {"layers_per_block": 1, "norm_num_groups": 8},
+    "AutoencoderTiny": {},
+    "UVit2DModel": {"hidden_size": 32, "cond_embed_dim": 32, "encoder_hidden_size": 32, "block_out_channels": 32, "num_res_blocks": 1, "block_num_heads": 2, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
+    "VQModel": {"layers_per_block": 1, "norm_num_groups": 8},
+}  # fmt: skip
+"""Class → what makes it tiny."""
+
+
+def shrunk(architecture: Architecture) -> Architecture:
+    """Return the same classes with the same blocks, but a few channels and layers: for tries without a GPU."""
+    parts = {}
+    for name, part in architecture.parts.items():
+        kind = part.kind.split(".")[1].removesuffix("WithProjection")
+        config = {**part.config, **_SHRUNK[kind]}
+        if kind != "UVit2DModel" and "block_out_channels" in config:
+            config["block_out_channels"] = (32,) * len(config["block_out_channels"])
+        if kind == "UNet2DConditionModel":
+            two = "text_encoder_2" in architecture.parts
+            levels = len(config.get("block_out_channels", ()))
+            config |= {"block_out_channels": (32,) * (levels or 4), "cross_attention_dim": 32 * (1 + two)}
+            if two:
+                config["projection_class_embeddings_input_dim"] = 32 + 6 * config["addition_time_embed_dim"]
+        parts[name] = Part(part.kind, config)
+    return replace(architecture, parts=parts)

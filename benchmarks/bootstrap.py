@@ -4,7 +4,7 @@
     python -m benchmarks.bootstrap --quick       100 resamples, one round; writes no results
     python -m benchmarks.bootstrap --table       only print the table of benchmarks/results/bootstrap.csv
 
-The loop draws each resample's prompts and computes the figures of them. Both use one thread and the same resamples,
+The loop takes each resample's prompts and computes the figures of them. Both use one thread and the same resamples,
 alternate, and must give the same intervals. *Frontier figures* have no baseline.
 """
 
@@ -65,6 +65,7 @@ def measure(resamples: int, rounds: int) -> list[dict[str, Any]]:
     place = here(threads=1)
     predicted, observed, cost = simulate(PROMPTS)
     choice = (predicted - 0.1 * cost).argmax(axis=1)
+    own = observed[np.arange(len(choice)), choice]
     rows = []
     with single_threaded():
         bootstrap.headline(predicted, observed, cost, seed=0, resamples=20)
@@ -72,7 +73,9 @@ def measure(resamples: int, rounds: int) -> list[dict[str, Any]]:
             times = [now()]
             expected = plain_loop(observed, cost, choice, turn, resamples)
             times.append(now())
-            found = bootstrap.choice_intervals(observed, cost, choice, seed=turn, resamples=resamples)
+            found = bootstrap.outcome_intervals(
+                observed, cost, own, cost[choice], seed=turn, resamples=resamples
+            )
             times.append(now())
             bootstrap.headline(predicted, observed, cost, seed=turn, resamples=resamples)
             times.append(now())

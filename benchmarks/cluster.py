@@ -2,11 +2,12 @@
 
     python -m benchmarks.cluster kills           kill an actor, a node and the driver at ten random moments each
     python -m benchmarks.cluster efficiency      images of a small model by one worker and by two, a core each
-    python -m benchmarks.cluster simulate        1 to 64 workers, with the shard times and overheads measured here
-    python -m benchmarks.cluster simulate --shard-seconds 60 --start-seconds 30 --shards 1000
+    python -m benchmarks.cluster measure         one worker's start, shards and overheads → benchmarks/results/cluster.csv
+    python -m benchmarks.cluster simulate        1 to 64 workers by what was measured → docs/scale.svg
 
 Nodes are processes of this machine (`ray.cluster_utils.Cluster`). *kills* runs shards that sleep; it counts those whose file
-is lost, half-written or wrong afterwards. *efficiency* leaves out the time in which workers start.
+is lost, half-written or wrong afterwards. *efficiency* leaves out the time in which workers start. *simulate* lets workers
+take a study's shards: each start, overhead and second an image is one that was measured, taken by chance.
 """
 
 import argparse
@@ -19,18 +20,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from benchmarks.machine import here
-from benchmarks.reporting import ROOT, markdown
+from benchmarks.machine import here, measured_on
+from benchmarks.reporting import RESULTS, ROOT, finish, markdown
+from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
-KILLS = 10
-NUMBERS = 24
+CSV, FIGURE = RESULTS / "cluster.csv", ROOT / "docs" / "scale.svg"
+KILLS, NUMBERS = 10, 24
+IMAGES = 8
+SHOWN = (1, 2, 4, 8, 16, 32, 64)
 DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[2])
@@ -38,7 +44,7 @@ from pathlib import Path
 from promptroute.runtime.cluster import RayActors
 from promptroute.runtime.shards import run
 from tests.runtime.numbers_work import Squares
-run(Squares(Path(sys.argv[1]), 0.2), list(range(int(sys.argv[4]))), RayActors(address=sys.argv[3]), "squares")
+run(Squares(Path(sys.argv[1]), 0.2), list(range(int(sys.argv[4]))), RayActors(address=sys.argv[3], cpus=1.0), "squares")
 """
 
 
@@ -85,7 +91,7 @@ def passes(made: Any, folder: Path, at: int, kill: Callable[[], None]) -> int:
     run(
         Squares(folder, 0.2),
         list(range(NUMBERS)),
-        RayActors(address=made.address, max_workers=2),
+        RayActors(address=made.address, max_workers=2, cpus=1.0),
         "squares",
         note=note,
     )
@@ -138,22 +144,44 @@ def driver(made: Any, folder: Path, at: int) -> int:
     return wrong(folder)
 
 
+@contextmanager
+def small_images(prompts: int) -> Iterator[Callable[[int], tuple[Any, list[Any]]]]:
+    """Give what makes a pass over shards of 8 images of the small U-Net, each in a cache of its own."""
+    import torch
+
+    from benchmarks.cluster_work import Timed
+    from promptroute.generators.diffusers.model import DiffusersModel
+    from promptroute.generators.run import _FailureLimit
+    from promptroute.io.images import ImageCache, ImageRequest
+
+    os.chdir(ROOT)
+    torch.set_num_threads(1)  # workers take as many
+    generator = DiffusersModel(model="mini/weights/diffusion", steps=8, guidance=2.0, batch_size=8)
+    shards = [
+        [ImageRequest(f"p{n}", f"{n} red circles", seed) for seed in range(IMAGES)] for n in range(prompts)
+    ]
+    with TemporaryDirectory(dir=ROOT / "cache") as place:
+        yield lambda turn: (
+            Timed(
+                generator,
+                "mini",
+                ImageCache(Path(place) / str(turn), "benchmark"),
+                _FailureLimit("mini", 10**6, 1.0),
+                5.0,
+            ),
+            shards,
+        )
+
+
 def efficiency(prompts: int) -> str:
     """Generate images by one worker and by two; return the table."""
-    from promptroute.generators.diffusers.model import DiffusersModel
-    from promptroute.generators.run import GenerateWork, _FailureLimit
-    from promptroute.io.images import ImageCache, ImageRequest
     from promptroute.runtime.cluster import RayActors
     from promptroute.runtime.shards import run
 
-    os.chdir(ROOT)
-    generator = DiffusersModel(model="mini/weights/diffusion", steps=8, guidance=2.0, batch_size=8)
-    shards = [[ImageRequest(f"p{n}", f"{n} red circles", seed) for seed in range(8)] for n in range(prompts)]
     rows, rates = [], []
-    with cluster(2) as made, TemporaryDirectory(dir=ROOT / "cache") as place:
+    with cluster(2) as made, small_images(prompts) as new_pass:
         for workers in (1, 2):
-            cache = ImageCache(Path(place) / str(workers), "benchmark")
-            work = GenerateWork(generator, "mini", cache, _FailureLimit("mini", 10**6, 1.0), 5.0)
+            work, shards = new_pass(workers)
             ends: list[float] = []
             executor = RayActors(address=made.address, workers=workers, max_workers=workers)
             run(
@@ -164,40 +192,134 @@ def efficiency(prompts: int) -> str:
                 note=lambda _, ends=ends: ends.append(time.monotonic()),
             )
             settled = ends[2 * workers :]  # without loading
-            rates.append((len(settled) - 1) * 8 / (settled[-1] - settled[0]))
+            rates.append((len(settled) - 1) * IMAGES / (settled[-1] - settled[0]))
             rows.append((str(workers), f"{rates[-1]:.2f}", f"{rates[-1] / (workers * rates[0]):.0%}"))
     return markdown("workers, a core each | images/s | efficiency", rows)
 
 
-def simulate(shards: int, seconds: float, spread: float, start: float, overhead: float) -> str:
-    """Let workers take shards one after another; return the table of how busy they are.
+def measure(prompts: int, passes: int) -> list[dict[str, Any]]:
+    """Return what one worker takes, passes over and over: rows of `what`, `images` and `seconds`.
+
+    `start`: until its first image, with loading; `shard`: generating and writing one; `overhead`: from a shard's end to the
+    next one's beginning; `driver`: processor time of the driver a shard.
+    """
+    from promptroute.runtime.cluster import RayActors
+    from promptroute.runtime.shards import run
+
+    rows: list[dict[str, Any]] = []
+
+    def row(what: str, seconds: float) -> None:
+        rows.append({"what": what, "images": IMAGES, "seconds": seconds})
+
+    with cluster(1) as made, small_images(prompts) as new_pass:
+        for turn in range(passes):
+            work, shards = new_pass(turn)
+            ends: list[tuple[float, float]] = []
+            executor = RayActors(address=made.address, max_workers=1)
+            begun, used = time.monotonic(), time.process_time()
+            run(
+                work,
+                shards,
+                executor,
+                "a worker",
+                note=lambda seconds, ends=ends: ends.append((time.monotonic(), seconds)),
+            )
+            row("driver", (time.process_time() - used) / len(ends))
+            usual = float(np.median([seconds for _, seconds in ends[1:]]))
+            row("start", ends[0][0] - begun - usual)
+            for (before, _), (end, seconds) in pairwise(ends):
+                row("shard", seconds)
+                row("overhead", end - before - seconds)
+    return [{**one, **here(1)} for one in rows]
+
+
+def shared_out(
+    workers: int, lengths: np.ndarray, starts: np.ndarray, overheads: np.ndarray, driver: float
+) -> tuple[float, float, float]:
+    """Let workers take shards one after another from a driver that hands out one at a time.
 
     Args:
-        shards: how many there are.
-        seconds, spread: mean and standard deviation of a shard's time.
-        start: of a worker, before its first shard.
-        overhead: between two shards of a worker.
+        workers: how many.
+        lengths: seconds of each shard [n].
+        starts: of each worker, before its first shard.
+        overheads: before each shard [n], besides.
+        driver: seconds for which the driver is busy with a shard.
+
+    Returns:
+        Seconds in all; share of the workers' time in which they generate, in all, and until a worker finds no shard left.
     """
-    times = np.random.default_rng(0).normal(seconds, spread, shards).clip(seconds / 2)
-    rows = []
-    for workers in (1, 2, 4, 8, 16, 32, 64):
-        free = [start] * workers
-        last = list(free)
-        for length in times:
-            begun = heapq.heappop(free)
-            heapq.heappush(free, begun + overhead + float(length))
-        last = sorted(free)
-        until = last[0]  # from here on some worker has nothing to do
-        total = float(times.sum())
-        rows.append(
-            (
-                str(workers),
-                f"{last[-1] / 3600:.2f}",
-                f"{total / (workers * last[-1]):.1%}",
-                f"{seconds / (seconds + overhead) * (until - start) / until:.1%}",
-            )
-        )
-    return markdown("workers | hours | efficiency of the whole | efficiency until shards run out", rows)
+    free = list(starts[:workers])
+    heapq.heapify(free)
+    begun, handed = np.empty(len(lengths)), 0.0
+    for shard, (length, overhead) in enumerate(zip(lengths, overheads, strict=True)):
+        handed = max(heapq.heappop(free), handed) + driver
+        begun[shard] = handed + overhead
+        heapq.heappush(free, begun[shard] + length)
+    last, until = max(free), min(free)
+    busy = (np.minimum(begun + lengths, until) - begun).clip(0).sum()
+    return last, lengths.sum() / (workers * last), busy / (workers * until)
+
+
+def simulate(
+    rows: pd.DataFrame, workers: Sequence[int], shards: int, images: int
+) -> list[tuple[int, float, float, float]]:
+    """Share out a study's shards by what was measured: workers, and as `shared_out`.
+
+    Args:
+        rows: as `measure` gives them.
+        workers: numbers of them to try.
+        shards, images: of the study, and of each shard. A shard's seconds an image are those of a measured one, by chance.
+    """
+    rng = np.random.default_rng(0)
+    of = {str(what): own for what, own in rows.groupby("what")}
+    per_image = (of["shard"]["seconds"] / of["shard"]["images"]).to_numpy()
+    lengths = images * rng.choice(per_image, shards)
+    overheads = rng.choice(of["overhead"]["seconds"].clip(lower=0).to_numpy(), shards)
+    starts = rng.choice(of["start"]["seconds"].to_numpy(), max(workers))
+    driver = float(of["driver"]["seconds"].mean())
+    return [(many, *shared_out(many, lengths, starts, overheads, driver)) for many in workers]
+
+
+def table(rows: pd.DataFrame, shards: int = 1000, images: int = 600) -> str:
+    """Format what was measured, and what follows from it, in Markdown."""
+    told = rows.groupby("what")["seconds"].describe(percentiles=[0.5])
+    measured = [
+        (name, f"{int(one['count'])}", *(f"{one[key]:.3f}" for key in ("min", "50%", "max")))
+        for name, one in told.iterrows()
+    ]
+    found = [
+        (str(many), f"{seconds / 3600:.2f}", f"{whole:.1%}", f"{until:.1%}")
+        for many, seconds, whole, until in simulate(rows, SHOWN, shards, images)
+    ]
+    return "\n\n".join(
+        [
+            measured_on(rows),
+            markdown("one worker, s | times | least | median | most", measured),
+            f"{shards:,} shards of {images} images:",
+            markdown("workers | hours | efficiency of the whole | until shards run out", found),
+        ]
+    )
+
+
+def plot(rows: pd.DataFrame, path: Path, shards: int = 1000, images: int = 600) -> None:
+    """Draw the efficiency of 1 to 64 workers as an SVG file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "promptroute"})
+    from matplotlib import pyplot
+
+    found = np.array(simulate(rows, range(1, SHOWN[-1] + 1), shards, images))
+    figure, axes = pyplot.subplots(figsize=(6, 3))
+    for column, label in ((3, "until shards run out"), (2, "of the whole")):
+        axes.plot(found[:, 0], 100 * found[:, column], label=label)
+    axes.axhline(90, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="workers", ylabel="efficiency, %", ylim=(80, 101), xlim=(0, SHOWN[-1] + 1))
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    pyplot.close(figure)
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -206,21 +328,21 @@ def main(arguments: Sequence[str] | None = None) -> str:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("kills", "efficiency", "simulate"))
-    parser.add_argument("--prompts", type=int, default=24, help="shards of 8 images for `efficiency`")
-    parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--shard-seconds", type=float, default=300.0, help="600 images at 2 a second")
-    parser.add_argument("--spread", type=float, default=15.0, help="standard deviation of a shard's seconds")
-    parser.add_argument(
-        "--start-seconds", type=float, default=60.0, help="until a worker has loaded its model"
-    )
-    parser.add_argument("--overhead", type=float, default=0.5, help="seconds between two shards of a worker")
+    parser.add_argument("what", choices=("kills", "efficiency", "measure", "simulate"))
+    parser.add_argument("--prompts", type=int, default=24, help="shards of 8 images of a pass")
+    parser.add_argument("--passes", type=int, default=3, help="that are measured, each with a new worker")
+    parser.add_argument("--shards", type=int, default=1000, help="of the simulated study")
+    parser.add_argument("--images", type=int, default=600, help="of each of its shards")
     given = parser.parse_args(arguments)
+    if given.what == "measure":
+        return finish(measure(given.prompts, given.passes), CSV, table)
     if given.what == "simulate":
-        return simulate(given.shards, given.shard_seconds, given.spread, given.start_seconds, given.overhead)
-    table = kills() if given.what == "kills" else efficiency(given.prompts)
+        rows = pd.read_csv(CSV)
+        plot(rows, FIGURE, given.shards, given.images)
+        return table(rows, given.shards, given.images)
     facts = here(1)
-    return f"{table}\n\n{facts['machine']}, {facts['cores']} cores; load of other work {facts['load']:.1f}."
+    shown = kills() if given.what == "kills" else efficiency(given.prompts)
+    return f"{shown}\n\n{facts['machine']}, {facts['cores']} cores; load of other work {facts['load']:.1f}."
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     python -m benchmarks.recovery attributes   what recovered texts say, part by part, against the prompt and the image
     python -m benchmarks.recovery trip         generate again from recovered prompts (minutes)
     python -m benchmarks.recovery learners     learners on scenes rendered by code, by the number of prompts (minutes)
+    python -m benchmarks.recovery sizes        ridge and ensembles on folds of the study's training and validation prompts
     python -m benchmarks.recovery speed        ridge on 10,000 x 1,736; 10,000 recoveries in a bank of 50,000 prompts
 
-The first two need data/ and params.yaml of a study with a recovery: `dvc exp run -S recovery=mini`.
+The first two, and sizes, need data/ and params.yaml of a study with a recovery: `dvc exp run -S recovery=mini`.
 """
 
 import argparse
@@ -29,14 +30,16 @@ from promptroute.encoders.features import MobileNetFeatures
 from promptroute.encoders.interrogator import Interrogator
 from promptroute.encoders.open_clip import OpenClip
 from promptroute.encoders.sentence import SentenceEncoder
+from promptroute.evaluation.recovery import read_prompts as recovery_prompts
 from promptroute.generators.base import build_generator
 from promptroute.io.files import read_json, write_json
 from promptroute.io.images import images_of
-from promptroute.recovery.learners.base import Learner
+from promptroute.recovery.learners.base import Examples, Learner
 from promptroute.recovery.learners.ensemble import Ensemble
 from promptroute.recovery.learners.knn import Knn
 from promptroute.recovery.learners.mean import Mean
 from promptroute.recovery.learners.ridge import Ridge
+from promptroute.recovery.study import RecoveryStudy, cross_fitted, read_views
 from promptroute.recovery.texts import Sentences
 from promptroute.recovery.vectors import cosine, near_groups, nearest, unit
 from promptroute.runtime.params import load_params
@@ -198,6 +201,28 @@ def learners(sizes: Sequence[int] = (200, 1000, 4000), judged: int = 500) -> Fig
     return found
 
 
+def sizes() -> Figures:
+    """Compare ridge and ensembles by five folds of the study's training and validation prompts: what chose their size."""
+    params = load_params()
+    study = build(params["recovery"], "params.yaml: recovery", RecoveryStudy)
+    prompts, _ = recovery_prompts(study, Path("data"))
+    images = read_views("data/embeddings", study.views, list(params["models"]))
+    at = {name: row for row, name in enumerate(prompts.ids)}
+    own = np.array([at[name] for name in images.prompt_id])
+    known = np.flatnonzero(prompts.side[own] != "test")
+    examples = Examples(images.views, prompts.vectors[own]).take(known)
+    kinds = {
+        "ridge": Ridge(),
+        "the study's ensemble": study.beside["ensemble"],
+        "two blocks, 128 wide": Ensemble(width=128, epochs=30),
+    }
+    found: Figures = {}
+    for name, learner in kinds.items():
+        predicted = cross_fitted(learner, examples, prompts.groups[own][known], 5, 11)
+        found[name] = interval(cosine(predicted, examples.target), list(images.prompt_id[known]))
+    return found
+
+
 def speed() -> Figures:
     """Time what the issue bounds, on random numbers."""
     random = np.random.default_rng(0)
@@ -218,7 +243,7 @@ def speed() -> Figures:
 
 
 PARTS: dict[str, Callable[[], Figures]] = {
-    "attributes": attributes, "trip": trip, "learners": learners, "speed": speed,
+    "attributes": attributes, "trip": trip, "learners": learners, "sizes": sizes, "speed": speed,
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def paired(cells: Sequence[study.Cell], against: str) -> pd.DataFrame:
     """Compare the area of `against` with that of every other predictor, on the same prompts: mean difference over
     the seeds that both have, and its 95 % percentile interval.
 
-    A resample draws prompts of the whole study with replacement; a prompt that several seeds test counts
+    A resample takes prompts of the whole study with replacement; a prompt that several seeds test counts
     equally in each, so their overlap is no new evidence. Fits stay as they are.
     """
     counts = resample_counts(len(study.read_table().study), RESAMPLES)

@@ -41,10 +41,10 @@ BASE = ("experiment=published", "compute=cpu")
 
 
 @cache
-def settings(*overrides: str) -> Params:
+def settings(*overrides: str, base: tuple[str, ...] = BASE) -> Params:
     """Compose the default study's parameters with `overrides`, as `dvc exp run -S OVERRIDE` does."""
     with TemporaryDirectory() as folder:
-        compose(Path(folder) / "params.yaml", [*BASE, *overrides], Path(__file__).resolve().parents[1])
+        compose(Path(folder) / "params.yaml", [*base, *overrides], Path(__file__).resolve().parents[1])
         return load_params(Path(folder) / "params.yaml")
 
 
@@ -132,20 +132,30 @@ def quality_of(score: str, train: np.ndarray) -> tuple[np.ndarray, Quality]:
     return quality.of(study.raw), quality
 
 
-TEXT = {"kernel": "layers", "kernel-shared": "layers"}
+TEXT = {"kernel": "layers", "kernel-shared": "layers", "kernel-statistics": "layers"}
 """Predictor → the option of conf/text_encoder/ that it is measured with; the others with the study's own."""
 
 
 VARIANTS = {
     "ridge-static": ("predictor=ridge", "text_encoder=static"),
+    "kernel-4000": ("predictor=kernel", "text_encoder=layers", "+predictor.points=4000"),
     "kernel-static": ("predictor=kernel", "text_encoder=static", "+predictor.width=null"),
+    "kernel-static-4000": (
+        "predictor=kernel",
+        "text_encoder=static",
+        "+predictor.width=null",
+        "+predictor.points=4000",
+    ),
 }
-"""Name → overrides: predictors with another encoder than the one that they are measured with by default."""
+"""Name → overrides: predictors with another encoder than the one that they are measured with by default, or, with 4000,
+that compare a prompt with so many learned ones."""
 
 
 def text_of(predictor: str) -> str:
     """Name the text encoder option that a predictor is measured with."""
-    return "static" if predictor in VARIANTS else TEXT.get(predictor, "minilm")
+    if predictor in VARIANTS:
+        return VARIANTS[predictor][1].removeprefix("text_encoder=")
+    return TEXT.get(predictor, "minilm")
 
 
 def overrides_of(predictor: str) -> tuple[str, ...]:

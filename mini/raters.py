@@ -39,8 +39,8 @@ def votes(asked: Asked, right: Mapping[tuple[str, str], float], rater: str = RAT
 
 
 def main(out: str) -> str:
-    models = list(load_params()["models"])
-    table = read_table(models).groupby(["prompt_id", "model"], as_index=False)["share"].mean()
+    models = load_params()["models"]
+    table = read_table(list(models)).groupby(["prompt_id", "model"], as_index=False)["share"].mean()
     columns = table["prompt_id"].astype(str), table["model"].astype(str), table["share"].astype(float)
     share = {(prompt, model): right for prompt, model, right in zip(*columns, strict=True)}
     gallery = open_gallery(Path("data"), models, question="alignment")

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from mini.captions import PROMPT_SETS, Caption, caption_from_plain, sample_captions
 from mini.scenes import SIDE, render
 from mini.settings import DATA, load_settings
+from mini.spread import chosen_executor, in_order
 from promptroute.io.files import atomic_path
+from promptroute.runtime.executors import Executor
 from promptroute.runtime.stage import run_stage
 
 FREE = DATA / "free"
@@ -23,16 +25,17 @@ ARRANGED = DATA / "arranged"
 MULTIPLE = DATA / "multiple"
 
 
-def write_scenes(folder: Path | str, captions: list[Caption]) -> None:
-    """Write scenes to a folder: images.npy (uint8 [n, 64, 64, 3]) and captions.jsonl."""
+def write_scenes(folder: Path | str, captions: list[Caption], executor: Executor | None = None) -> None:
+    """Write scenes to a folder: images.npy (uint8 [n, 64, 64, 3]) and captions.jsonl. `executor`: see `in_order`."""
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         images = np.lib.format.open_memmap(
             temporary / "images.npy", mode="w+", dtype=np.uint8, shape=(len(captions), SIDE, SIDE, 3)
         )
         with open(temporary / "captions.jsonl", "w", encoding="utf-8") as lines:
-            for index, caption in enumerate(captions):
-                images[index] = render(caption.scene)
+            made = in_order(render, [caption.scene for caption in captions], executor=executor)
+            for index, (caption, image) in enumerate(zip(captions, made, strict=True)):
+                images[index] = image
                 lines.write(json.dumps(asdict(caption)) + "\n")
         images.flush()
 
@@ -56,7 +59,7 @@ def main() -> str:
             if len(caption.scene.objects) >= least
         ]
         order = np.random.default_rng(settings["seed"]).permutation(len(captions))
-        write_scenes(folder, [captions[index] for index in order])
+        write_scenes(folder, [captions[index] for index in order], chosen_executor())
     return f"scenes: {settings}"
 
 

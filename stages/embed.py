@@ -25,7 +25,9 @@ def main(name: str) -> str:
     with atomic_path(f"data/embeddings/{name}") as folder:
         folder.mkdir()
         if encoder.has_texts:
-            path = embed_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
+            path = embed_prompts(
+                encoder, list(prompts["prompt_id"]), list(prompts["prompt"]), compute.executor
+            )
             link_or_copy(path, folder / "prompts.parquet")
         for model in params["models"]:
             (folder / model).mkdir()

@@ -15,13 +15,13 @@ from promptroute.runtime.stage import run_stage
 def main(name: str) -> str:
     params = load_params()
     prompts = read_table("data/prompts.parquet", Prompt)
-    device = read_compute(params["compute"], "params.yaml: compute").device
+    compute = read_compute(params["compute"], "params.yaml: compute")
     section = params["text_encoder"][name]
-    encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=device)
-    kept = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]))
+    encoder = build(section, f"params.yaml: text_encoder.{name}", TextEncoder, device=compute.device)
+    kept = encode_prompts(encoder, list(prompts["prompt_id"]), list(prompts["prompt"]), compute.executor)
     with atomic_path(f"data/text/{name}.parquet") as temporary:
         link_or_copy(kept, temporary)
-    return f"encode: {len(prompts)} prompts with {name} on {device}"
+    return f"encode: {len(prompts)} prompts with {name} on {compute.device}"
 
 
 if __name__ == "__main__":

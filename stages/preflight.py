@@ -9,7 +9,7 @@ from promptroute.core.component import Component, build
 from promptroute.core.errors import UserError
 from promptroute.core.rows import Prompt
 from promptroute.encoders.base import ImageEncoder, TextEncoder
-from promptroute.generators.base import build_generator
+from promptroute.generators.plan import planned
 from promptroute.generators.study import Generation
 from promptroute.io.files import write_text
 from promptroute.io.published import ScoreTable
@@ -23,7 +23,7 @@ from promptroute.routing.costs import CostRule, MissingFact, facts_ahead
 from promptroute.routing.quality import check_meaning, flat_weights
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import fact_hint, load_params, study_models, study_outputs
-from promptroute.runtime.preflight import Images, check_disk, check_once, components, plan
+from promptroute.runtime.preflight import check_disk, components, plan
 from promptroute.runtime.stage import run_stage
 from promptroute.scorers.base import Scorer, check_encoders
 
@@ -42,17 +42,15 @@ def main() -> str:
     check_views(built.get("recovery"), params["image_encoder"])
     try:
         rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
-        rule.cost(facts_ahead(study_models(params), params["profiled"]))
+        models = study_models(params)
+        prices = dict(zip(models, rule.cost(facts_ahead(models, params["profiled"])).tolist(), strict=True))
     except MissingFact as error:
         raise UserError(f"params.yaml: {error}; {fact_hint(params, error.model, error.fact)}") from error
-    prompts, seeds, work = len(read_table("data/prompts.parquet", Prompt)), len(generation.each_seed), {}
-    for name, model in params["models"].items():
-        generator = build_generator(model["generator"], f"params.yaml: models.{name}.generator", device)
-        size = check_once(generator, generator.check)
-        work[name] = Images(prompts * seeds, size, (model.get("profile") or {}).get("seconds"))
+    texts, seeds = list(read_table("data/prompts.parquet", Prompt)["prompt"]), generation.each_seed
+    work = planned(params["models"], texts, len(texts), seeds, device, prices)
     check_disk(work, Path())
     write_text("data/preflight.txt", "passed\n")
-    return f"preflight: {plan(work, prompts, seeds)}"
+    return f"preflight: {plan(work, len(texts), len(seeds))}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ prompt embedding as a learner predicts it that saw neither its prompt nor a near
 from pathlib import Path
 
 from promptroute.core.component import build
+from promptroute.core.errors import UserError
 from promptroute.encoders.base import ImageEncoder
 from promptroute.evaluation.bootstrap import check_resamples
 from promptroute.evaluation.recovery import read_prompts, recover
@@ -22,10 +23,7 @@ FOLDER, METRICS = Path("data/recovery"), Path("metrics/recovery.json")
 def main() -> str:
     params = load_params()
     if not params.get("recovery"):
-        with atomic_path(FOLDER) as folder:
-            folder.mkdir()
-        write_json(METRICS, {})
-        return "recover: nothing, as this study names no recovery"
+        raise UserError("params.yaml: recovery names nothing; choose one, as with -S recovery=mini")
     read_compute(params["compute"], "params.yaml: compute")
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     study = build(params["recovery"], "params.yaml: recovery", RecoveryStudy)

@@ -14,13 +14,13 @@ from promptroute.report.figures import render
 from promptroute.report.images import load_images
 from promptroute.report.page import page
 from promptroute.report.people import people_cells, read_people
+from promptroute.report.recovery import read_recovery
 from promptroute.report.result import read_result
 from promptroute.report.truncation import read_truncation, truncation_note
 from promptroute.runtime.params import load_params, study_outputs
 from promptroute.runtime.stage import run_stage
 
-DATA, METRICS, PAGE = Path("data"), Path("metrics"), Path("report/index.html")
-PLOTS = METRICS / "plots"
+DATA, METRICS, PLOTS, PAGE = map(Path, ("data", "metrics", "metrics/plots", "report/index.html"))
 
 
 def data_label(params: Mapping[str, object]) -> str:
@@ -33,25 +33,25 @@ def data_label(params: Mapping[str, object]) -> str:
 
 
 def main() -> str:
-    """Render the figures, then the page."""
     params = load_params()
     labels = {name: output.label for name, output in study_outputs(params).items()}
-    result = read_result(
-        METRICS / "evaluate.json", DATA / "evaluation", scores=labels, data=data_label(params)
-    )
-    cut = read_truncation(METRICS / "truncation.json")
+    where = METRICS / "evaluate.json", DATA / "evaluation"
+    result = read_result(*where, scores=labels, data=data_label(params))
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
-    made = list(params["models"]), list(params["scorers"])
-    images = load_images(DATA / "images", DATA / "scores", *made, {one.prompt_id for one in examples})
+    made, shown = (list(params["models"]), list(params["scorers"])), {one.prompt_id for one in examples}
+    images = load_images(DATA / "images", DATA / "scores", *made, shown)
     performance = read_table(DATA / "performance.parquet", Performance, ("prompt_id", "model", "score"))
     figures = render(result, performance, examples, images)
     for name, figure in figures.items():
         with atomic_path(PLOTS / f"{name}.png") as temporary:
             temporary.write_bytes(figure.png)
     people = people_cells(read_people(METRICS / "agreement.json"), result.values.labels, labels)
+    cut = read_truncation(METRICS / "truncation.json")
     notes = str(params.get("about") or ""), truncation_note(cut, result.values.labels)
+    recovered = METRICS / "recovery.json", DATA / "trips", made[0], shown
+    back = read_recovery(*recovered) if params.get("recovery") else None
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(page(result, figures, examples, images, *notes, people), encoding="utf-8")
+        temporary.write_text(page(result, figures, examples, images, *notes, people, back), encoding="utf-8")
     return f"report: {len(figures)} figures in {PLOTS}, and {PAGE}"
 
 

@@ -1,4 +1,4 @@
-"""What tests of several rooms need: the published data, a web server, composed parameters."""
+"""What tests of several rooms need: the published data, a finished study, a web server, composed parameters."""
 
 import os
 import threading
@@ -30,6 +30,15 @@ def cems_root() -> Path:
     if not CEMS.is_dir():
         pytest.skip(f"the published CEMS data is not at {CEMS}")
     return CEMS
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The folder of a small study in which every stage has run, which nobody changes, and what each of them printed."""
+    from tests.stages.small import run_chain
+
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run_chain(folder)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The rooms of the library: arrows go down, siblings don't know each other, nothing goes in a circle."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,6 @@ LIGHT = (
     "core.errors", "core.batch", "core.component", "runtime.stage", "runtime.compose", "encoders", "predictors",
     "routing", "router", "service", "cli",
 )  # fmt: skip
-
-KNOWN: dict[str, str] = {}
-"""Violations that are left: "importer > imported" → whose they are. Must be empty."""
 
 
 def modules() -> dict[str, Path]:
@@ -102,13 +99,7 @@ def test_arrows_go_down() -> None:
         for target in sorted(targets)
         if room(name) and room(target) != room(name) and FLOOR.get(room(target), 99) >= FLOOR[room(name)]
     ]
-    left = sorted(set(violations) - set(KNOWN))
-    assert not left, report(left)
-
-
-def test_known_is_current() -> None:
-    gone = [one for one in KNOWN if one.split(" > ")[1] not in ARROWS.get(one.split(" > ")[0], ())]
-    assert not gone, f"fixed; take out of KNOWN: {gone}"
+    assert not violations, report(violations)
 
 
 def test_no_circle() -> None:
@@ -119,62 +110,49 @@ def test_no_circle() -> None:
         assert name not in path, " > ".join((*path[path.index(name) :], name))
         if name not in done:
             for target in sorted(ARROWS[name] - {name}):
-                if f"{name} > {target}" not in KNOWN:
-                    walk(target, (*path, name))
+                walk(target, (*path, name))
             done.add(name)
 
     for name in MODULES:
         walk(name, ())
 
 
+PROGRAMS = {"stages", "mini", "benchmarks", "tests"}
+
+
+def imports(names: Collection[str], trees: Mapping[str, ast.AST], top: bool = False) -> list[str]:
+    """List who of `trees` imports a package of these names."""
+    found = ((where, name) for where, tree in trees.items() for name in imported(tree, top))
+    return [f"{where}: {name}" for where, name in found if name.split(".")[0] in names]
+
+
+def trees_below(folder: str) -> dict[str, ast.AST]:
+    paths = (ROOT / folder).rglob("*.py")
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
 @pytest.mark.parametrize("package", ["promptroute", "benchmarks", "mini"])
 def test_stages_imported_by_nothing(package: str) -> None:
-    found = [
-        f"{path.relative_to(ROOT)}: {name}"
-        for path in (ROOT / package).rglob("*.py")
-        for name in imported(ast.parse(path.read_text(encoding="utf-8")))
-        if name.split(".")[0] == "stages"
-    ]
+    found = imports({"stages"}, trees_below(package))
     assert not found, report(found)
 
 
-def test_stages_import_no_other_stage() -> None:
-    found = [
-        f"{path.name}: {name}"
-        for path in (ROOT / "stages").glob("*.py")
-        for name in imported(ast.parse(path.read_text(encoding="utf-8")))
-        if name.split(".")[0] in ("stages", "mini", "benchmarks", "tests")
-    ]
-    assert not found, report(found)
-
-
-def test_library_knows_no_program() -> None:
-    found = [
-        f"{module}: {name}"
-        for module, tree in TREES.items()
-        for name in imported(tree)
-        if name.split(".")[0] in ("stages", "mini", "benchmarks", "tests")
-    ]
+@pytest.mark.parametrize("package", ["promptroute", "stages"])
+def test_know_no_program(package: str) -> None:
+    found = imports(PROGRAMS, trees_below(package))
     assert not found, report(found)
 
 
 def test_light_at_the_top() -> None:
-    found = [
-        f"{module}: {name}"
-        for module, tree in TREES.items()
-        if any(f"{module}.".startswith(f"promptroute.{part}.") for part in LIGHT)
-        for name in imported(tree, top=True)
-        if name.split(".")[0] in HEAVY
-    ]
-    assert not found, report(found)
+    light = {
+        name: tree
+        for name, tree in TREES.items()
+        if any(f"{name}.".startswith(f"promptroute.{part}.") for part in LIGHT)
+    }
+    found = imports(HEAVY, light, top=True)
+    assert light and not found, report(found)
 
 
 def test_command_line_libraries_stay_there() -> None:
-    found = [
-        f"{module}: {name}"
-        for module, tree in TREES.items()
-        if room(module) != "cli"
-        for name in imported(tree)
-        if name.split(".")[0] in ("typer", "rich")
-    ]
+    found = imports({"typer", "rich"}, {name: tree for name, tree in TREES.items() if room(name) != "cli"})
     assert not found, report(found)

@@ -93,6 +93,11 @@ def test_light(installed: Path, tmp_path: Path) -> None:
     assert call(installed / "python", "-c", code, cwd=tmp_path).stdout == "[]\n"
 
 
+def assert_command_routes(installed: Path, folder: Path, home: Path) -> None:
+    words = ("route", "-r", folder, "--json", "a robot at night")
+    assert json.loads(call(installed / "promptroute", *words, cwd=home).stdout)["model"] == "middle"
+
+
 def test_routes(installed: Path, tmp_path: Path) -> None:
     folder = make_router(tmp_path)
     code = f"""
@@ -110,10 +115,7 @@ print(decision.model)
     lines = call(installed / "python", "-c", code, cwd=tmp_path).stdout.splitlines()
     print(lines[0])
     assert lines[1] == "middle"
-    out = call(
-        installed / "promptroute", "route", "-r", folder, "--json", "a robot at night", cwd=tmp_path
-    ).stdout
-    assert json.loads(out)["model"] == "middle"
+    assert_command_routes(installed, folder, tmp_path)
 
 
 def test_routes_by_sentences(installed: Path, tmp_path: Path) -> None:
@@ -130,10 +132,7 @@ print(f"peak memory: {{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lines = call(installed / "python", "-c", code, cwd=tmp_path).stdout.splitlines()
     print(lines[1])
     assert lines[0] == "middle"
-    out = call(
-        installed / "promptroute", "route", "-r", folder, "--json", "a robot at night", cwd=tmp_path
-    ).stdout
-    assert json.loads(out)["model"] == "middle"
+    assert_command_routes(installed, folder, tmp_path)
 
 
 def test_missing_extras(installed: Path, tmp_path: Path) -> None:

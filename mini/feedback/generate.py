@@ -7,7 +7,6 @@ training and validation share none.
 """
 
 from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from mini.feedback.targets import targets_of
 from mini.measure import generate, load_model
 from mini.scenes import SIDE, Scene
 from mini.settings import load_settings
+from mini.spread import chosen_executor, in_order
 from promptroute.runtime.stage import run_stage
 
 CANDIDATES = 60  # captions tried with an image, of which the most fitting is taken, and a random one
@@ -80,10 +80,10 @@ def make(captions: list[Caption], seed: int, workers: int | None) -> Iterator[Ma
         for start in range(0, len(captions), PART)
         for name in models
     ]
-    with get_context("spawn").Pool(workers) as pool:
-        for number, made in enumerate(pool.imap(_generate, work), 1):
-            print(f"generated {number}/{len(work)}", flush=True)
-            yield from made
+    parts = in_order(_generate, work, workers, chosen_executor(), chunk=1, start="spawn")
+    for number, made in enumerate(parts, 1):
+        print(f"generated {number}/{len(work)}", flush=True)
+        yield from made
 
 
 def main() -> str:

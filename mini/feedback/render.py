@@ -8,7 +8,6 @@ what each word's place shows, the scene that is shown, and the caption with the 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from mini.feedback.examples import MAPS, new_example, word_findings
 from mini.feedback.targets import targets_of
 from mini.scenes import Scene
 from mini.settings import DATA, load_settings
+from mini.spread import chosen_executor, in_order
 from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import run_stage
 
@@ -99,11 +99,7 @@ def write_examples(folder: Path, n: int, seed: int, workers: int | None = 1) -> 
 
 def _in_order(n: int, seed: int, workers: int | None) -> Iterator[Made]:
     seeds = [(seed, index) for index in range(n)]
-    if workers == 1:
-        yield from map(_make, seeds)
-        return
-    with get_context("fork").Pool(workers) as pool:
-        yield from pool.imap(_make, seeds, chunksize=50)
+    return in_order(_make, seeds, workers, chosen_executor())
 
 
 def read_examples(folder: Path | str) -> Examples:

@@ -26,10 +26,6 @@ TAKE = typer.Option("--import", help="take in a file that such a page saved, aga
 KEY = typer.Option("--key", help="key of the folder that the imported files are answers to")
 LABEL_STUDIO = typer.Option("--label-studio", help="with --import: the files are Label Studio's JSON exports")
 EXPORT = typer.Option("--export", help="write the votes on pairs as Label Studio's JSON")
-SCORES = typer.Option(
-    "--scores",
-    help="write the votes as scores, prompts.csv and scores.csv in this folder, to train a router on",
-)
 PROMPTS = typer.Option("--prompts", help="how many of the study's prompts; all by default", min=1)
 SEEDS = typer.Option("--seeds", help="images of each model and prompt; all by default", min=1)
 REPEATS = typer.Option("--repeats", help="share of tasks that are shown a second time", min=0, max=0.5)
@@ -49,7 +45,6 @@ def annotate(
     key: Annotated[Path | None, KEY] = None,
     label_studio: Annotated[bool, LABEL_STUDIO] = False,
     export: Annotated[Path | None, EXPORT] = None,
-    scores: Annotated[Path | None, SCORES] = None,
     prompts: Annotated[int | None, PROMPTS] = None,
     seeds: Annotated[int | None, SEEDS] = None,
     repeats: Annotated[float, REPEATS] = 0.05,
@@ -67,9 +62,6 @@ def annotate(
     if export is not None:
         typer.echo(f"annotate: {export_votes(votes, export)}")
         return
-    if scores is not None:
-        typer.echo(f"annotate: {write_scores(votes, study, scores)}")
-        return
     if take and key is not None:
         typer.echo(f"annotate: {take_in(votes, take, read_key(key), label_studio)}")
         return
@@ -78,7 +70,7 @@ def annotate(
     from promptroute.runtime.params import load_params
     from promptroute.service.people.study import open_gallery
 
-    models = list(load_params(study / "params.yaml")["models"])
+    models = load_params(study / "params.yaml")["models"]
     gallery = open_gallery(
         study / "data", models, mode=mode, question=question, prompts=prompts, seeds=seeds, seed=seed
     )
@@ -125,31 +117,6 @@ def export_votes(votes: Path, out: Path) -> str:
         rows = kept.answers()
     write_label_studio(out, rows)
     return f"{len(rows)} votes in {out}"
-
-
-def write_scores(votes: Path, study: Path, folder: Path) -> str:
-    """Write votes as a tidy table of scores: of pairs `preference`, of ratings their mean.
-
-    Raises:
-        UserError: they are marks, or of another study; or nobody has answered.
-    """
-    from promptroute.core.rows import Prompt
-    from promptroute.evaluation.people import as_scores
-    from promptroute.io.files import atomic_path
-    from promptroute.io.tables import read_table
-    from promptroute.io.votes import Votes
-    from promptroute.runtime.params import load_params
-
-    prompts = read_table(study / "data/prompts.parquet", Prompt)
-    models = list(load_params(study / "params.yaml")["models"])
-    with Votes(votes) as kept:
-        table = as_scores(kept.answers(), kept.mode, list(prompts["prompt_id"]), models)
-    used = prompts[prompts["prompt_id"].isin(table["prompt_id"])]
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        used[["prompt_id", "set", "prompt"]].to_csv(temporary / "prompts.csv", index=False)
-        table.to_csv(temporary / "scores.csv", index=False)
-    return f"scores of {len(used)} prompts and {table['model'].nunique()} models in {folder}"
 
 
 def _serve(

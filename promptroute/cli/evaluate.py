@@ -1,13 +1,16 @@
 """`promptroute evaluate`: judge a trained router on another performance table, or show a result."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptroute.core.errors import UserError
 from promptroute.core.plain import Section
 from promptroute.core.study import StudyData
+
+if TYPE_CHECKING:
+    from promptroute.router.router import Router
 
 RESULT = Path("metrics/evaluate.json")
 
@@ -35,32 +38,30 @@ def evaluate(
 
 
 def shown(path: Path) -> str:
-    """Return the cost table of a result file, and say so where it is not of the study at hand."""
+    """Return the cost table of a result file, and say so where it is not of the study at hand.
+
+    Of the study's own result, scores are called what their classes call them today.
+    """
     from promptroute.evaluation.origin import difference, origin
     from promptroute.evaluation.table import cost_table
     from promptroute.io.files import read_json
-    from promptroute.runtime.params import load_params
+    from promptroute.runtime.params import load_params, study_outputs
 
     result = read_json(path)
-    split, params = Path("data/split.parquet"), Path("params.yaml")
-    if "table" not in result and params.is_file():
-        here = origin(load_params(params), split)
-        if note := difference(result.get("study") or {}, here):
+    if "table" not in result and Path("params.yaml").is_file():
+        params = load_params()
+        if note := difference(result.get("study") or {}, origin(params, Path("data/split.parquet"))):
             result["stale"] = f"{path} is {note}"
+        else:
+            today = {name: output.label for name, output in study_outputs(params).items()}
+            result["scores"] = {name: today.get(name, label) for name, label in result["scores"].items()}
     return cost_table(result)
 
 
 def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
-    """Judge a router on a table of the published layout, and write the result.
+    """Judge a router on a table of the published layout, write the result, and return the summary line.
 
-    Args:
-        folder: holds the table's files (see `ScoreTable.at`).
-        out: where the result goes.
-        router: its folder.
-        every: judge the prompts that it was trained on too.
-
-    Returns:
-        The summary line.
+    `folder` holds the table's files (see `ScoreTable.at`); `every`: judge the prompts that it was trained on too.
     """
     from promptroute.evaluation.bootstrap import check_resamples
     from promptroute.io.files import write_json
@@ -89,13 +90,10 @@ def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:
     return summary(result)
 
 
-def read_table(folder: Path, published: Section, router: Any) -> StudyData:
-    """Read a performance table of the published layout, for a trained router.
+def read_table(folder: Path, published: Section, router: "Router") -> StudyData:
+    """Read a performance table of the published layout, for a trained router's models.
 
-    Args:
-        folder: holds the files.
-        published: the parameters' section: file names of the models, and the scorers.
-        router: whose models are wanted.
+    `published`: the parameters' section: file names of the models, and the scorers.
 
     Raises:
         UserError: the router has a model that the section doesn't name, or a file is missing or bad.
@@ -135,21 +133,5 @@ def read_table(folder: Path, published: Section, router: Any) -> StudyData:
         len(reads),
     )
     prompts = prompts[prompts["prompt_id"].isin(rows["prompt_id"])]
-    return join(
-        prompts,
-        rows,
-        {},
-        router.names,
-        [full_name(name, output.name) for name, output in outputs.items()],
-    )
-
-
-def main() -> None:
-    """Run the command by itself."""
-    typer.run(evaluate)
-
-
-if __name__ == "__main__":
-    from promptroute.runtime.stage import run_stage
-
-    run_stage(main)
+    scores = [full_name(name, output.name) for name, output in outputs.items()]
+    return join(prompts, rows, {}, router.names, scores)

@@ -57,9 +57,8 @@ def route(
 
     loaded = Router.load(router, allow or ())
     loaded.warm()
-    set_threads(
-        1
-    )  # a prompt is many small operations: threads would wait for each other, and for other processes
+    # A prompt is many small operations: threads would wait for each other, and for other processes.
+    set_threads(1)
     # A label comes with the router folder, so it is other people's text.
     labels = {known.name: one_line(known.label) for known in loaded.models}
     if search:

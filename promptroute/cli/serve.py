@@ -4,7 +4,6 @@ curl -H 'Content-Type: application/json' -d '{"prompts": ["a red car"]}' http://
 """
 
 import socket
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -73,9 +72,8 @@ def serve(
         body=max_body,
         waiting=max_waiting,
         backlog=max_backlog,
-        connections=max_connections,
+        connections=fit_connections(max_connections),
     )
-    limits = replace(limits, connections=fit_connections(limits.connections))
     loaded = Router.load(router, allow or ())
     loaded.warm()
     set_threads(threads)

@@ -189,7 +189,7 @@ def build(
         raise
 
 
-def _nested(value: Any, where: str, allow: Collection[str] | None) -> Any:
+def _nested(value: object, where: str, allow: Collection[str] | None) -> object:
     if isinstance(value, Mapping):
         if TARGET in value:
             return build(value, where, Component, allow)
@@ -199,7 +199,7 @@ def _nested(value: Any, where: str, allow: Collection[str] | None) -> Any:
     return value
 
 
-def _plain(value: Any, whole: bool = False) -> Any:
+def _plain(value: object, whole: bool = False) -> Any:
     """Turn a setting into JSON-able values; a component into its section, or with `whole` into its fingerprint."""
     if isinstance(value, Component):
         return value.fingerprint() if whole else value.to_section()

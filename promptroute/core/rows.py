@@ -112,8 +112,7 @@ def check(frame: pd.DataFrame, record: type, where: str, key: tuple[str, ...] = 
     """Refuse a table that holds other than `record` rows.
 
     Args:
-        frame: the rows, any order.
-        record: the dataclass that each row should be.
+        frame, record: the rows, in any order, and the dataclass that each should be.
         where: file name for the message.
         key: columns that together name a row; they must be unique.
 

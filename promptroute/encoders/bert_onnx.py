@@ -95,6 +95,58 @@ def quantise(values: np.ndarray, axis: int, top: int) -> tuple[np.ndarray, np.nd
     return np.rint(values / scale).astype(np.int8), scale
 
 
+@dataclass
+class _Bert(_Graph):
+    """Writes a BERT's parts; names are those of its weights, x is float32 [n, d]."""
+
+    weights: Mapping[str, np.ndarray] = field(kw_only=True)
+    shape: Shape = field(kw_only=True)
+
+    def pair(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight and bias."""
+        return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+
+    def norm(self, x: str, name: str) -> str:
+        """Normalise each token's state."""
+        return self("LayerNormalization", x, *self.pair(name), axis=-1, epsilon=self.shape.eps)
+
+    def pooled(self, x: str) -> str:
+        """Reduce [n, d] to [1, d]."""
+        if self.shape.pooling == "cls":
+            return self("Slice", x, np.array([0]), np.array([1]))
+        return self("ReduceMean", x, np.array([0]), keepdims=1)
+
+    def embedded(self) -> str:
+        """Return the embeddings' layer: words, places and the one type of token there is."""
+        words = self.weights["embeddings.word_embeddings.weight"]
+        places = self.weights["embeddings.position_embeddings.weight"][self.shape.first_place :]
+        places = places + self.weights["embeddings.token_type_embeddings.weight"][0]
+        many = self("Shape", INPUT)
+        here = self("Slice", places, np.array([0]), many)
+        return self.norm(self("Add", self.rows(words, INPUT), here), "embeddings.LayerNorm")
+
+    def layer(self, x: str, at: str, width: int) -> str:
+        """Return the next layer's states: attention of all tokens to all, then two matrices."""
+        each = width // self.shape.heads
+        three = [self.pair(f"{at}attention.self.{part}") for part in ("query", "key", "value")]
+        # The query is scaled here rather than at each text.
+        three[0] = tuple(part / np.float32(np.sqrt(each)) for part in three[0])  # type: ignore[assignment]
+        joined = self.linear(
+            self.matrix(x), np.concatenate([w for w, _ in three]), np.concatenate([b for _, b in three])
+        )
+        split = self("Reshape", joined, np.array([0, 3, self.shape.heads, each]))
+        heads = self("Transpose", split, perm=[1, 2, 0, 3])  # [3, heads, n, d / heads]
+        q, k, v = (self("Gather", heads, np.array(part), axis=0) for part in range(3))
+        seen = self("Softmax", self("MatMul", q, self("Transpose", k, perm=[0, 2, 1])), axis=-1)
+        mixed = self("Transpose", self("MatMul", seen, v), perm=[1, 0, 2])
+        flat = self("Reshape", mixed, np.array([0, width]))
+        out = self.linear(self.matrix(flat), *self.pair(f"{at}attention.output.dense"))
+        x = self.norm(self("Add", x, out), f"{at}attention.output.LayerNorm")
+        inner = self("Gelu", self.linear(self.matrix(x), *self.pair(f"{at}intermediate.dense")))
+        out = self.linear(self.matrix(inner), *self.pair(f"{at}output.dense"))
+        return self.norm(self("Add", x, out), f"{at}output.LayerNorm")
+
+
 def bert_model(weights: Mapping[str, np.ndarray], shape: Shape, precision: Precision) -> bytes:
     """Return an ONNX file: int64 ids [n] of one text → float32 [layers + 1, d], the embeddings' layer first.
 
@@ -108,49 +160,13 @@ def bert_model(weights: Mapping[str, np.ndarray], shape: Shape, precision: Preci
     """
     from onnx import TensorProto, helper
 
-    graph = _Graph(precision)
-
-    def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
-        return weights[f"{name}.weight"], weights[f"{name}.bias"]
-
-    def norm(x: str, name: str) -> str:
-        return graph("LayerNormalization", x, *pair(name), axis=-1, epsilon=shape.eps)
-
-    words = weights["embeddings.word_embeddings.weight"]
-    places = weights["embeddings.position_embeddings.weight"][shape.first_place :]
-    places = places + weights["embeddings.token_type_embeddings.weight"][0]
-    many = graph("Shape", INPUT)
-    here = graph("Slice", places, np.array([0]), many)
-    x = norm(graph("Add", graph.rows(words, INPUT), here), "embeddings.LayerNorm")
-    width = words.shape[1]
-    each = width // shape.heads
-
-    def pooled(x: str) -> str:
-        if shape.pooling == "cls":
-            return graph("Slice", x, np.array([0]), np.array([1]))
-        return graph("ReduceMean", x, np.array([0]), keepdims=1)
-
-    layers = [pooled(x)]
+    graph = _Bert(precision, weights=weights, shape=shape)
+    x = graph.embedded()
+    width = weights["embeddings.word_embeddings.weight"].shape[1]
+    layers = [graph.pooled(x)]
     for number in range(shape.layers):
-        at = f"encoder.layer.{number}."
-        three = [pair(f"{at}attention.self.{part}") for part in ("query", "key", "value")]
-        # The query is scaled here rather than at each text.
-        three[0] = tuple(part / np.float32(np.sqrt(each)) for part in three[0])  # type: ignore[assignment]
-        joined = graph.linear(
-            graph.matrix(x), np.concatenate([w for w, _ in three]), np.concatenate([b for _, b in three])
-        )
-        split = graph("Reshape", joined, np.array([0, 3, shape.heads, each]))
-        heads = graph("Transpose", split, perm=[1, 2, 0, 3])  # [3, heads, n, d / heads]
-        q, k, v = (graph("Gather", heads, np.array(part), axis=0) for part in range(3))
-        seen = graph("Softmax", graph("MatMul", q, graph("Transpose", k, perm=[0, 2, 1])), axis=-1)
-        mixed = graph("Transpose", graph("MatMul", seen, v), perm=[1, 0, 2])
-        flat = graph("Reshape", mixed, np.array([0, width]))
-        out = graph.linear(graph.matrix(flat), *pair(f"{at}attention.output.dense"))
-        x = norm(graph("Add", x, out), f"{at}attention.output.LayerNorm")
-        inner = graph("Gelu", graph.linear(graph.matrix(x), *pair(f"{at}intermediate.dense")))
-        out = graph.linear(graph.matrix(inner), *pair(f"{at}output.dense"))
-        x = norm(graph("Add", x, out), f"{at}output.LayerNorm")
-        layers.append(pooled(x))
+        x = graph.layer(x, f"encoder.layer.{number}.", width)
+        layers.append(graph.pooled(x))
     graph.nodes.append(helper.make_node("Concat", layers, [OUTPUT], axis=0))
     made = helper.make_graph(
         graph.nodes,

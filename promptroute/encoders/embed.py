@@ -10,12 +10,13 @@ from promptroute.core.errors import UserError
 from promptroute.core.image import Image
 from promptroute.encoders.base import ImageEncoder, TextEncoder, encode_all
 from promptroute.io.cache import CacheFile
-from promptroute.io.embeddings import embeddings_table
+from promptroute.io.embeddings import embeddings_table, rows_of
 from promptroute.io.files import sha256
 from promptroute.io.images import read_shard
 from promptroute.runtime.decoding import over_images
 from promptroute.runtime.device import arithmetic, one_thread
-from promptroute.runtime.shards import TableWork
+from promptroute.runtime.executors import Executor, InProcess
+from promptroute.runtime.shards import TableWork, run
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,29 +66,106 @@ class EmbedImages(TableWork[ImageShard]):
         return list(vectors)
 
 
-def embed_prompts(encoder: ImageEncoder, prompt_ids: Sequence[str], texts: Sequence[str]) -> Path:
-    """Return the cache's file of the prompts' embeddings by an image encoder, each different text encoded once."""
-    file = CacheFile.of(
-        "prompt_embeddings", encoder.fingerprint(), list(prompt_ids), list(texts), "truncated"
-    )
-    if file.read() is None:
-        unique = sorted(set(texts))
-        at = {text: row for row, text in enumerate(unique)}
-        size = encoder.batch_size
-        rows = np.concatenate(
-            [encoder.encode_texts(unique[start : start + size]) for start in range(0, len(unique), size)]
-        )
-        vectors = rows[[at[text] for text in texts]]
-        file.write(embeddings_table(prompt_ids, vectors, truncated=encoder.truncated(texts)))
-    return file.path
+Texts = tuple[str, ...]
+RUN = 2048
+"""Texts that are encoded at a time, rounded up to whole batches; what a kill costs."""
 
 
-def encode_prompts(encoder: TextEncoder, prompt_ids: Sequence[str], texts: Sequence[str]) -> Path:
-    """Return the cache's file of the prompts' embeddings by a text encoder."""
-    by = {**encoder.fingerprint(), "arithmetic": arithmetic(encoder.device)}
-    file = CacheFile.of("text", by, list(prompt_ids), list(texts), "truncated")
-    if file.read() is None:
-        with one_thread():
-            vectors = encode_all(encoder, list(texts))
-        file.write(embeddings_table(prompt_ids, vectors, truncated=encoder.truncated(texts)))
-    return file.path
+class EncodeTexts(TableWork[Texts]):
+    """Embeds runs of texts, one row each, with what the encoder cut off.
+
+    Args:
+        encoder: of texts, or of images and prompts.
+        kind: folder of the cache.
+    """
+
+    def __init__(self, encoder: TextEncoder | ImageEncoder, kind: str) -> None:
+        self.encoder, self.kind = encoder, kind
+        # An image encoder's own says it already.
+        self.fingerprint = {**encoder.fingerprint(), "arithmetic": arithmetic(encoder.device)}
+
+    def file(self, shard: Texts) -> CacheFile:
+        """Name the cache's file of a run of texts."""
+        return CacheFile.of(self.kind, self.fingerprint, list(shard), "run")
+
+    def size(self, shard: Texts) -> int:
+        """Return the number of texts."""
+        return len(shard)
+
+    def make(self, shard: Texts) -> "pa.Table":
+        """Embed a run of texts."""
+        texts, size = list(shard), self.encoder.batch_size
+        if isinstance(self.encoder, TextEncoder):
+            with one_thread():
+                vectors = encode_all(self.encoder, texts, progress=False)
+        else:
+            runs = range(0, len(texts), size)
+            vectors = np.concatenate(
+                [self.encoder.encode_texts(texts[start : start + size]) for start in runs]
+            )
+        rows = [str(row) for row in range(len(texts))]
+        return embeddings_table(rows, vectors, truncated=self.encoder.truncated(texts))
+
+    def table(self, shard: Texts) -> "pa.Table":
+        """Read a run of texts; make it, should another process have tidied it away."""
+        found = self.file(shard).read()
+        return self.make(shard) if found is None else found
+
+
+def embed_prompts(
+    encoder: ImageEncoder,
+    prompt_ids: Sequence[str],
+    texts: Sequence[str],
+    executor: Executor | None = None,
+) -> Path:
+    """Return the cache's file of the prompts' embeddings by an image encoder; see `encode_prompts`."""
+    unique = sorted(set(texts))
+    return _encoded(EncodeTexts(encoder, "prompt_embeddings"), prompt_ids, texts, unique, executor)
+
+
+def encode_prompts(
+    encoder: TextEncoder,
+    prompt_ids: Sequence[str],
+    texts: Sequence[str],
+    executor: Executor | None = None,
+) -> Path:
+    """Return the cache's file of the prompts' embeddings by a text encoder, each different text encoded once.
+
+    Args:
+        encoder: the encoder.
+        prompt_ids, texts: [n].
+        executor: where runs of texts are encoded; in this process where None. A killed pass goes on with the next run.
+    """
+    unique = sorted(set(texts), key=lambda text: (-len(text), text))
+    return _encoded(EncodeTexts(encoder, "text"), prompt_ids, texts, unique, executor)
+
+
+def _encoded(
+    work: EncodeTexts,
+    prompt_ids: Sequence[str],
+    texts: Sequence[str],
+    unique: Sequence[str],
+    executor: Executor | None,
+) -> Path:
+    """Encode the `unique` texts, in runs of whole batches: so each batch is the same, however many runs there are."""
+    kept = CacheFile.of(work.kind, work.fingerprint, list(prompt_ids), list(texts), "truncated")
+    if kept.read() is None:
+        size = -(-RUN // work.encoder.batch_size) * work.encoder.batch_size
+        shards = [tuple(unique[start : start + size]) for start in range(0, len(unique), size)]
+        run(work, shards, executor or InProcess(), "encode", "text")
+        runs = [work.table(shard) for shard in shards]
+        kept.write(_in_order(runs, unique, prompt_ids, texts))
+        for shard in shards:
+            work.path(shard).unlink(missing_ok=True)
+    return kept.path
+
+
+def _in_order(
+    runs: "Sequence[pa.Table]", unique: Sequence[str], prompt_ids: Sequence[str], texts: Sequence[str]
+) -> "pa.Table":
+    """Give each prompt its text's row."""
+    at = {text: row for row, text in enumerate(unique)}
+    order = np.array([at[text] for text in texts])
+    vectors = np.concatenate([rows_of(table.column("embedding")) for table in runs])
+    cut = [tokens for table in runs for tokens in table.column("truncated").to_pylist()]
+    return embeddings_table(prompt_ids, vectors[order], truncated=[cut[row] for row in order])

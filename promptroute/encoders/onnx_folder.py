@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptroute.core.errors import UserError, reason
+from promptroute.core.parsing import first_fault
 from promptroute.encoders.bert_onnx import INPUT, OPERATORS, OUTPUT
 from promptroute.io.files import atomic_path, sha256, write_json
 
@@ -73,10 +74,8 @@ class OnnxFolder:
             facts = Facts.model_validate_json((path / FACTS).read_bytes())
             found = {name: sha256(path / name) for name in FILES}
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in fault["loc"])
             raise UserError(
-                f"{path / FACTS}: not a sentence encoder ({place}: {fault['msg']}); make it again"
+                f"{path / FACTS}: not a sentence encoder ({first_fault(error)}); make it again"
             ) from error
         except OSError as error:
             raise UserError(

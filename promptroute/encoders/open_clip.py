@@ -14,6 +14,7 @@ from promptroute.core.plain import Plain, Section
 from promptroute.encoders.base import ImageEncoder
 from promptroute.io.files import sha256
 from promptroute.io.weights import require_commit, weights_id
+from promptroute.runtime.decoding import each
 from promptroute.runtime.device import pick_dtype
 from promptroute.runtime.hub import load_error
 
@@ -168,7 +169,7 @@ class OpenClip(ImageEncoder):
         import torch
 
         network, preprocess, _ = self._parts
-        pixels = torch.stack([preprocess(to_rgb(image)) for image in images]).to(self.device)
+        pixels = torch.stack(each(lambda image: preprocess(to_rgb(image)), images)).to(self.device)
         with torch.inference_mode():
             return network.encode_image(pixels.to(getattr(torch, self.precision))).float().cpu().numpy()
 

@@ -14,16 +14,16 @@ from promptroute.core.errors import UserError
 from promptroute.core.text import short
 from promptroute.evaluation import metrics
 from promptroute.routing import checks
-from promptroute.routing.checks import Array, FloatArray, IntArray
+from promptroute.routing.checks import Array, FloatArray
 from promptroute.routing.frontier import hull, quality_at, visits
-from promptroute.routing.steps import StepsOf, tradeoff_steps
+from promptroute.routing.steps import tradeoff_steps
 
 Statistic = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 MOST = 1_000_000
 """Resamples, at most."""
-# Counts of so many resamples are held at once.
-_AT_ONCE = 100
+_TAIL = 0.025  # of the resamples beyond either end of an interval
+_AT_ONCE = 100  # resamples whose counts are held at once
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def check_resamples(value: object, where: str) -> int:
 
 
 def intervals(
-    columns: Array, statistic: Statistic, *, seed: int, resamples: int = 1000, level: float = 0.95
+    columns: Array, statistic: Statistic, *, seed: int, resamples: int = 1000
 ) -> dict[str, Interval]:
-    """Return the interval of every figure of `statistic`, at `level` (0 to 1, both tails alike).
+    """Return the 95 % interval of every figure of `statistic`, both tails alike.
 
     `columns` [n, k], n >= 1: one row per prompt. `statistic` takes means of the columns [b, k] and returns
     each figure's values [b] by name. The generator is numpy's default with `seed`. With 0 resamples, or
@@ -68,21 +68,18 @@ def intervals(
     table = checks.quality_matrix(columns, "columns")
     n = len(table)
     check_resamples(resamples, "resamples")
-    if n == 0 or not 0 < level < 1:
-        raise UserError(
-            f"{n} prompts, level {level}: expected one prompt or more, and a level above 0 and below 1"
-        )
+    if n == 0:
+        raise UserError("0 prompts: expected one prompt or more")
     on_all = statistic(table.mean(axis=0, keepdims=True))
     if resamples == 0 or n == 1:
         return {name: Interval(float(value[0]), np.nan, np.nan, np.nan) for name, value in on_all.items()}
     parts = [statistic(counts @ table / n) for counts in _counts(n, resamples, seed)]
-    tail = (1 - level) / 2
     found = {}
     for name, value in on_all.items():
         values = np.concatenate([part[name] for part in parts])
         undefined = np.isnan(values)
         with np.errstate(invalid="ignore"):
-            ends = np.quantile(np.where(undefined, np.inf, values), [tail, 1 - tail])
+            ends = np.quantile(np.where(undefined, np.inf, values), [_TAIL, 1 - _TAIL])
         if ends[0] == ends[1]:  # no resample changes it: that it is certain is not what the prompts tell
             ends = np.full(2, np.nan)
         low, high = np.where(np.isfinite(ends), ends, np.nan).tolist()
@@ -91,48 +88,24 @@ def intervals(
 
 
 def headline(
-    predicted: Array,
-    true: Array,
-    cost: Array,
-    *,
-    seed: int,
-    single: int | None = None,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = 200,
-    resamples: int = 1000,
-    level: float = 0.95,
+    predicted: Array, true: Array, cost: Array, *, seed: int, most: int | None = 200, resamples: int = 1000
 ) -> dict[str, Interval]:
     """Return the intervals of `iso_quality_cost`, `oracle_gap_closed` and `frontier_area` (module `metrics`).
 
     The operating points stay those of the frontier on all prompts, at most `most` of them (None: every one,
-    slower); its hull is taken again in each resample. So is the best single model, unless `single` names it:
-    without it the figures carry the doubt about which model that is. The estimate is the metric's value at
-    these points.
+    slower); its hull is taken again in each resample. So is the best single model: the figures carry the doubt about
+    which model that is. The estimate is the metric's value at these points.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    spent, gained = choosing_curve(guess, truth, price, steps_of=steps_of, most=most)
-    return curve_intervals(
-        spent,
-        gained,
-        truth,
-        price,
-        seed=seed,
-        single=single,
-        resamples=resamples,
-        level=level,
-    )
+    curve = choosing_curve(guess, truth, price, most=most)
+    return curve_intervals(*curve, truth, price, seed=seed, resamples=resamples)
 
 
 def choosing_curve(
-    predicted: FloatArray,
-    true: FloatArray,
-    cost: FloatArray,
-    *,
-    steps_of: StepsOf = tradeoff_steps,
-    most: int | None = 200,
+    predicted: FloatArray, true: FloatArray, cost: FloatArray, *, most: int | None = 200
 ) -> tuple[FloatArray, FloatArray]:
     """Return dollars and observed quality of each prompt [n, k] at the operating points of choosing before generating."""
-    steps = steps_of(predicted, cost)
+    steps = tradeoff_steps(predicted, cost)
     taken = visits(steps)[1]
     if most is not None:
         taken = taken[np.unique(np.linspace(0, len(taken) - 1, most).round().astype(np.int64))]
@@ -147,9 +120,7 @@ def curve_intervals(
     price: FloatArray,
     *,
     seed: int,
-    single: int | None = None,
     resamples: int = 1000,
-    level: float = 0.95,
     against: tuple[FloatArray, FloatArray] | None = None,
 ) -> dict[str, Interval]:
     """Return the intervals of `headline` for any policy, from each prompt's dollars and quality at its k points.
@@ -157,7 +128,7 @@ def curve_intervals(
     Args:
         spent, gained: [n, k].
         truth, price: of the models alone, [n, m] and [m].
-        seed, single, resamples, level: as of `headline`.
+        seed, resamples: as of `intervals`.
         against: dollars and quality [n, points] of another policy at its points: `area_lead` is how far the area under its
             frontier is below, paired by prompt.
     """
@@ -169,8 +140,7 @@ def curve_intervals(
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
         ends = np.cumsum([k, k, points, points])
         spent, gained, spent_before, before, each, oracle = np.split(means, [*ends, -1], axis=1)
-        models = _singles(each, single)
-        alone, alone_cost = each[np.arange(len(each)), models], price[models]
+        alone, alone_cost = each.max(axis=1), price[each.argmax(axis=1)]
         iso, share, area, lead = (np.empty(len(means)) for _ in range(4))
         for b in range(len(means)):
             curve = hull(spent[b], gained[b])
@@ -183,33 +153,7 @@ def curve_intervals(
         found = {"iso_quality_cost": iso, "oracle_gap_closed": share, "frontier_area": area}
         return found if against is None else {**found, "area_lead": lead}
 
-    return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
-
-
-def choice_intervals(
-    true: Array,
-    cost: Array,
-    choice: Array,
-    *,
-    seed: int,
-    single: int | None = None,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> dict[str, Interval]:
-    """Return the intervals of one choice's figures on these prompts, as with an operating point set on validation.
-
-    `quality` and `cost` (dollars per image) are means; `quality_gain` is quality less the best single
-    model's, `cost_change` cost relative to that model's less 1, `oracle_gap_closed` the gain as a share of
-    the oracle's (whatever the choice costs). The best single model is found again in each resample unless
-    `single` names it.
-    """
-    truth = checks.some_prompts(true)
-    price = checks.cost_vector(cost, truth.shape[1])
-    chosen = checks.choice_vector(choice, truth.shape)
-    own = truth[np.arange(len(truth)), chosen]
-    return outcome_intervals(
-        truth, price, own, price[chosen], seed=seed, single=single, resamples=resamples, level=level
-    )
+    return intervals(table, statistic, seed=seed, resamples=resamples)
 
 
 def outcome_intervals(
@@ -219,33 +163,33 @@ def outcome_intervals(
     paid: FloatArray,
     *,
     seed: int,
-    single: int | None = None,
     resamples: int = 1000,
-    level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Return the intervals of `choice_intervals` for any outcome: each prompt's quality and dollars, [n] both."""
+    """Return the intervals of what a policy gave on these prompts, as with an operating point set on validation.
+
+    `quality` and `cost` (dollars a prompt) are means; `quality_gain` is quality less the best single model's,
+    `cost_change` cost relative to that model's less 1, `oracle_gap_closed` the gain as a share of the oracle's
+    (whatever was paid). The best single model is found again in each resample.
+
+    Args:
+        truth, price: of the models alone, [n, m] and [m].
+        gained, paid: each prompt's quality and dollars, [n] both.
+        seed, resamples: as of `intervals`.
+    """
     table = np.column_stack([gained, paid, truth.max(axis=1), truth])
 
     def statistic(means: FloatArray) -> dict[str, FloatArray]:
         quality, spent, oracle, each = means[:, 0], means[:, 1], means[:, 2], means[:, 3:]
-        models = _singles(each, single)
-        alone = each[np.arange(len(means)), models]
+        alone = each.max(axis=1)
         return {
             "quality": quality,
             "cost": spent,
             "quality_gain": quality - alone,
-            "cost_change": spent / price[models] - 1,
+            "cost_change": spent / price[each.argmax(axis=1)] - 1,
             "oracle_gap_closed": metrics.gap_closed(quality, alone, oracle),
         }
 
-    return intervals(table, statistic, seed=seed, resamples=resamples, level=level)
-
-
-def _singles(means: FloatArray, single: int | None) -> IntArray:
-    """Return the best single model's column in each resample [b], from the models' means [b, m]."""
-    if single is None:
-        return np.asarray(means.argmax(axis=1), dtype=np.int64)
-    return np.full(len(means), checks.column(single, means.shape[1], "single"), dtype=np.int64)
+    return intervals(table, statistic, seed=seed, resamples=resamples)
 
 
 def _counts(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:

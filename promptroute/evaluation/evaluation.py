@@ -162,7 +162,8 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         `best_single`: name of the model with the highest mean observed quality on these prompts;
         `frontier`: iso_quality_cost, oracle_gap_closed and frontier_area (see `promptroute.evaluation.metrics`), read
         off the frontier of `CostAware` on these prompts, each as `bootstrap.Interval`;
-        `router`: the same for its own choice, whose operating point was set on other prompts (`choice_intervals`);
+        `router`: the same for its own choice, whose operating point was set on other prompts (see
+        `bootstrap.outcome_intervals`);
         `choice`: accuracy, macro precision, recall, F1 and AUC of the router and of `best_predicted`;
         `strategies`: see `strategy_rows`; the router's own choice is called `router`, that of the best model per
         prompt set `best_per_set`;
@@ -181,9 +182,6 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
     chosen["router"] = judged.decided
     if judged.per_set is not None:
         chosen[PER_SET] = judged.per_set
-    # One seed for both: the same resamples stand behind every interval.
-    frontier = bootstrap.headline(predicted, observed, cost, seed=seed, most=None, resamples=0)
-    thinned = bootstrap.headline(predicted, observed, cost, seed=seed, resamples=resamples)
     gained, paid = observed[np.arange(len(observed)), judged.decided], cost[judged.decided]
     searched: Plain = {}
     if isinstance(judged.policy, Search):
@@ -197,9 +195,7 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         **judged.policy.figures(observed, cost, judged.decided, judged.models),
         "prompts": len(observed),
         "best_single": judged.models[metrics.best_single(observed)],
-        "frontier": {
-            name: {**asdict(thinned[name]), "estimate": frontier[name].estimate} for name in thinned
-        },
+        "frontier": _frontier(judged, resamples, seed),
         "router": {name: asdict(interval) for name, interval in own.items()},
         "choice": {
             name: asdict(metrics.choice_metrics(observed, predicted, chosen[name]))
@@ -211,3 +207,14 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         },
         **searched,
     }
+
+
+def _frontier(judged: Judged, resamples: int, seed: int) -> Plain:
+    """Return what is read off the frontier: estimates at every operating point, intervals at some of them.
+
+    One seed for all: the same resamples stand behind every interval.
+    """
+    arrays = judged.predicted, judged.observed, judged.cost
+    every = bootstrap.headline(*arrays, seed=seed, most=None, resamples=0)
+    some = bootstrap.headline(*arrays, seed=seed, resamples=resamples)
+    return {name: {**asdict(some[name]), "estimate": every[name].estimate} for name in some}

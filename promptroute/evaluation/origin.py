@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from promptroute.core.plain import Plain, Section
 from promptroute.io.cache import digest
@@ -65,7 +64,7 @@ def difference(shown: Section, here: Section) -> str:
     return f"stale: {' and '.join(changed)} have changed since" if changed else ""
 
 
-def _anywhere(value: Any) -> Any:
+def _anywhere(value: object) -> object:
     """Take out what differs from machine to machine: the folders of absolute paths."""
     if isinstance(value, Mapping):
         return {str(key): _anywhere(part) for key, part in value.items()}

@@ -136,7 +136,8 @@ def as_scores(answers: Answers, mode: Mode, prompts: Sequence[str], models: Sequ
         prompts, models: of the study, in its order.
 
     Returns:
-        Columns prompt_id, model, and `preference` (see `votes_as_scores`) or `rating` (mean, 1 to 5), higher is better.
+        Columns prompt_id, model, and `preference` (see `votes_as_scores`) or `rating` (mean, 1 to 5; of those images that
+        somebody rated), higher is better.
 
     Raises:
         UserError: they are marks, of another study, or there are none.

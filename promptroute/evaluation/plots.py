@@ -47,8 +47,8 @@ def write_tables(folder: Path, judged: Judged, labels: Sequence[str], prompt_ids
         ),
     }
     if isinstance(judged.policy, Search):
-        drawn = outcome(judged.policy, judged.known).replays[0]
-        tables["search"] = strips(judged.policy, judged.known, drawn, labels, prompt_ids)
+        replay = outcome(judged.policy, judged.known).replays[0]
+        tables["search"] = strips(judged.policy, judged.known, replay, labels, prompt_ids)
         tables["search_frontier"] = search_frontier(judged.policy, judged.known)
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as temporary:

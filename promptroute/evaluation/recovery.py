@@ -1,7 +1,7 @@
 """Figures of a recovery: how near the predicted embeddings come to the prompts', with intervals by prompt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ from promptroute.core.rows import Prompt, SplitRow
 from promptroute.encoders.embed import encode_prompts
 from promptroute.evaluation.bootstrap import intervals
 from promptroute.io.cache import digest
-from promptroute.io.embeddings import read_sentences
+from promptroute.io.embeddings import read_image_embeddings, read_sentences
 from promptroute.io.phrases import read_phrases
 from promptroute.io.tables import read_table
 from promptroute.recovery.learners.base import Examples, Learner
 from promptroute.recovery.recovered import Recovery
 from promptroute.recovery.study import RecoveryStudy, StudyImages, cross_fitted, sides
-from promptroute.recovery.texts import Bank, ranked, without
+from promptroute.recovery.texts import Bank, Recovered, ranked, without
 from promptroute.recovery.vectors import cosine, ranks, unit
 
 AT = (1, 5, 10)
@@ -234,6 +234,33 @@ def recovered_texts(
         for row, some, one in zip(rows, retrieved, composed, strict=True)
     ]  # fmt: skip
     return figures, table
+
+
+def recover_prompts(
+    recovery: Recovery, folder: Path, model: str, prompts: Mapping[str, str]
+) -> dict[str, Recovered]:
+    """Recover prompts from all images of a model together, by predictions none of which saw its own prompt.
+
+    Args:
+        recovery: the study's; its bank is searched without these prompts.
+        folder: of the cross-fitted predictions, as `write_predicted` wrote them.
+        model: whose images.
+        prompts: prompt_id → the true prompt.
+
+    Returns:
+        prompt_id → the likeliest text; a prompt without an image is left out.
+
+    Raises:
+        UserError: the model has no predictions, or the bank holds nothing but these prompts.
+    """
+    ids, _, vectors = read_image_embeddings(folder / model)
+    rows = {prompt: np.flatnonzero(ids == prompt) for prompt in prompts}
+    known = [prompt for prompt, found in rows.items() if len(found)]
+    if not known:
+        return {}
+    pooled = unit(np.stack([unit(vectors[rows[prompt]]).mean(axis=0) for prompt in known]))
+    texts = replace(recovery, bank=recovery.bank.less(list(prompts.values()))).texts(pooled, k=1)
+    return {prompt: found[0] for prompt, found in zip(known, texts, strict=True)}
 
 
 class StudyPrompts(NamedTuple):

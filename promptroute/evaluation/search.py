@@ -66,7 +66,7 @@ def outcome(policy: Search, known: Known) -> Outcome:
     """Search every prompt with a calibrated policy."""
     drawn = policy.replays(known.predicted, known.observed, known.cost, known.images)
     m, rows = known.observed.shape[1], np.arange(len(known.observed))
-    fresh = [_fresh(known.images, one, turn, m) for turn, one in enumerate(drawn)]
+    fresh = [fresh_values(known.images, one, turn) for turn, one in enumerate(drawn)]
     scores = {}
     for name, values in known.raw.items():
         single, parts = known.raw_images.get(name), []
@@ -87,11 +87,18 @@ def outcome(policy: Search, known: Known) -> Outcome:
     )
 
 
-def _fresh(images: FloatArray | None, drawn: Drawn, turn: int, m: int) -> FloatArray | None:
-    """Return mean quality [n] of the kept model's images that the replay did not look at; None where it saw all."""
+def fresh_values(images: FloatArray | None, drawn: Drawn, turn: int) -> FloatArray | None:
+    """Return the mean [n] over the kept model's images that a replay did not look at; None where it saw all.
+
+    Args:
+        images: quality, or what another judge says, of each image [n, m, k]; None: not known.
+        drawn: what the replay came to.
+        turn: which of the k images was each model's first in it.
+    """
     if images is None:
         return None
-    rows, k = np.arange(len(images)), images.shape[2]
+    n, m, k = images.shape
+    rows = np.arange(n)
     model = drawn.kept % m
     used = np.zeros((len(rows), k), bool)
     for boxes in drawn.order.T:
@@ -134,7 +141,7 @@ def figures(policy: Search, known: Known, found: Outcome, *, resamples: int, see
         paired by prompt;
         `searched`: of the policy's own operating point: `look`, dollars; `images`, shares of the prompts that took 1,
         2, …; `seconds`, mean, p50 and p95 of a request; `coverage` of the belief's 90 % intervals after 0, 1, 2 images;
-        `fresh`, as `bootstrap.choice_intervals`, by images that it did not look at, None where there are none.
+        `fresh`, as `bootstrap.outcome_intervals`, by images that it did not look at, None where there are none.
     """
     curves = {name: _curve(policy, known, most, resamples, seed) for name, most in CURVES.items()}
     fresh = None
@@ -156,11 +163,11 @@ def figures(policy: Search, known: Known, found: Outcome, *, resamples: int, see
 def curve(policy: Search, known: Known) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]:
     """Return λ [k], and mean over the replays of cost, quality and fresh quality of each prompt at each λ [n, k]."""
     tradeoffs, swept = policy.sweep(known.predicted, known.observed, known.cost, known.images)
-    m, fresh = known.observed.shape[1], None
+    fresh = None
     if known.images is not None and policy.images < known.images.shape[2]:
         parts = []
         for turn, one in enumerate(swept):
-            columns = [_fresh(known.images, each, turn, m) for each in one]
+            columns = [fresh_values(known.images, each, turn) for each in one]
             parts.append(np.stack(columns, axis=1))  # type: ignore[arg-type]
         fresh = np.mean(parts, axis=0)
     cost, quality = (

@@ -67,17 +67,16 @@ def fit(
     Returns:
         Strengths float64 [m], whose mean is 0 where `mean` is None; η (-inf where there are no ties and none is given).
     """
-    models = len(outcomes.wins)
+    from scipy.special import log_softmax
+
+    wins, ties, models = outcomes.wins, outcomes.ties, len(outcomes.wins)
     first, second = np.triu_indices(models, 1)
-    seen = np.stack(
-        [outcomes.wins[first, second], outcomes.wins[second, first], outcomes.ties[first, second]]
-    )
+    seen = np.stack([wins[first, second], wins[second, first], ties[first, second]])
     counted = seen.sum(axis=0)
     fitted, given = tie is None and bool(seen[2].any()), -math.inf if tie is None else tie
     # The utilities of a pair's three outcomes are linear in x, which is θ, followed by η where that is fitted.
     centre = np.zeros(models + fitted)
-    if mean is not None:
-        centre[:models] = mean
+    centre[:models] = 0.0 if mean is None else mean
     forms, fixed = np.zeros((3, len(first), len(centre))), np.zeros((3, 1))
     pairs = np.arange(len(first))
     forms[0, pairs, first] = forms[1, pairs, second] = 1
@@ -89,9 +88,7 @@ def fit(
 
     def logs(x: np.ndarray) -> np.ndarray:
         """Return the logarithm of each outcome's probability [3, pairs]."""
-        utility = forms @ x + fixed
-        top = utility.max(axis=0)
-        return utility - top - np.log(np.exp(utility - top).sum(axis=0))
+        return np.asarray(log_softmax(forms @ x + fixed, axis=0))
 
     def value(x: np.ndarray) -> float:
         with np.errstate(invalid="ignore"):  # 0 · -inf of ties that nobody gave

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def strips(
-    policy: Search, known: Known, drawn: Drawn, labels: Sequence[str], prompt_ids: np.ndarray
+    policy: Search, known: Known, replay: Drawn, labels: Sequence[str], prompt_ids: np.ndarray
 ) -> "pd.DataFrame":
     """Return a row for each image of the first replay, in order, and one for the model that each prompt did without.
 
     Args:
         policy: calibrated.
         known: n prompts, m models.
-        drawn: the first replay of `policy` on them.
+        replay: the first of `policy` on them.
         labels: m, as people write the models.
         prompt_ids: [n].
 
@@ -36,9 +36,9 @@ def strips(
     scores = rounds(known.observed, known.images, policy.images)[0]
     n, m, price = len(scores), len(labels), policy.prices(known.cost)
     shown, rows, parts = np.full(scores.shape, np.nan), np.arange(n), []
-    for turn in range(drawn.order.shape[1]):
+    for turn in range(replay.order.shape[1]):
         view = policy.view(known.predicted[rows], shown[rows], known.cost)
-        asked = drawn.order[rows, turn]
+        asked = replay.order[rows, turn]
         column = np.where(asked == STOP, _next_best(view.reservation), asked)
         some = column != STOP
         rows, asked, column, values = rows[some], asked[some], column[some], view.reservation[some]
@@ -54,7 +54,7 @@ def strips(
                     "score": np.where(made, scores[rows, column], np.nan),
                     "reservation": np.where(np.isfinite(worth), worth, np.nan),
                     "price": price[column],
-                    "kept": (made & (column == drawn.kept[rows])).astype(int),
+                    "kept": (made & (column == replay.kept[rows])).astype(int),
                 }
             )
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,10 @@ from promptroute.core.errors import UserError
 from promptroute.core.image import to_rgb
 from promptroute.feedback.checkpoint import TOKENIZER, load, read_config
 from promptroute.feedback.examples import text_ids, to_pixel_values
-from promptroute.feedback.settings import MAX_TOKENS
+from promptroute.feedback.settings import MAX_TOKENS, precision
 from promptroute.feedback.texts import WordTokens, prompt_words
 from promptroute.feedback.writing import word_probabilities
+from promptroute.runtime.decoding import each
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +51,7 @@ class Predictor:
         device: torch device.
         tokenizer: another tokenizer.json; None: the folder's.
         max_tokens: refuse longer prompts.
+        dtype: of the computation, float32 or bfloat16; auto: bfloat16 on a GPU, float32 on the CPU.
 
     Raises:
         UserError: the folder or its tokenizer can't be read.
@@ -61,8 +63,9 @@ class Predictor:
         device: str = "cpu",
         tokenizer: Path | str | None = None,
         max_tokens: int = MAX_TOKENS,
+        dtype: str = "auto",
     ) -> None:
-        self.folder, self.device = Path(folder), device
+        self.folder, self.device, self.precision = Path(folder), device, precision(dtype, device)
         self.threshold = float(read_config(self.folder).get("threshold", 0.5))
         """Probability from which a word counts as missed, chosen on a validation set."""
         self.tokens = WordTokens(tokenizer or self.folder / TOKENIZER, max_tokens)
@@ -85,12 +88,16 @@ class Predictor:
         Raises:
             UserError: an image is too small, or a prompt empty or too long.
         """
+        import torch
+
         settings = self.network.settings
         words = [prompt_words(prompt) for prompt in prompts]
         ids, lengths, tasks = text_ids(words, self.tokens, settings)
-        pixels = to_pixel_values(np.stack([resized(image, settings.image_side) for image in images]))
-        given = self.network.predict(pixels, ids, lengths, tasks)
-        found = word_probabilities(self.network, given, words, self.tokens)
+        pixels = to_pixel_values(np.stack(each(partial(resized, side=settings.image_side), images)))
+        half = self.precision == "bfloat16"
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=half):
+            given = self.network.predict(pixels, ids, lengths, tasks)
+            found = word_probabilities(self.network, given, words, self.tokens)
         arrays = {name: given[name].float().cpu().numpy() for name in settings.outputs}
         return [
             Feedback(

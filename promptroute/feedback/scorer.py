@@ -1,14 +1,14 @@
 """Predicted human feedback as a scorer: four scores, two maps, and marks on the prompt's words."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from promptroute.core.outputs import Output
 from promptroute.core.plain import Plain, Section
-from promptroute.feedback.settings import HEATMAPS, MAX_TOKENS, SCORES
+from promptroute.feedback.settings import HEATMAPS, MAX_TOKENS, SCORES, precision
 from promptroute.feedback.texts import on_spaced_words
 from promptroute.io.weights import weights_id
 from promptroute.scorers.base import PromptedImageBatch, Scorer
@@ -27,6 +27,7 @@ class Rahf(Scorer):
         max_tokens: longest prompt that it takes.
         batch_size: images per batch.
         device: torch device.
+        dtype: auto (bfloat16 on a GPU, float32 on the CPU), or float32, bfloat16.
     """
 
     version = 2  # marks stand beside 0.5
@@ -41,26 +42,31 @@ class Rahf(Scorer):
         Output("missed", "Words that the image misses", 0.0, 1.0, higher_is_better=False, kind="marks"),
     )
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers", "pillow")
-    incidental: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "checkpoint"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"batch_size", "device", "checkpoint", "dtype"})
 
     checkpoint: str
     max_tokens: int = Field(default=MAX_TOKENS, ge=1)
     batch_size: int = Field(default=16, ge=1)
     device: str = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def weights(self) -> Section:
-        """Check-sum the folder's weights, configuration and tokenizer.
+        """Check-sum the folder's weights, configuration and tokenizer; and name the precision where it is not full.
 
         Raises:
             UserError: the folder holds no weights as safetensors.
         """
-        return weights_id(self.checkpoint, None)
+        found = precision(self.dtype, self.device)
+        return {
+            **weights_id(self.checkpoint, None),
+            **({} if found == "float32" else {"precision": found}),
+        }
 
     @cached_property
     def _predictor(self) -> "Predictor":
         from promptroute.feedback.predictor import Predictor
 
-        return Predictor(self.checkpoint, self.device, max_tokens=self.max_tokens)
+        return Predictor(self.checkpoint, self.device, max_tokens=self.max_tokens, dtype=self.dtype)
 
     def score(self, batch: PromptedImageBatch) -> Section:
         """Predict for n images with their prompts.

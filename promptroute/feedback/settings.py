@@ -93,6 +93,11 @@ class NetworkSettings(Component):
         return f"<output> {kind.upper()}: {name} </output> "
 
 
+def precision(dtype: str, device: str) -> str:
+    """Decide what a network computes in; float16 is too narrow for T5."""
+    return ("float32" if device.startswith("cpu") else "bfloat16") if dtype == "auto" else dtype
+
+
 def read_settings(config: Section, keys: Sequence[str] = ()) -> NetworkSettings:
     """Read the network's settings from a configuration.
 

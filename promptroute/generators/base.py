@@ -88,6 +88,11 @@ class LocalGenerator(Generator):
         """Tell whether it computes on the CPU, where batches must have one size (see `UniformBatches`)."""
         return self.device.startswith("cpu")
 
+    @property
+    def one_size(self) -> bool:
+        """Tell whether a batch of another size than the last one takes long to prepare, as compiled networks do."""
+        return False
+
     def fingerprint(self) -> Plain:
         """Give all that decides an image but its prompt and seed: also the device, and on the CPU the batch's size."""
         batch = {"batch_size": self.batch_size} if self.on_cpu else {}

@@ -140,6 +140,7 @@ class GenerateWork(Work[Shard]):
     ) -> None:
         self.generator, self.model, self.cache = generator, model, cache
         self.limit, self.save_seconds = limit, save_seconds
+        self._largest = 0
 
     def path(self, shard: Shard) -> Path:
         """Return where the cache keeps the shard."""
@@ -189,6 +190,13 @@ class GenerateWork(Work[Shard]):
             return UniformBatches(self.generator, self.generator.batch_size)
         return Paced(self.generator) if isinstance(self.generator, RemoteGenerator) else self.generator
 
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor | None:
+        """Return the threads of a GPU's batches, kept over shards: cuDNN prepares each convolution once a thread."""
+        if not isinstance(self.generator, LocalGenerator) or self.generator.on_cpu:
+            return None
+        return ThreadPoolExecutor(self.generator.concurrent)
+
     @contextmanager
     def _concurrent(self) -> Iterator[int]:
         """Yield how many batches go at once."""
@@ -200,7 +208,12 @@ class GenerateWork(Work[Shard]):
 
     def _process(self, requests: Shard) -> list[Generated]:
         prompts, seeds = [request.prompt for request in requests], [request.seed for request in requests]
-        return [checked(image) for image in self._batches.generate(prompts, seeds)]
+        if isinstance(self.generator, LocalGenerator) and self.generator.one_size:
+            lacking = max(self._largest - len(requests), 0)  # of the size that there is memory for
+            prompts, seeds = prompts + prompts[-1:] * lacking, seeds + seeds[-1:] * lacking
+        images = self._batches.generate(prompts, seeds)[: len(requests)]
+        self._largest = max(self._largest, len(requests))
+        return [checked(image) for image in images]
 
     def _truncated(self, missing: Shard) -> dict[str, int | None]:
         """Count the tokens that the model cuts off each prompt."""
@@ -210,29 +223,39 @@ class GenerateWork(Work[Shard]):
     def _generate(
         self, missing: Shard, truncated: Mapping[str, int | None], failed: Counter[str]
     ) -> list[Image]:
-        """Return a row for each image; those that are finished are saved meanwhile."""
-        rows: list[Image] = []
-        unsaved: list[Future[Image]] = []
-        saved = time.monotonic()
+        """Return a row for each image; those that are finished are saved meanwhile, without holding up a GPU."""
+        failures: list[Image] = []
+        encoded: list[Future[Image]] = []
+        unsaved, saved, saving = 0, time.monotonic(), Future[None]()
+        saving.set_result(None)
         with ThreadPoolExecutor() as pool, self._concurrent() as concurrent:
             results: Iterator[tuple[ImageRequest, Generated]] = in_batches(
-                missing, self._process, self.generator.batch_size, concurrent
+                missing, self._process, self.generator.batch_size, concurrent, self._threads
             )
-            for request, result in results:
-                self.tick(1)
-                if isinstance(result, Failure):
-                    rows.append(_failed(request, self.model, result.reason))
-                    failed[result.reason] += 1
-                    self.limit.check(failed)
-                    continue
-                cut = truncated[request.prompt]
-                unsaved.append(pool.submit(_image, request, self.model, result, cut))
-                if time.monotonic() - saved >= self.save_seconds:
-                    finished = [future.result() for future in unsaved]
-                    self.cache.add(finished)
-                    rows += finished
-                    unsaved, saved = [], time.monotonic()
-            return rows + [future.result() for future in unsaved]
+            try:
+                for request, result in results:
+                    self.tick(1)
+                    if isinstance(result, Failure):
+                        failures.append(_failed(request, self.model, result.reason))
+                        failed[result.reason] += 1
+                        self.limit.check(failed)
+                        continue
+                    cut = truncated[request.prompt]
+                    encoded.append(pool.submit(_image, request, self.model, result, cut))
+                    if time.monotonic() - saved >= self.save_seconds and saving.done():
+                        saving.result()  # a full disk ends it
+                        saving = pool.submit(self._save, encoded[unsaved:])
+                        unsaved, saved = len(encoded), time.monotonic()
+            except UserError:
+                self._save(encoded[unsaved:])
+                raise
+            saving.result()
+            return failures + [future.result() for future in encoded]
+
+    def _save(self, encoded: Sequence[Future[Image]]) -> None:
+        """Keep images of a shard that isn't finished yet."""
+        if encoded:
+            self.cache.add([future.result() for future in encoded])
 
 
 def checked(image: Generated) -> Generated:

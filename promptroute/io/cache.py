@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptroute.core.errors import UserError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def digest(*parts: Any) -> str:
+def digest(*parts: object) -> str:
     """Return the SHA-256 in hex of JSON-able values; equal values give equal digests on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -33,7 +33,7 @@ def cache_root() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / "cache"
 
 
-def cache_path(kind: str, fingerprint: Any, *inputs: Any) -> Path:
+def cache_path(kind: str, fingerprint: object, *inputs: object) -> Path:
     """Return where reusable work is kept, whether it exists yet or not.
 
     Args:
@@ -63,7 +63,7 @@ class CacheFile:
 
     @classmethod
     def of(
-        cls, kind: str, fingerprint: Any, *inputs: Any, about: Mapping[str, str] | None = None
+        cls, kind: str, fingerprint: object, *inputs: object, about: Mapping[str, str] | None = None
     ) -> "CacheFile":
         """Name the file of one piece of work; arguments as `cache_path`."""
         path = cache_path(kind, fingerprint, *inputs).with_suffix(".parquet")

@@ -95,10 +95,17 @@ def read_image_embeddings(folder: Path | str) -> tuple[np.ndarray, np.ndarray, n
             read_parquet(part, _WHAT, ["prompt_id", "seed", "embedding"]).replace_schema_metadata(None)
         )
     table = pa.concat_tables(tables).combine_chunks()
-    column = table.column("embedding")
-    width = column.type.list_size
-    vectors = column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return np.array(table.column("prompt_id").to_pylist()), table.column("seed").to_numpy(), vectors
+    return (
+        np.array(table.column("prompt_id").to_pylist()),
+        table.column("seed").to_numpy(),
+        rows_of(table.column("embedding")),
+    )
+
+
+def rows_of(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of embeddings as float32 [n, d]."""
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(-1, column.type.list_size), np.float32)
 
 
 def read_sentences(path: Path | str, width: int) -> np.ndarray:
@@ -107,6 +114,4 @@ def read_sentences(path: Path | str, width: int) -> np.ndarray:
     Raises:
         UserError: the file is absent or corrupt.
     """
-    column = read_parquet(path, _WHAT, ["embedding"]).column("embedding").combine_chunks()
-    rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-    return np.asarray(rows[:, -width:], np.float32)
+    return rows_of(read_parquet(path, _WHAT, ["embedding"]).column("embedding"))[:, -width:]

@@ -32,10 +32,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             _remove(path)
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename in (
-            None,
-            str(temporary),
-        ):  # a full disk is met with no name, or with that of nothing kept
+        # A full disk is met with no name, or with that of nothing kept.
+        if error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:
@@ -92,7 +90,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _printable(value: Any, digits: int) -> Any:
+def _printable(value: object, digits: int) -> object:
     """Plain Python values for JSON: floats to `digits` significant digits, NaN and infinity to null."""
     if isinstance(value, Mapping):
         return {str(key): _printable(part, digits) for key, part in value.items()}
@@ -105,7 +103,7 @@ def _printable(value: Any, digits: int) -> Any:
     return value
 
 
-def write_json(path: Path | str, value: Any, digits: int = 9) -> None:
+def write_json(path: Path | str, value: object, digits: int = 9) -> None:
     """Write JSON for people and for git: indented, floats to `digits` significant digits, NaN as null.
 
     The last digits of a float differ from machine to machine; nine are more than any figure here means.

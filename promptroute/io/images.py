@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -39,12 +39,9 @@ class ImageRequest(NamedTuple):
 
 
 def write_shard(path: Path | str, rows: Sequence[Image], component: str = "") -> None:
-    """Write images as one parquet file; equal rows give equal bytes.
+    """Write images of one model as a parquet file; equal rows give equal bytes.
 
-    Args:
-        path: where to.
-        rows: the images, all of one model.
-        component: digest of the generator's fingerprint.
+    `component`: digest of the generator's fingerprint.
     """
     columns = {name: [getattr(row, name) for row in rows] for name in image_schema().names}
     columns["image"] = [None if png is None else {"bytes": png, "path": None} for png in columns["image"]]
@@ -63,9 +60,7 @@ def write_shard(path: Path | str, rows: Sequence[Image], component: str = "") ->
 def read_shard(path: Path | str, component: str | None = None) -> list[Image]:
     """Read what `write_shard` wrote, its checksums verified.
 
-    Args:
-        path: the file.
-        component: digest of the generator's fingerprint that the file must state; None: any.
+    `component`: digest of the generator's fingerprint that the file must state; None: any.
 
     Raises:
         UserError: the file is absent, corrupt, not a shard of images, or another generator's.
@@ -103,16 +98,6 @@ def shard_paths(folder: Path | str) -> list[Path]:
                 f"{folder} and generate them again"
             )
     return paths
-
-
-def read_images(folder: Path | str) -> Iterator[list[Image]]:
-    """Yield a model's images, one shard at a time, in order.
-
-    Raises:
-        UserError: as `shard_paths` and `read_shard`.
-    """
-    for path in shard_paths(folder):
-        yield read_shard(path)
 
 
 def images_of(folder: Path | str, prompt_ids: Collection[str]) -> dict[str, list[Image]]:
@@ -154,7 +139,7 @@ class ImageCache:
     component: str = ""
 
     @classmethod
-    def of(cls, fingerprint: Any) -> "ImageCache":
+    def of(cls, fingerprint: object) -> "ImageCache":
         """Return the cache of the generator with this fingerprint."""
         return cls(cache_path("images", fingerprint), digest(fingerprint))
 
@@ -175,12 +160,7 @@ class ImageCache:
 
     def _keys_of(self, path: Path) -> list[tuple[str, int]]:
         try:
-            columns = [
-                "prompt",
-                "seed",
-                "status",
-                "truncated",
-            ]  # the last is lacking in files of an older format
+            columns = ["prompt", "seed", "status", "truncated"]  # files of an older format lack the last
             table = read_parquet(path, _WHAT, columns, {"component": self.component})
         except UserError:
             path.unlink(missing_ok=True)
@@ -219,9 +199,8 @@ class ImageCache:
         """
         finished: list[Path] = []
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(
-            self.folder / "lock", "w"
-        ) as lock:  # the kernel releases it whatever happens to the process
+        # The kernel releases the lock whatever happens to the process.
+        with open(self.folder / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield finished
         with open(self.folder / "lock", "w") as lock:

@@ -1,7 +1,8 @@
 """Parquet files with checksums that say whose they are."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,24 @@ _UNREADABLE = (OSError, ValueError, KeyError, OverflowError, MemoryError, pa.Arr
 """What pyarrow raises on files that are corrupt; an error of the machine's has an errno, and passes."""
 
 
+@contextlib.contextmanager
+def _reading(path: Path | str, what: str) -> Iterator[None]:
+    """Say in a line that a file is corrupt."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        if isinstance(error, UserError) or getattr(error, "errno", None):
+            raise
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: not {what} that can be read ({line}); delete it and make it again"
+        ) from error
+
+
 def write_parquet(path: Path | str, table: pa.Table, about: Mapping[str, str], **options: Any) -> None:
     """Write a table whole or not at all, each page with its checksum; equal tables give equal bytes.
 
-    Args:
-        path: where to.
-        table: the rows.
-        about: facts about the file as a whole, added to its metadata.
-        options: of `pyarrow.parquet.write_table`.
+    `about`: facts about the file as a whole, added to its metadata; `options`: of `pyarrow.parquet.write_table`.
     """
     about = {**about, _LAYOUT: _layout(table.schema, table.num_rows)}
     metadata = {
@@ -44,8 +55,7 @@ def read_parquet(
     """Read a table, its checksums verified.
 
     Args:
-        path: the file.
-        what: what it holds, for the message.
+        path, what: the file, and what it holds, for the message.
         columns: names of the columns to read, all of which must be there; None reads all.
         expected: facts that the file must state about itself.
 
@@ -55,32 +65,23 @@ def read_parquet(
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it again")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            stated = file_facts(file.schema_arrow)
-            for fact, value in (expected or {}).items():
-                if stated.get(fact) != value:
-                    raise UserError(
-                        f"{path}: {fact} is {stated.get(fact, 'not stated')}, expected {value}, so this is not the file "
-                        f"that belongs here; delete it and make it again"
-                    )
-            layout = stated.get(_LAYOUT)
-            if layout is not None and layout != _layout(file.schema_arrow, file.metadata.num_rows):
-                raise ValueError("its columns or rows are not those that were written")
-            absent = sorted(set(columns or ()) - set(file.schema_arrow.names))
-            if absent:
-                raise ValueError(f"no column {absent[0]}")
-            table = file.read(columns=None if columns is None else list(columns))
-            if len(table) != file.metadata.num_rows:
-                raise ValueError("it is cut off")
-            return table
-    except _UNREADABLE as error:
-        if isinstance(error, UserError) or getattr(error, "errno", None):
-            raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: not {what} that can be read ({line}); delete it and make it again"
-        ) from error
+    with _reading(path, what), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        stated = file_facts(file.schema_arrow)
+        for fact, value in (expected or {}).items():
+            if stated.get(fact) != value:
+                raise UserError(
+                    f"{path}: {fact} is {stated.get(fact, 'not stated')}, expected {value}, so this is not the file "
+                    f"that belongs here; delete it and make it again"
+                )
+        layout = stated.get(_LAYOUT)
+        if layout is not None and layout != _layout(file.schema_arrow, file.metadata.num_rows):
+            raise ValueError("its columns or rows are not those that were written")
+        if absent := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+            raise ValueError(f"no column {absent[0]}")
+        table = file.read(columns=None if columns is None else list(columns))
+        if len(table) != file.metadata.num_rows:
+            raise ValueError("it is cut off")
+        return table
 
 
 def read_facts(path: Path | str, what: str) -> dict[str, str]:
@@ -89,15 +90,8 @@ def read_facts(path: Path | str, what: str) -> dict[str, str]:
     Raises:
         UserError: as `read_parquet`.
     """
-    try:
+    with _reading(path, what):
         return file_facts(pq.read_schema(path))
-    except _UNREADABLE as error:
-        if getattr(error, "errno", None):
-            raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: not {what} that can be read ({line}); delete it and make it again"
-        ) from error
 
 
 def file_facts(schema: pa.Schema) -> dict[str, str]:

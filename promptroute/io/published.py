@@ -24,7 +24,7 @@ from promptroute.core.outputs import Output
 from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number, short
 from promptroute.io.delimited import read_delimited
-from promptroute.io.sources import Cems, FileRead, Source
+from promptroute.io.sources import Cems, FileRead, Source, held_by
 
 BASE = "Model_Perf/{scorer}_score/{scorer}_score_with_time_{stem}.csv"
 AUGMENTED = "Model_Perf/aug_10k/{scorer}_score_with_time_{stem}.csv"
@@ -132,20 +132,13 @@ class PublishedTable(ScoreTable):
             table = self.model_copy(update={"source": source, "base": base, "augmented": augmented})
             if any(source.has(name) for name in table._names(augmented)):
                 return table
-        held = sorted(entry.name + "/" * entry.is_dir() for entry in Path(folder).iterdir())
-        more = f" and {len(held) - 20} more" if len(held) > 20 else ""
         raise UserError(
-            f"{folder}: no performance table, the folder holds {', '.join(held[:20]) or 'nothing'}{more}; "
+            f"{folder}: no performance table, the folder holds {held_by(Path(folder))}; "
             f"expected {self._names(AUGMENTED)[0]}, or that file without its folders"
         )
 
     def read(self, scorer: str, output: Output, stem: str) -> TableRead:
-        """The scores of one model.
-
-        Args:
-            scorer: whose scores; fills `{scorer}`.
-            output: which of its outputs; its range is held against every score.
-            stem: what fills `{stem}`, as `SDXL-Turbo`.
+        """See `ScoreTable.read`; `scorer` and `stem`, as `SDXL-Turbo`, fill in the paths.
 
         Raises:
             UserError: naming file, line and fix: a missing file or column, a base part that only some

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, check_ranges
 from promptroute.core.performance import performance
-from promptroute.core.plain import Plain
+from promptroute.core.plain import Plain, Section
 from promptroute.core.rows import SCORE_KEY, Score
 from promptroute.io.parquet import read_parquet
 from promptroute.io.tables import read_table, write_table
@@ -130,11 +130,7 @@ def details_table(kind: str, details: Sequence[Detail]) -> pa.Table:
 
 
 def read_details(path: Path | str, prompt_ids: Collection[str] | None = None) -> list[Detail]:
-    """Read a file of maps or marks, its checksums verified.
-
-    Args:
-        path: the file.
-        prompt_ids: of which prompts; None: all.
+    """Read a file of maps or marks, of some prompts where `prompt_ids` says which, its checksums verified.
 
     Raises:
         UserError: the file is absent or corrupt.
@@ -142,16 +138,10 @@ def read_details(path: Path | str, prompt_ids: Collection[str] | None = None) ->
     table = read_parquet(path, "maps or marks")
     if prompt_ids is not None:
         table = table.filter(pc.is_in(table.column("prompt_id"), pa.array(list(prompt_ids), pa.string())))
-    rows = table.to_pylist()
-    return [
-        Detail(
-            row["prompt_id"],
-            row["seed"],
-            row["output"],
-            np.array(row["values"], np.float32).reshape(
-                (row["height"], row["width"]) if "height" in row else -1
-            ),
-            row.get("words", ()),
-        )
-        for row in rows
-    ]
+
+    def detail(row: Section) -> Detail:
+        shape = (row["height"], row["width"]) if "height" in row else -1
+        values = np.array(row["values"], np.float32).reshape(shape)
+        return Detail(row["prompt_id"], row["seed"], row["output"], values, row.get("words", ()))
+
+    return [detail(row) for row in table.to_pylist()]

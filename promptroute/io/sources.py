@@ -108,9 +108,7 @@ class Source(Component):
             return ""
         while not folder.is_dir() and folder != folder.parent:
             folder = folder.parent
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        return f" ({folder} holds {', '.join(names[:20]) or 'nothing'}{more})"
+        return f" ({folder} holds {held_by(folder)})"
 
     def _remedy(self) -> str:
         if self.folder is not None:
@@ -120,6 +118,23 @@ class Source(Component):
             if "://" in self.address
             else "check the name"
         )
+
+
+def held_by(folder: Path) -> str:
+    """List what a folder holds, for a message."""
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"{', '.join(names[:20]) or 'nothing'}{more}"
+
+
+def read_own(path: str) -> tuple[bytes, str]:
+    """Return the bytes of a file on this machine, or at an address, and their SHA-256 in hex.
+
+    Raises:
+        UserError: as `Source.read`.
+    """
+    folder, slash, name = path.rpartition("/")
+    return Source(address=folder or slash or ".").read(name)
 
 
 class Cems(Source):

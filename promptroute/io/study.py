@@ -88,7 +88,7 @@ def load_study(
     performance = read_table(data / "performance.parquet", Performance, key=("prompt_id", "model", "score"))
     split = read_table(data / "split.parquet", SplitRow).set_index("prompt_id")["split"]
     embeddings = {name: read_embeddings(data / "text" / f"{name}.parquet") for name in encoders}
-    # A prompt of which some model drew nothing is not in the table, so not in the study.
+    # A prompt of which some model generated nothing is not in the table, so not in the study.
     prompts = prompts[prompts["prompt_id"].isin(performance["prompt_id"])].reset_index(drop=True)
     sides = split.reindex(prompts["prompt_id"])
     if sides.isna().any():

@@ -23,10 +23,8 @@ def write_table(
     """Write rows of `record` as parquet, checked, with the record's schema.
 
     Args:
-        path: where to.
-        frame: the rows; columns that the record doesn't have are an error.
-        record: the dataclass that each row is.
-        key: columns that together name a row.
+        path, frame: where to, and the rows; columns that the record doesn't have are an error.
+        record, key: the dataclass that each row is, and columns that together name a row.
         about: facts about the file as a whole, kept in its metadata (as the checksum of its source).
 
     Raises:
@@ -34,8 +32,7 @@ def write_table(
     """
     check(frame, record, str(path), key)
     columns = schema(record)
-    extra = [name for name in frame.columns if name not in columns.names]
-    if extra:
+    if extra := [name for name in frame.columns if name not in columns.names]:
         raise UserError(f"{path}: columns {extra} are not part of a {record.__name__} row")
     metadata = {name: str(value) for name, value in (about or {}).items()}
     table = pa.Table.from_pandas(frame[columns.names], columns, preserve_index=False)

@@ -22,7 +22,7 @@ from promptroute.core.text import is_blank, number, short
 from promptroute.io.delimited import read_delimited
 from promptroute.io.published import ScoreTable, TableRead
 from promptroute.io.records import read_parquet_rows
-from promptroute.io.sources import FileRead, Source
+from promptroute.io.sources import FileRead, read_own
 
 FACTS = {"seconds": 0.0, "dollars": 0.0, "images": 1.0}
 """Columns of the scores file that are no scores → the least that they may hold."""
@@ -243,20 +243,16 @@ class TidyTable(ScoreTable):
             return cells[~cells["model"].isin(lacking.index)], list(lacking.index)
         most = ", ".join(f"{name} {prompts - n}" for name, n in lacking.head(5).items())
         more = f" and {len(lacking) - 5} more models" if len(lacking) > 5 else ""
-        fix = (
-            'set missing to "drop_model" or "drop_prompt"'
-            if self.missing == "refuse"
-            else 'set missing to "drop_prompt"'
-        )
+        drop_model = '"drop_model" or ' if self.missing == "refuse" else ""
         raise UserError(
-            f"{_name(self.scores)}: scores are missing: of {prompts} prompts {most}{more}; add them, {fix}, or choose "
-            f"columns that are complete"
+            f'{_name(self.scores)}: scores are missing: of {prompts} prompts {most}{more}; add them, set missing to {drop_model}"drop_prompt", '
+            f"or choose columns that are complete"
         )
 
     def _raw(self, which: Literal["prompts", "scores"], columns: Sequence[str]) -> pd.DataFrame:
         path = str(getattr(self, which))
-        folder, slash, name = path.rpartition("/")
-        content, sha256 = Source(address=folder or slash or ".").read(name)
+        name = _name(path)
+        content, sha256 = read_own(path)
         match PurePosixPath(name).suffix.lower():
             case ".csv":
                 raw = read_delimited(content, name, columns)

@@ -4,7 +4,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ FORMAT = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (task TEXT PRIMARY KEY, subject TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS prompts (prompt_id TEXT PRIMARY KEY, prompt TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS models (model TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
     number INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, rater TEXT NOT NULL, value TEXT NOT NULL,
     swapped INTEGER NOT NULL, milliseconds INTEGER NOT NULL, time TEXT NOT NULL, UNIQUE (rater, task));
@@ -47,6 +49,7 @@ class Asked:
         seed: of orders and sides.
         prompts: prompt_id → text.
         subjects: task → what it shows.
+        models: model → its label, and the profile that its price follows from, where they are known.
     """
 
     study: str
@@ -55,6 +58,7 @@ class Asked:
     seed: int
     prompts: Mapping[str, str]
     subjects: Mapping[str, Subject]
+    models: Mapping[str, Section] = field(default_factory=dict)
 
     def about(self) -> dict[str, str]:
         """Give what must agree between this and a file of answers."""
@@ -143,6 +147,9 @@ class Votes:
             with self._file:
                 self._file.execute("BEGIN")
                 self._file.executemany("INSERT OR IGNORE INTO tasks VALUES (?, ?)", rows)
+                self._file.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?)", asked.prompts.items())
+                models = [(model, json.dumps(facts)) for model, facts in asked.models.items()]
+                self._file.executemany("INSERT OR REPLACE INTO models VALUES (?, ?)", models)
                 self._file.execute("COMMIT")
 
     def _facts(self) -> dict[str, str]:
@@ -158,6 +165,22 @@ class Votes:
     def mode(self) -> Mode:
         """Return whether it holds pairs, ratings or marks."""
         return self._facts()["mode"]  # type: ignore[return-value]
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Return the texts of the study's prompts by id."""
+        return self._known("prompts")
+
+    @property
+    def models(self) -> dict[str, Plain]:
+        """Return what is known of the study's models, in its order; see `Asked.models`."""
+        return {model: json.loads(facts) for model, facts in self._known("models").items()}
+
+    def _known(self, table: str) -> dict[str, str]:
+        try:
+            return dict(self._file.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall())
+        except sqlite3.OperationalError:  # written before these tables were
+            return {}
 
     def add(self, answer: Answer) -> bool:
         """Keep an answer; return False where this rater has answered the task already, whose first answer stays."""
@@ -228,7 +251,8 @@ def _subject(value: Plain) -> Subject:
 def write_key(path: Path, asked: Asked) -> None:
     """Write what a page without a server keeps from its raters: which models its tasks show."""
     subjects = {task: asdict(subject) for task, subject in asked.subjects.items()}
-    write_json(path, {**asked.about(), "seed": asked.seed, "prompts": asked.prompts, "subjects": subjects})
+    known = {"seed": asked.seed, "prompts": asked.prompts, "subjects": subjects, "models": asked.models}
+    write_json(path, {**asked.about(), **known})
 
 
 def read_key(path: Path) -> Asked:
@@ -242,9 +266,8 @@ def read_key(path: Path) -> Asked:
         if found["format"] != str(FORMAT):
             raise UserError(f"{path}: format {short(found['format'])}, expected {FORMAT}")
         subjects = {task: _subject(value) for task, value in found["subjects"].items()}
-        return Asked(
-            found["study"], found["mode"], found["question"], found["seed"], found["prompts"], subjects
-        )
+        named = {name: found[name] for name in ("study", "mode", "question", "seed", "prompts")}
+        return Asked(**named, subjects=subjects, models=found.get("models", {}))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: not a key of a page of votes ({error!r}); give the file beside its folder"

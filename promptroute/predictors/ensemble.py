@@ -10,12 +10,15 @@ from pydantic import Field, field_validator
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.core.rows import MODEL_NAME, check_names
-from promptroute.predictors.base import Array, Arrays, Predictor, State, Validation
-from promptroute.predictors.targets import split_level
+from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
+from promptroute.predictors.targets import split_level, text_folds
 
 
 class Ensemble(Predictor):
     """A weighted sum of other predictors.
+
+    Where a member learns from validation too (`Kernel`), all of an equal mean do, and `out_of_fold` is the mean of theirs;
+    of a member that has none, by fitting it without each of `folds` folds by text.
 
     Args:
         members: name → predictor, one or more; names are folder names too.
@@ -23,10 +26,14 @@ class Ensemble(Predictor):
             finds non-negative weights of least squared error on the validation prompts (stacking, Breiman
             1996), for differences between models and for their level apart (see `split_level`), which also
             brings probabilities (`Cems`) to the unit of quality.
+        folds: for out-of-fold predictions, 2 or more.
+        seed: deals texts into folds.
     """
 
     members: dict[str, Predictor] = Field(min_length=1)
     weighting: Literal["equal", "fitted"] = "equal"
+    folds: int = Field(5, ge=2)
+    seed: Seed = 0
 
     learned: ClassVar[tuple[str, ...]] = ("factors", "shift")
     _factors: Array
@@ -48,18 +55,40 @@ class Ensemble(Predictor):
             raise UserError(
                 "Ensemble: fitted weights need validation prompts; pass them, or set weighting to equal"
             )
-        for name, member in self.members.items():
+        for member in self.members.values():
             member.fit(prompts, quality, validation)
-            if member.out_of_fold is not None:
-                raise UserError(
-                    f"Ensemble: member {name} learns from validation, on which whatever uses the ensemble is tuned; "
-                    f"set members.{name}.learn_validation to false"
-                )
+        own = {name: member.out_of_fold for name, member in self.members.items()}
+        learning = [name for name, predicted in own.items() if predicted is not None]
+        if learning and self.weighting == "fitted":
+            raise UserError(
+                f"Ensemble: member {learning[0]} learns from validation, which the weights are fitted on; set "
+                f"members.{learning[0]}.learn_validation to false, or weighting to equal"
+            )
+        if learning and validation is not None:
+            whole, values = prompts.joined(validation[0]), np.vstack([quality, validation[1]])
+            self._out_of_fold = np.mean(
+                [
+                    self._left_out(self.members[name], whole, values) if predicted is None else predicted
+                    for name, predicted in own.items()
+                ],
+                axis=0,
+            )
         k, m = len(self.members), quality.shape[1]
         self._factors = np.full((2, k), 1 / k)  # of differences, and of level
         self._shift = np.zeros(m)
         if validation is not None and self.weighting == "fitted":
             self._weigh(validation)
+
+    def _left_out(self, member: Predictor, prompts: PromptBatch, quality: Array) -> Array:
+        """Fit a member on all prompts; return what fits without each fold predict of it."""
+        fold, predicted = text_folds(prompts.texts, self.folds, self.seed), np.empty(quality.shape)
+        for held in range(fold.max() + 1):
+            rest, own = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
+            if len(rest):
+                member.fit(prompts.take(rest), quality[rest])
+            predicted[own] = member.predict(prompts.take(own))
+        member.fit(prompts, quality)
+        return predicted
 
     def _weigh(self, validation: tuple[PromptBatch, Array]) -> None:
         """Find the members' weights on validation prompts."""

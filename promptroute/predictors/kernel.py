@@ -1,6 +1,6 @@
 """Kernel ridge regression on what a sentence encoder's layers know and how a prompt is spelled."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +10,12 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
+from promptroute.predictors.similarity import Seen, Similarity
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
-ROWS = 512  # prompts compared at a time: bounds memory
+EXACT, POINTS = 50_000, 12_000  # prompts that all others are compared with, and points where there are more
+ROWS = 512  # prompts at a time: bounds memory
 SIZES = (2, 5)  # characters
 LIMIT = 4.0  # standard deviations of a state
 JITTER = 1e-6  # of a point's similarity with itself: equal points would make the matrix singular
@@ -38,11 +40,12 @@ class Kernel(Predictor):
     `validation` is given it is learned from too, and `out_of_fold` says what the fit without each of those
     prompts would have predicted of it.
 
-    From more than `points` prompts, m of them are drawn, and prompts are compared with these alone: ridge regression
-    on the features φ = L⁻¹ k(points, x), LLᵀ = k(points, points), whose products φ·φ' are Nyström's approximation of k
-    (Williams & Seeger 2001). It still learns from all n prompts, and leave-one-out predictions are exact again. Fitting
-    takes memory for one float32 [n, m] and time that grows with n m², rather than three [n, n] and n³; predicting
-    takes time that grows with m, rather than n.
+    From up to 50,000 prompts this is exact, in memory for one float32 [n, n] and time that grows with n³. From more, or
+    more than `points`, m prompts are drawn, and prompts are compared with these alone: ridge regression on the features
+    φ = L⁻¹ k(points, x), LLᵀ = k(points, points), whose products φ·φ' are Nyström's approximation of k (Williams & Seeger
+    2001). It still learns from all n prompts, and leave-one-out predictions, with the points as they are, are exact
+    again. Fitting takes memory for one float32 [n, m] and time that grows with n m²; predicting takes time that grows
+    with m. What that costs in quality: benchmarks/README.md.
 
     Args:
         encoder: whose vectors it sees. None: those of the only encoder that there is; where there is none,
@@ -52,7 +55,8 @@ class Kernel(Predictor):
         alpha: regularisation, > 0: variance of the noise, where a target's variance is 1.
         state_length, sentence_length: kernel lengths, in units of the median distance between prompts, > 0.
         sentence_weight: factor on the second term, 0 or more.
-        points: prompts to compare with, m; all, where there are no more.
+        points: prompts to compare with, m; all, where there are no more. None: all of up to 50,000 prompts; of more,
+            12,000.
         min_count: training prompts that a run of characters must occur in.
         learn_validation: learn from validation too.
         seed: draws the points, and the prompts whose distances set the unit of length.
@@ -67,7 +71,7 @@ class Kernel(Predictor):
     state_length: PositiveFloat = 0.7
     sentence_length: PositiveFloat = 0.4
     sentence_weight: NonNegativeFloat = 0.5
-    points: PositiveInt = 8000
+    points: PositiveInt | None = None
     min_count: PositiveInt = 3
     learn_validation: bool = True
     seed: Seed = 0
@@ -84,9 +88,7 @@ class Kernel(Predictor):
     _weights: Array
     _targets: Targets
     _tfidf: TfIdf
-    _z_norm: Array
-    _e_norm: Array
-    _c_columns: Any
+    _similarity: Similarity
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
         learns_both = validation is not None and self.learn_validation
@@ -116,37 +118,39 @@ class Kernel(Predictor):
         )
         self._tfidf = TfIdf.fit(prompts.texts, "characters", SIZES, self.min_count)
         self._c = self._tfidf.transform(prompts.texts).astype(np.float32)
-        left_out = self._solve_all(y) if len(y) <= self.points else self._solve_points(y)
+        del vectors, states  # they may be larger than all that follows
+        most = self.points or (POINTS if len(y) > EXACT else EXACT)
+        left_out = self._solve_all(y) if len(y) <= most else self._solve_points(y, most)
         if learns_both:
             self._out_of_fold = self._targets.decode(left_out)
 
     def _solve_all(self, y: Array) -> Array:
         """Find weights of all prompts; return what fits without each predict of it, float64 [n, m + 1]."""
         self._prepare()
-        k = self._similarity(self._z, self._e, self._c)
+        k = self._similarity.lower()
         k[np.diag_indices_from(k)] += self.alpha
         self._weights, missed = self._solve(k, y.astype(np.float32))
         return y - missed
 
-    def _solve_points(self, y: Array) -> Array:
+    def _solve_points(self, y: Array, most: int) -> Array:
         """Find weights of some prompts, which are all that is kept; return as `_solve_all`."""
-        from scipy.linalg import cho_solve, cholesky, solve_triangular
+        from scipy.linalg import blas, cho_solve, cholesky, solve_triangular
 
-        z, e, c = self._z, self._e, self._c
-        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(y))[: self.points])
-        self._z, self._e, self._c = z[chosen], e[chosen], c[chosen]
+        seen = Seen(self._z, self._e, self._c)
+        chosen = np.sort(np.random.default_rng(self.seed).permutation(len(y))[:most])
+        self._z, self._e, self._c = (rows[chosen] for rows in (seen.z, seen.e, seen.c))
         self._prepare()
-        own = self._similarity(self._z, self._e, self._c).astype(np.float64)
+        own = self._similarity.lower().astype(np.float64)
         own[np.diag_indices_from(own)] *= 1 + JITTER
-        factor = cholesky(own, lower=True, overwrite_a=True)
-        features = np.empty((len(y), len(chosen)), np.float32)
+        factor = cholesky(own, lower=True, overwrite_a=True, check_finite=False)
+        features = np.empty((len(y), most), np.float32)
         for start in range(0, len(y), ROWS):
             part = slice(start, start + ROWS)
-            k = self._similarity(z[part], e[part], c[part])
+            k = self._similarity(seen.take(part))
             features[part] = solve_triangular(factor, k.T, lower=True, check_finite=False).T
-        product = (features.T @ features).astype(np.float64)
+        product = blas.ssyrk(1, features.T, lower=1).astype(np.float64)
         product[np.diag_indices_from(product)] += self.alpha
-        inner = cholesky(product, lower=True, overwrite_a=True)
+        inner = cholesky(product, lower=True, overwrite_a=True, check_finite=False)
         weights = cho_solve((inner, True), (features.T @ y.astype(np.float32)).astype(np.float64))
         self._weights = solve_triangular(factor, weights, lower=True, trans="T").astype(np.float32)
         # Without row i, ridge regression misses it by its residual / (1 - leverage) (Cook & Weisberg 1982, eq. 2.2.8).
@@ -155,39 +159,47 @@ class Kernel(Predictor):
         leverage = np.empty(len(y))
         for start in range(0, len(y), ROWS):
             part = slice(start, start + ROWS)
-            seen = solve_triangular(inner, features[part].T, lower=True, check_finite=False)
-            leverage[part] = (seen**2).sum(axis=0)
+            seen_by = solve_triangular(inner, features[part].T, lower=True, check_finite=False)
+            leverage[part] = (seen_by**2).sum(axis=0)
         return y - residual / (1 - leverage)[:, None]
 
     def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:
         """Return k⁻¹ y, float32 [n, m + 1], and by how much the fit without a prompt misses it, float64 [n, m + 1].
 
-        k [n, n] is overwritten.
+        k [n, n], of which only what is below the diagonal counts, is overwritten: nothing else of its size is held.
         """
         from scipy.linalg import lapack
 
-        # k.T: the order that LAPACK reads in place
-        factor, failed = lapack.spotrf(k.T, lower=1, overwrite_a=1)
+        # k.T: the order that LAPACK reads in place. k = LLᵀ; then L⁻¹ takes its place.
+        _, failed = lapack.spotrf(k.T, lower=0, clean=0, overwrite_a=1)
         if failed:
             raise UserError(
                 f"Kernel: alpha {self.alpha} is too small for {len(y)} prompts in single precision; use 0.01 or more"
             )
-        inverse = lapack.spotri(factor, lower=1, overwrite_c=1)[0]  # its lower triangle
-        own = inverse.diagonal().astype(np.float64)
-        lower = np.tril(inverse, -1)
-        del inverse, factor
-        weights = lower @ y + lower.T @ y + own[:, None].astype(np.float32) * y
-        return weights, weights / own[:, None]
+        lapack.strtri(k.T, lower=0, overwrite_c=1)
+        weights, own = np.zeros(y.shape), np.zeros(len(y))
+        for start in range(0, len(y), ROWS):
+            stop = min(start + ROWS, len(y))
+            rows = k[start:stop, :stop]  # of L⁻¹
+            rows[:, start:] = np.tril(rows[:, start:])
+            weights[:stop] += rows.T @ (rows @ y[:stop])
+            own[:stop] += np.einsum("ij,ij->j", rows, rows)
+        return weights.astype(np.float32), weights / own[:, None]
 
     def _predict(self, prompts: PromptBatch) -> Array:
         vectors = self._vectors(prompts, len(self._mean))
         columns = np.empty((len(prompts), self._weights.shape[1]))
         for start in range(0, len(prompts), ROWS):
             part = slice(start, start + ROWS)
-            z, e = self._standard(vectors[part]) @ self._axes, self._sentence(vectors[part])
-            c = self._tfidf.transform(prompts.texts[part]).astype(np.float32)
-            columns[part] = self._similarity(z, e, c) @ self._weights
+            columns[part] = self._similarity.times(
+                self._see(vectors[part], prompts.texts[part]), self._weights
+            )
         return self._targets.decode(columns)
+
+    def _see(self, vectors: Array, texts: Sequence[str]) -> Seen:
+        """Return what the kernel compares of prompts that it hasn't learned from."""
+        c = self._tfidf.transform(texts).astype(np.float32)
+        return Seen(self._standard(vectors) @ self._axes, self._sentence(vectors), c)
 
     def _encoder_of(self, prompts: PromptBatch) -> str | None:
         """Return the encoder to learn from; None where there is none."""
@@ -218,23 +230,8 @@ class Kernel(Predictor):
 
     def _prepare(self) -> None:
         """Compute what every comparison with the learned prompts needs."""
-        self._z_norm, self._e_norm = (self._z**2).sum(1), (self._e**2).sum(1)
-        self._c_columns = self._c.T.tocsr()
-
-    def _similarity(self, z: Array, e: Array, c: Any) -> Array:
-        """Return k of any prompts with the learned ones, float32 [n, learned]."""
-        spelled = np.empty((len(z), len(self._z)), np.float32)
-        for start in range(0, len(z), ROWS):
-            part = slice(start, start + ROWS)
-            spelled[part] = (c[part] @ self._c_columns).toarray()
-        spelled -= 1
-        np.exp(spelled, out=spelled)
-        if self._name is None:
-            return spelled
-        spelled *= _matern(z, self._z, self._z_norm, self._lengths[0])
-        if self.sentence_weight:
-            spelled += np.float32(self.sentence_weight) * _matern(e, self._e, self._e_norm, self._lengths[1])
-        return spelled
+        seen = Seen(self._z, self._e, self._c)
+        self._similarity = Similarity(seen, self._lengths, self.sentence_weight)
 
     @property
     def embedding_widths(self) -> Mapping[str, int]:
@@ -261,22 +258,6 @@ class Kernel(Predictor):
             (arrays["c"], arrays["c.columns"], arrays["c.ends"]), shape=(len(self._z), len(self._tfidf.terms))
         )
         self._prepare()
-
-
-def _matern(a: Array, b: Array, b_norm: Array, length: float) -> Array:
-    """Return the Matérn 3/2 kernel of the rows of a and b, float32 [n, m]; `b_norm` are b's squared lengths."""
-    # In place all the way: for a few thousand prompts each pass over [n, m] counts.
-    r = a @ b.T
-    r *= -2
-    r += (a**2).sum(1)[:, None]
-    r += b_norm
-    np.maximum(r, 0, out=r)
-    np.sqrt(r, out=r)
-    r *= np.float32(np.sqrt(3) / length)
-    decay = np.exp(-r)
-    r += 1
-    r *= decay
-    return r
 
 
 def principal_axes(rows: Array, count: int) -> Array:

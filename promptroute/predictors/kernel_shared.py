@@ -1,6 +1,7 @@
 """Kernel ridge regression for many models and few prompts."""
 
 import numpy as np
+from pydantic import PositiveInt
 
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Positives
@@ -22,8 +23,10 @@ class SharedKernel(Kernel):
 
     Args:
         alphas: regularisation to choose from, > 0, in units of a direction's own variance.
+        points: prompts that it can learn from at most.
     """
 
+    points: PositiveInt | None = 8000
     alphas: Positives = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0)
 
     def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:
@@ -52,8 +55,8 @@ class SharedKernel(Kernel):
         )
         return in_columns, left_out
 
-    def _solve_points(self, y: Array) -> Array:
+    def _solve_points(self, y: Array, most: int) -> Array:
         raise UserError(
-            f"SharedKernel learns from {len(y)} prompts, but from more than points ({self.points}) it can't choose its "
+            f"SharedKernel learns from {len(y)} prompts, but from more than points ({most}) it can't choose its "
             f"regularisation; choose predictor kernel, or set points to {len(y)} where memory and time allow"
         )

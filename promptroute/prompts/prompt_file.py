@@ -14,7 +14,7 @@ from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
 from promptroute.io.records import read_parquet_rows
-from promptroute.io.sources import FileRead, Source
+from promptroute.io.sources import FileRead, Source, read_own
 from promptroute.prompts.source import PromptSource
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt")
@@ -81,7 +81,7 @@ class PromptFile(PromptSource):
                 empty prompt or id, an id that is a duplicate, a filter column that is no number, or filters
                 that leave nothing.
         """
-        content, sha256 = self._content()
+        content, sha256 = read_own(self.path) if self.source is None else self.source.read(self.path)
         raw = self._rows(content)
         self._check(raw)
         kept = raw[self._filter(raw)]
@@ -109,12 +109,6 @@ class PromptFile(PromptSource):
     @property
     def _unit(self) -> str:
         return "row" if self._format == "parquet" else "line"
-
-    def _content(self) -> tuple[bytes, str]:
-        if self.source is not None:
-            return self.source.read(self.path)
-        folder, slash, name = self.path.rpartition("/")
-        return Source(address=folder or slash or ".").read(name)
 
     @property
     def _columns(self) -> list[str]:
@@ -222,12 +216,9 @@ class PromptFolder(PromptSource):
         files = sorted(path for path in folder.iterdir() if path.suffix.removeprefix(".").lower() in FORMATS)
         if not files:
             raise UserError(f"{self.path}: holds no file of prompts; put one there ({', '.join(FORMATS)})")
-        read = [
-            PromptFile(path=path.as_posix(), set=path.stem.upper(), text=self.text).read() for path in files
-        ]
-        return pd.concat([rows for rows, _ in read], ignore_index=True), [
-            file for _, found in read for file in found
-        ]
+        parts = (PromptFile(path=path.as_posix(), set=path.stem.upper(), text=self.text) for path in files)
+        rows, read = zip(*(part.read() for part in parts), strict=True)
+        return pd.concat(rows, ignore_index=True), [file for found in read for file in found]
 
 
 def _table(rows: Iterator[tuple[int, dict[str, object]]], where: str) -> pd.DataFrame:

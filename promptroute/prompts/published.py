@@ -65,8 +65,8 @@ class TidyPrompts(PromptSource):
 
     @classmethod
     def reads(cls, section: Section) -> str | None:
-        """Name the file of prompts."""
-        return section["table"].get("prompts")
+        """Name the file of prompts; of votes the one file."""
+        return section["table"].get("prompts") or section["table"].get("votes")
 
     def read(self) -> tuple[pd.DataFrame, Sequence[FileRead]]:
         """Read `Prompt` rows in the file's order; see `TidyTable.prompt_rows`."""

@@ -1,7 +1,7 @@
 """From a predicted sentence embedding to text: the nearest prompts of a bank, and phrases set together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -115,6 +115,12 @@ class Bank:
                 f"the bank holds {len(known)} of the prompts that it is judged on, as {known[0][:60]!r}; leave these out"
             )
 
+    def less(self, texts: Sequence[str]) -> "Bank":
+        """Give the bank without these prompts; raises UserError where none is left."""
+        out = {_plain(text) for text in texts}
+        kept = [place for place, text in enumerate(self.texts) if _plain(text) not in out]
+        return Bank([self.texts[place] for place in kept], self.vectors[kept])
+
     def retrieve(self, predicted: np.ndarray, k: int) -> list[list[Recovered]]:
         """Find the k nearest prompts to each of n predicted embeddings, the nearest first.
 
@@ -152,6 +158,41 @@ def _plain(text: str) -> str:
     return text.strip().casefold()
 
 
+@dataclass
+class _Draft:
+    """A text that is being set together for one image.
+
+    Attributes:
+        target: float32 [d] predicted embedding less the mean, unit length.
+        text: so far.
+        vector: float32 [d] of the text, likewise; zeros while there is none.
+        cosine: of both; -1 while there is no text.
+        taken: the phrases in it, as positions.
+    """
+
+    target: np.ndarray
+    text: str
+    vector: np.ndarray
+    cosine: float
+    taken: list[int] = field(default_factory=list)
+
+    def tries(self, own: np.ndarray, lists: Sequence[str], most: int) -> list[int]:
+        """List the phrases to try next, of lists not used yet: the nearest to what the text lacks."""
+        used = {lists[which] for which in self.taken}
+        order = np.argsort(-(own @ (self.target - self.vector)), kind="stable")
+        return [int(which) for which in order if lists[which] not in used][:most]
+
+    def take(self, tried: Sequence[int], texts: Sequence[str], vectors: np.ndarray) -> bool:
+        """Take over the nearest of some longer texts, and tell whether it is nearer than before."""
+        near = vectors @ self.target
+        top = int(near.argmax())
+        if near[top] <= self.cosine:
+            return False
+        self.text, self.vector, self.cosine = texts[top], vectors[top], float(near[top])
+        self.taken.append(tried[top])
+        return True
+
+
 def compose(
     predicted: np.ndarray,
     phrases: Mapping[str, Sequence[str]],
@@ -181,40 +222,30 @@ def compose(
     every = [(name, phrase) for name, some in phrases.items() for phrase in some]
     if not every:
         raise UserError("there are no phrases to set together; give at least one list")
-    own = unit(sentences([phrase for _, phrase in every]) - mean)
-    begun = list(captions or [""] * len(rows))
-    taken: list[list[int]] = [[] for _ in rows]
-    vectors = unit(sentences([text or every[0][1] for text in begun]) - mean)
-    vectors = np.where(np.array([bool(text) for text in begun])[:, None], vectors, 0)
-    best = np.where(vectors.any(axis=1), np.einsum("nd,nd->n", vectors, rows), -1.0)
-    texts, open_ = list(begun), list(range(len(rows)))
+    lists, words = zip(*every, strict=True)
+    own = unit(sentences(words) - mean)
+    drafts = [_Draft(row, "", np.zeros_like(row), -1.0) for row in rows]
+    for draft, caption in zip(drafts, captions or (), strict=captions is not None):
+        if caption:
+            draft.text, draft.vector = caption, unit(sentences([caption]) - mean)[0]
+            draft.cosine = float(draft.vector @ draft.target)
+    growing = drafts
     for _ in range(most):
-        lacking = np.argsort(-((rows[open_] - vectors[open_]) @ own.T), axis=1, kind="stable")
-        tried = {}
-        for place, order in zip(open_, lacking, strict=True):
-            used = {every[which][0] for which in taken[place]}
-            tried[place] = [int(which) for which in order if every[which][0] not in used][:tries]
-        made = {
-            place: [", ".join(filter(None, [texts[place], every[which][1]])) for which in some]
-            for place, some in tried.items()
-        }
-        open_ = [place for place in open_ if made[place]]
-        if not open_:
+        tried = [(draft, found) for draft in growing if (found := draft.tries(own, lists, tries))]
+        made = [
+            [", ".join(filter(None, [draft.text, words[which]])) for which in found] for draft, found in tried
+        ]
+        if not made:
             break
-        sentences([text for some in made.values() for text in some])  # all images' at once
-        still = []
-        for place in open_:
-            found = unit(sentences(made[place]) - mean)
-            near = found @ rows[place]
-            top = int(near.argmax())
-            if near[top] > best[place]:
-                best[place], vectors[place], texts[place] = near[top], found[top], made[place][top]
-                taken[place].append(tried[place][top])
-                still.append(place)
-        open_ = still
+        sentences([text for some in made for text in some])  # all images' at once
+        growing = [
+            draft
+            for (draft, found), some in zip(tried, made, strict=True)
+            if draft.take(found, some, unit(sentences(some) - mean))
+        ]
     return [
-        Recovered(text, float(near), "compose", tuple(every[which][1] for which in chosen))
-        for text, near, chosen in zip(texts, best, taken, strict=True)
+        Recovered(draft.text, draft.cosine, "compose", tuple(words[which] for which in draft.taken))
+        for draft in drafts
     ]
 
 

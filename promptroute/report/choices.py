@@ -52,9 +52,8 @@ def chart(result: Result) -> style.Chart:
             names.append(result.title(name))
             y += 0.9
         y += 1.0
-    axes.set_yticks(ticks, names)
-    for tick, name in zip(axes.get_yticklabels(), rows * len(parts), strict=True):
-        tick.set(color=style.INK, weight="bold" if name == "router" else "normal")
+    bold = range(rows.index("router"), len(ticks), len(rows))
+    style.name_rows(axes, ticks, names, bold)
     axes.set(xlim=(0, 1), ylim=(y - 1.4, -1.0), xlabel="Share of prompts")
     axes.set_xticks(np.linspace(0, 1, 5), [percent(v, 0) for v in np.linspace(0, 1, 5)])
     axes.spines["left"].set_visible(False)

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Protocol
 
+Cells = dict[str, object]
+"""What a template writes of a row, an example, a figure: texts, flags, and lists of the same."""
 NARROW = "\u00a0"  # a space at which no line breaks
 # Characters that turn the direction of what follows: shown by name, or a prompt could read as another prompt.
 _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -72,6 +74,17 @@ def interval(
 ) -> str:
     """Format an estimate with its 95 % interval in a line; arguments as `estimate_and_ends`."""
     return " ".join(estimate_and_ends(ends, digits, share=share, signed=signed, missing=missing))
+
+
+def quality_at_cost(quality: float, cost: float) -> str:
+    """Format a mean quality and dollars an image as `5.1 at 0.4 dollars`, those of 1,000 images."""
+    return f"{number(quality, 3)} at {number(1000 * cost, 4)} dollars"
+
+
+def beside(gain: float) -> str:
+    """Format a gain in quality as `0.021 higher`, or `the same`."""
+    size = number(abs(gain), 3)
+    return "the same" if float(size) == 0 else f"{size} {'higher' if gain > 0 else 'lower'}"
 
 
 def cost_comparison(change: float) -> str:

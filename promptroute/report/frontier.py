@@ -9,7 +9,7 @@ from matplotlib.transforms import Bbox
 
 from promptroute.core.plain import Plain
 from promptroute.report import ranking, style
-from promptroute.report.format import cost_comparison, interval, number, percent
+from promptroute.report.format import beside, cost_comparison, interval, percent, quality_at_cost
 from promptroute.report.labels import place_labels
 from promptroute.report.result import Interval, Result
 
@@ -18,12 +18,7 @@ _MANY = 10  # more models than this are numbered, and named in a key below
 _WIDEST = 1.3  # times the most expensive model's price: where the line of a search ends
 _LINE = 64  # characters that a label of several rows has in a line
 _SHAPES = {"oracle": ("D", style.INK), "random": ("X", "#7a7a7a")}
-_POINT: Plain = {
-    "markeredgecolor": "white",
-    "markeredgewidth": 1.0,
-    "linestyle": "none",
-    "zorder": 6,
-}
+_POINT: Plain = {"markeredgecolor": "white", "markeredgewidth": 1.0, "linestyle": "none", "zorder": 6}
 
 
 def headline(result: Result) -> str:
@@ -32,18 +27,13 @@ def headline(result: Result) -> str:
     assert change is not None and gain is not None
     best = result.labels[result.best_single]
     if (searched := result.values.searched) is None:
-        return f"The router costs {cost_comparison(change)} {best}, the best single model; its quality is {_beside(gain)}"
+        return f"The router costs {cost_comparison(change)} {best}, the best single model; its quality is {beside(gain)}"
     fresh = searched.fresh.quality_gain.estimate if searched.fresh else None
-    left = "not known" if fresh is None else _beside(fresh)
+    left = "not known" if fresh is None else beside(fresh)
     return (
-        f"The search costs {cost_comparison(change)} {best}, the best single model; its quality is {_beside(gain)} by the "
+        f"The search costs {cost_comparison(change)} {best}, the best single model; its quality is {beside(gain)} by the "
         f"score it looks at, on fresh images {left}"
     )
-
-
-def _beside(gain: float) -> str:
-    size = number(abs(gain), 3)
-    return "the same" if float(size) == 0 else f"{size} {'higher' if gain > 0 else 'lower'}"
 
 
 def chart(result: Result) -> style.Chart:
@@ -107,34 +97,24 @@ def _curves(result: Result) -> list[tuple[pd.Series, pd.Series, Plain]]:
         search = search[
             search["cost"] <= _WIDEST * max(float(result.cost.max()), result.values.strategies["router"].cost)
         ]
-        own = {"color": "#D55E00", "linewidth": 1.8, "label": "search over λ, by the score it looks at"}
+        line: Plain = {"color": "#D55E00", "linewidth": 1.8}
+        own = {**line, "label": "search over λ, by the score it looks at"}
         curves.append((search["cost"], search["quality"], own))
         if search["fresh"].notna().all():
-            left = {
-                "color": "#D55E00",
-                "linewidth": 1.8,
-                "linestyle": (0, (5, 2)),
-                "label": "the same on fresh images",
-            }
+            left = {**line, "linestyle": (0, (5, 2)), "label": "the same on fresh images"}
             curves.append((search["cost"], search["fresh"], left))
     return curves
 
 
 def _alt(result: Result) -> str:
-    rows = ", ".join(
-        f"{result.title(name)} {number(row.quality, 3)} at {number(1000 * row.cost, 4)} dollars"
-        for name, row in result.values.strategies.items()
-    )
     first, last = (
-        f"{number(result.frontier['quality'].iloc[k], 3)} at "
-        f"{number(1000 * result.frontier['cost'].iloc[k], 4)} dollars"
-        for k in (0, -1)
+        quality_at_cost(result.frontier["quality"].iloc[k], result.frontier["cost"].iloc[k]) for k in (0, -1)
     )
     saving = interval(
         result.values.frontier.iso_quality_cost, 1, share=True, signed=True, missing="not reached"
     )
     return (
-        f"Mean quality against mean cost per 1,000 images. {rows}. The frontier, read off the test prompts, runs "
+        f"Mean quality against mean cost per 1,000 images. {result.listed()}. The frontier, read off the test prompts, runs "
         f"from {first} to {last}; its cost at the best single model's quality: {saving}."
     )
 

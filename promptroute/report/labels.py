@@ -15,6 +15,7 @@ from promptroute.report.style import INK, QUIET, renderer, root
 _RADII = np.array([8.0, 13.0, 20.0, 29.0, 40.0, 54.0, 72.0, 95.0, 125.0, 160.0])  # points
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
 _MARGIN = 2.5  # points around a label that are its own
+_SIZE = 9.5  # of the font, in points
 _ROUNDS = 12
 
 
@@ -27,7 +28,6 @@ def place_labels(
     lines: np.ndarray,
     boxes: Sequence[Bbox] = (),
     weights: Sequence[str],
-    size: float = 9.5,
 ) -> None:
     """Write a label beside each point, with a thin line to it where it had to move away.
 
@@ -42,13 +42,12 @@ def place_labels(
         lines: samples of lines that labels should rather not cover, float64 [b, 2], data units.
         boxes: areas that labels must not cover, in pixels.
         weights: font weight of each label.
-        size: of the font, in points.
     """
     figure = root(axes)
     unit = figure.dpi / 72
     at, marks, covered = (axes.transData.transform(part) for part in (points, markers, lines))
     artists = [
-        axes.annotate(text, (0, 0), xycoords="figure pixels", size=size, color=INK, weight=weight, zorder=9)
+        axes.annotate(text, (0, 0), xycoords="figure pixels", size=_SIZE, color=INK, weight=weight, zorder=9)
         for text, weight in zip(texts, weights, strict=True)
     ]
     extents = [artist.get_window_extent(renderer(figure)) for artist in artists]
@@ -75,7 +74,7 @@ def place_labels(
 
 
 def _connect(axes: Axes, point: np.ndarray, end: np.ndarray, unit: float) -> None:
-    """Draw a thin line from the edge of a marker to its label, where the label is away from it; in pixels."""
+    """Put a thin line from the edge of a marker to its label, where the label is away from it; in pixels."""
     length = float(np.hypot(*(end - point)))
     if length > 9 * unit:
         start = point + (end - point) * 6 * unit / length

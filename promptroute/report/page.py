@@ -7,20 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from promptroute.core.plain import Plain
 from promptroute.report.examples import GROUPS, Example
 from promptroute.report.figures import Figure
-from promptroute.report.format import estimate_and_ends, interval, number, percent, visible
+from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
 from promptroute.report.images import ExampleImage, Images
+from promptroute.report.recovery import Back, Trip, Trips
 from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
 from promptroute.report.search import Shot, ending, searched_lines, shots
 
-Cells = dict[str, object]
-"""What the template writes of a row, an example, a figure: texts, flags, and lists of the same."""
-
 _HERE = Path(__file__).parent
-_MANY = (
-    6  # more models than this, and an example's card shows the images of those that play a part in it alone
-)
+# More models than this, and an example's card shows the images of those that play a part in it alone.
+_MANY = 6
 
 
 def page(
@@ -31,6 +29,7 @@ def page(
     note: str = "",
     lengths: str = "",
     people: Cells | None = None,
+    back: Back | None = None,
 ) -> str:
     """Write the page as HTML; the same arguments give the same text.
 
@@ -42,20 +41,16 @@ def page(
         note: what readers must know about the data before anything else, as that it is synthetic.
         lengths: which prompts were read only in part.
         people: what people said, from `promptroute.report.people.people_cells`; None: nothing.
+        back: the way from images back to prompts; None: nobody went it.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     css = (_HERE / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    layout: Plain = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, **layout)
     template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    digest = _base64(hashlib.sha256(css.encode()).digest())
     return template.render(
         css=Markup(css),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
@@ -67,20 +62,29 @@ def page(
         rows=_cost_table(result),
         sets=_sets(result),
         people=people,
+        recovery=None if back is None else back.cells,
         searches=result.strips is not None,
         fresh=result.values.searched is not None and result.values.searched.fresh is not None,
         figures=[
             {
                 "title": visible(figure.title),
                 "alt": visible(figure.alt),
-                "data": base64.b64encode(figure.png).decode(),
+                "data": _base64(figure.png),
                 "size": _size(figure.png),
             }
             for figure in figures.values()
         ],
         veils=[visible(name) for name in _veils(images)],
         groups=[
-            (heading, why, [_example(result, shown, images) for shown in examples if shown.group == group])
+            (
+                heading,
+                why,
+                [
+                    _example(result, shown, images, {} if back is None else back.trips)
+                    for shown in examples
+                    if shown.group == group
+                ],
+            )
             for group, (heading, why) in GROUPS.items()
             if any(shown.group == group for shown in examples)
         ],
@@ -166,9 +170,9 @@ def _set_figures(values: Measured) -> list[tuple[str, str, str]]:
     def cell(
         ends: Interval, fresh: Interval | None, digits: int = 1, share: bool = True
     ) -> tuple[str, str, str]:
-        form = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
-        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"  # type: ignore[arg-type]
-        return *estimate_and_ends(ends, **form), left  # type: ignore[arg-type]
+        form: Plain = {"digits": digits, "share": share, "signed": True, "missing": "not reached"}
+        left = "" if fresh is None else f"fresh {estimate_and_ends(fresh, **form)[0]}"
+        return *estimate_and_ends(ends, **form), left
 
     own, frontier = values.router, values.search or values.frontier
     at_point = None if values.searched is None else values.searched.fresh
@@ -183,7 +187,7 @@ def _set_figures(values: Measured) -> list[tuple[str, str, str]]:
     ]
 
 
-def _example(result: Result, example: Example, images: Images) -> Cells:
+def _example(result: Result, example: Example, images: Images, trips: Trips) -> Cells:
     """Return an example's card: the models that are shown at once, and the others."""
     digits = 2 if max(abs(value) for value in example.observed) >= 1 else 3
     columns = list(range(len(result.names)))
@@ -191,7 +195,9 @@ def _example(result: Result, example: Example, images: Images) -> Cells:
     steps = shots(result, example.prompt_id)
     parts |= {shot.model for shot in steps if shot.score is not None}
     shown = columns if len(columns) <= _MANY else [k for k in columns if k in parts]
-    cells = {k: _model(result, example, k, digits, images if k in shown else {}) for k in columns}
+    cells = {
+        k: _model(result, example, k, digits, *((images, trips) if k in shown else ({}, {}))) for k in columns
+    }
     return {
         "id": visible(example.prompt_id),
         "set": visible(example.set),
@@ -225,11 +231,15 @@ def _source(image: ExampleImage | None) -> str:
     """Return an image as a data address; empty where there is none."""
     if image is None or image.data is None:
         return ""
-    return f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
+    return f"data:image/{image.kind};base64,{_base64(image.data)}"
 
 
-def _model(result: Result, example: Example, model: int, digits: int, images: Images) -> Cells:
-    """Return a model's row in an example's card, with its images."""
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _model(result: Result, example: Example, model: int, digits: int, images: Images, trips: Trips) -> Cells:
+    """Return a model's row in an example's card, with its images, and the way back from them."""
     label = result.labels[model]
     shown = []
     for image in images.get((example.prompt_id, result.names[model]), ()):
@@ -251,6 +261,19 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
         "best": model == example.best,
         "tag": "chosen" if result.strips is None else "kept",
         "images": shown,
+        "back": _trip(trips.get((example.prompt_id, result.names[model])), label),
+    }
+
+
+def _trip(trip: Trip | None, label: str) -> Cells | None:
+    """Return the prompt that was read back from a model's images, and its image."""
+    if trip is None:
+        return None
+    return {
+        "prompt": visible(trip.prompt),
+        "source": _source(trip.image),
+        "alt": visible(f"{label} of the recovered prompt, seed {trip.image.seed}"),
+        "failed": visible(f"failed: {trip.image.reason}") if trip.image.data is None else "",
     }
 
 
@@ -270,7 +293,7 @@ def _feedback(image: ExampleImage, names: Sequence[str]) -> Cells:
     """Return an image's maps and marks, each with its number among `names`."""
     return {
         "maps": [
-            {"number": names.index(name), "source": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
+            {"number": names.index(name), "source": f"data:image/png;base64,{_base64(png)}"}
             for name, png in image.maps.items()
         ],
         "marks": [

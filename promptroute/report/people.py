@@ -3,45 +3,50 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from promptroute.core.errors import UserError
+from promptroute.core.parsing import parse
 from promptroute.io.files import read_json
-from promptroute.report.format import interval, percent, visible
-from promptroute.report.result import Interval
-
-Cells = dict[str, object]
+from promptroute.report.format import Cells, interval, percent, visible
+from promptroute.report.result import Interval, Values
 
 
-class _Values(BaseModel):
-    """A part of the file; what the report does not show is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class _Place(_Values):
+class _Place(Values):
     rank: int
     rank_low: int
     rank_high: int
     share: Interval
 
 
-class _Agreed(_Values):
+class _Pair(Values):
+    wins: int
+    losses: int
+    ties: int
+    votes_until_apart: int | None
+
+    @property
+    def more(self) -> str:
+        """Say how many more votes tell the two apart."""
+        if self.votes_until_apart is None:
+            return "no lead yet"
+        return f"about {self.votes_until_apart:,} more" if self.votes_until_apart else "apart"
+
+
+class _Agreed(Values):
     pairs: int
     agreement: Interval
 
 
-class _Raters(_Values):
+class _Raters(Values):
     figures: Mapping[str, Interval]
 
 
-class People(_Values):
+class People(Values):
     """Votes on pairs of models, measured; `answers` is 0 where there are none."""
 
     answers: int
     mode: str = "pairs"
     raters: int = 0
     models: Mapping[str, _Place] = {}
+    pairs: Mapping[str, _Pair] = {}
     scores: Mapping[str, _Agreed] = {}
     raters_agree: _Raters = _Raters(figures={})
 
@@ -55,12 +60,7 @@ def read_people(path: Path) -> People | None:
     found = read_json(path)
     if not isinstance(found, dict) or found.get("mode", "pairs") != "pairs":
         return None
-    try:
-        people = People(**found)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: {place}: {fault['msg']}; measure the votes again") from error
+    people = parse(People, found, path, "measure the votes again")
     return people if people.answers and people.models else None
 
 
@@ -88,6 +88,14 @@ def people_cells(people: People | None, labels: Mapping[str, str], scores: Mappi
                 "share": interval(place.share, 1, share=True),
             }
             for name, place in sorted(people.models.items(), key=lambda item: item[1].rank)
+        ],
+        "pairs": [
+            {
+                "names": [visible(labels.get(name, name)) for name in names.split(" / ")],
+                "counts": [f"{count:,}" for count in (pair.wins, pair.ties, pair.losses)],
+                "more": pair.more,
+            }
+            for names, pair in people.pairs.items()
         ],
         "scores": [
             {

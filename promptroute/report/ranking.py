@@ -1,7 +1,7 @@
 """Show mean quality alone: what is left of the cost-quality plane where every model costs the same."""
 
 from promptroute.report import style
-from promptroute.report.format import interval, number
+from promptroute.report.format import beside, interval, number
 from promptroute.report.result import Result
 
 _BEFORE = ("oracle", "router", "best_per_set", "random")
@@ -17,14 +17,9 @@ def chart(result: Result) -> style.Chart:
     order = sorted(rows, key=lambda name: -rows[name])
     gain = result.values.router.quality_gain
     assert gain.estimate is not None
-    size = number(abs(gain.estimate), 3)
-    than = (
-        "the same quality as"
-        if float(size) == 0
-        else f"{size} {'higher' if gain.estimate > 0 else 'lower'} quality than"
-    )
-    best = result.labels[result.best_single]
-    title = f"At one price for every model, choosing by prompt gives {than} {best}, the best of them"
+    size, best = beside(gain.estimate), result.labels[result.best_single]
+    than = "as" if size == "the same" else "than"
+    title = f"At one price for every model, choosing by prompt gives {size} quality {than} {best}, the best of them"
     figure, axes = style.canvas(
         9.2,
         0.9 + 0.27 * len(order),
@@ -41,14 +36,10 @@ def chart(result: Result) -> style.Chart:
             value, y, shape, color=paint, markersize=14 if name == "router" else 9, markeredgecolor="white"
         )
         axes.annotate(number(value, 2), (value, y), (11, 0), textcoords="offset points", va="center", size=9)
-    axes.set_yticks(range(len(order)), [result.title(name) for name in order], size=9.5)
-    for tick, name in zip(axes.get_yticklabels(), order, strict=True):
-        tick.set(color=style.INK, weight="bold" if name == "router" else "normal")
+    titles = [result.title(name) for name in order]
+    style.name_rows(axes, range(len(order)), titles, [order.index("router")], size=9.5)
     room = 0.08 * (values[0] - values[-1]) or 1.0
     axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(values[-1] - 0.5 * room, values[0] + room))
     axes.set_xlabel(f"Mean quality, {result.quality}  (higher is better →)")
-    alt = ", ".join(
-        f"{result.title(name)} {number(row.quality, 3)} at {number(1000 * row.cost, 4)} dollars"
-        for name, row in result.values.strategies.items()
-    )
-    return style.Chart(title, f"Mean quality, every model at one price per 1,000 images. {alt}.", figure)
+    alt = f"Mean quality, every model at one price per 1,000 images. {result.listed()}."
+    return style.Chart(title, alt, figure)

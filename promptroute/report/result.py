@@ -7,24 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import parse
 from promptroute.io.delimited import read_delimited
 from promptroute.io.files import read_json
+from promptroute.report.format import quality_at_cost
 
 _AGAIN = "evaluate the router again"
 LARGEST_SHARE = 10.0
 """Of the oracle gap, either way; beyond it there is hardly a gap, and a share of it says nothing."""
 
 
-class _Values(BaseModel):
-    """A part of evaluate.json; what the report does not show is ignored."""
+class Values(BaseModel):
+    """A part of a file of metrics; what the report does not show is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Interval(_Values):
+class Interval(Values):
     """An estimate with the ends of its 95 % bootstrap interval over prompts; None where undefined."""
 
     estimate: float | None
@@ -38,7 +40,7 @@ class Interval(_Values):
         )
 
 
-class Row(_Values):
+class Row(Values):
     """A row of the cost table: means over the prompts.
 
     Attributes:
@@ -60,14 +62,14 @@ class Row(_Values):
         return float(value) if isinstance(value, int | float) else None
 
 
-class Frontier(_Values):
+class Frontier(Values):
     """What is read off the frontier on the test prompts themselves: no operating point was set beforehand."""
 
     iso_quality_cost: Interval
     oracle_gap_closed: Interval
 
 
-class AtOperatingPoint(_Values):
+class AtOperatingPoint(Values):
     """The router's own choices, at the operating point that was set on other prompts."""
 
     quality: Interval
@@ -82,7 +84,7 @@ class SearchFrontier(Frontier):
     fresh: Frontier | None = None
 
 
-class Searched(_Values):
+class Searched(Values):
     """What a search took at its operating point.
 
     Attributes:
@@ -105,20 +107,20 @@ class Searched(_Values):
         return sum(int(many) * share for many, share in self.images.items())
 
 
-class Choice(_Values):
+class Choice(Values):
     """How often the chosen model is the prompt's best."""
 
     accuracy: float
 
 
-class PolicyText(_Values):
+class PolicyText(Values):
     """How a policy presents itself."""
 
     title: str
     description: str = ""
 
 
-class Measured(_Values):
+class Measured(Values):
     """What was measured on a set of test prompts.
 
     Attributes:
@@ -241,6 +243,11 @@ class Result:
         text = self.values.policies.get(row)
         return row.replace("_", " ") if text is None or row == "router" else text.title
 
+    def listed(self) -> str:
+        """Return title, quality and cost of every row of the cost table, in words."""
+        rows = self.values.strategies.items()
+        return ", ".join(f"{self.title(name)} {quality_at_cost(row.quality, row.cost)}" for name, row in rows)
+
     def description(self, row: str) -> str:
         """Return what the policy of a row does, in a phrase; empty where it does not say so."""
         if row == f"single_{self.values.best_single}":
@@ -308,12 +315,7 @@ def _search(values: Evaluation, plots: Path, labels: list[str], ids: np.ndarray)
 
 
 def _values(path: Path) -> Evaluation:
-    try:
-        values = Evaluation.model_validate(read_json(path))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: {name or 'the file'}: {fault['msg']}; {_AGAIN}") from error
+    values = parse(Evaluation, read_json(path), path, _AGAIN)
     wanted = ["oracle", "router", *(f"single_{name}" for name in values.labels)]
     for where, measured in {
         "": values,
@@ -348,19 +350,18 @@ def _table(
         bad = values.isna() | values.isin([np.inf, -np.inf])
         if name in optional:
             bad &= table[name] != ""
-        if bad.any():
-            line = table.index[bad.to_numpy()][0]
-            raise UserError(f"{path}: line {line}: {name} {table.at[line, name]!r} is not a number; {_AGAIN}")
+        _refuse(table, name, bad, path, "is not a number")
         table[name] = values
     for name, labels in (models or {}).items():
         bad = ~table[name].isin(labels)
-        if bad.any():
-            line = table.index[bad.to_numpy()][0]
-            raise UserError(
-                f"{path}: line {line}: {name} {table.at[line, name]!r} is invalid; expected one of "
-                f"{', '.join(labels)}; {_AGAIN}"
-            )
+        _refuse(table, name, bad, path, f"is invalid; expected one of {', '.join(labels)}")
     return table
+
+
+def _refuse(table: pd.DataFrame, name: str, bad: "pd.Series[bool]", path: Path, fault: str) -> None:
+    if bad.any():
+        line = table.index[bad.to_numpy()][0]
+        raise UserError(f"{path}: line {line}: {name} {table.at[line, name]!r} {fault}; {_AGAIN}")
 
 
 def _matrix(pairs: pd.DataFrame, value: str, ids: np.ndarray, labels: list[str], path: Path) -> np.ndarray:

@@ -73,8 +73,6 @@ def _panel(axes: Axes, values: list[np.ndarray], labels: tuple[str, ...]) -> Non
             boxprops={"facecolor": paint, "edgecolor": paint},
             whiskerprops={"color": paint}, capprops={"visible": False},
         )  # fmt: skip
-    axes.set_yticks(range(len(values)), list(labels))
-    for tick in axes.get_yticklabels():
-        tick.set_color(style.INK)
+    style.name_rows(axes, range(len(values)), labels)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
@@ -147,6 +147,19 @@ def key(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], size: 
         handles, labels, loc="outside lower left", ncols=columns, fontsize=size, handlelength=1.2,
         columnspacing=1.2, labelspacing=0.5,
     )  # fmt: skip
+
+
+def name_rows(
+    axes: Axes,
+    at: Sequence[float],
+    names: Sequence[str],
+    bold: Collection[int] = (),
+    size: float | None = None,
+) -> None:
+    """Write the names of rows at the left; those at the positions `bold` stand out."""
+    axes.set_yticks(at, names, size=size)
+    for place, tick in enumerate(axes.get_yticklabels()):
+        tick.set(color=INK, weight="bold" if place in bold else "normal")
 
 
 def renderer(figure: Figure) -> RendererAgg:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import parse
 from promptroute.io.files import read_json
 from promptroute.report.format import number
 
@@ -38,12 +39,7 @@ def read_truncation(path: Path) -> Truncation:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_AGAIN}")
-    try:
-        return Truncation.model_validate(read_json(path))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{path}: {place or 'the file'}: {fault['msg']}; {_AGAIN}") from error
+    return parse(Truncation, read_json(path), path, _AGAIN)
 
 
 def truncation_note(counts: Truncation, labels: Mapping[str, str]) -> str:

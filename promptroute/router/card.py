@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
@@ -85,10 +84,10 @@ def _search(router: Parts) -> Plain | None:
     }
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def _code(value: Any) -> str:
+def _code(value: object) -> str:
     """Put settings on one line, without what would end the code span around them."""
     return json.dumps(value, ensure_ascii=False).replace("`", "'")

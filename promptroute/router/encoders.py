@@ -14,31 +14,26 @@ OWN = "encoders"
 PACKAGE = "promptroute.encoders."
 
 
-def build_encoder(section: Section, where: str, allow: Collection[str] = ()) -> TextEncoder:
-    """Make a text encoder; its weights are read when they are first needed.
-
-    Raises:
-        UserError: the class is not allowed, or refuses its settings.
-    """
-    return build(section, where, TextEncoder, (PACKAGE, *allow))
-
-
 def build_encoders(
     sections: Mapping[str, Section], home: Path | None, allow: Collection[str]
 ) -> dict[str, TextEncoder]:
-    """Make all of a router's encoders; those that lie in its folder `home` are read from there."""
+    """Make all of a router's encoders; those that lie in its folder `home` are read from there.
+
+    Their weights are read when they are first needed.
+
+    Raises:
+        UserError: a class is not allowed, or refuses its settings.
+    """
     encoders = {}
     for name, section in sections.items():
         own = None if home is None else home / OWN / name
         here = {} if own is None or not own.is_dir() else {"folder": str(own)}
-        encoders[name] = build_encoder({**section, **here}, f"encoder {name}", allow)
+        encoders[name] = build({**section, **here}, f"encoder {name}", TextEncoder, (PACKAGE, *allow))
     return encoders
 
 
 def check_fingerprints(
-    encoders: Mapping[str, TextEncoder],
-    sections: Mapping[str, Section],
-    expected: Mapping[str, str],
+    encoders: Mapping[str, TextEncoder], sections: Mapping[str, Section], expected: Mapping[str, str]
 ) -> None:
     """Refuse encoders other than those that the predictor was trained with: their vectors would be noise to it.
 

@@ -67,11 +67,7 @@ class Trained:
 
     @classmethod
     def read(
-        cls,
-        data: Path,
-        scores: Sequence[str],
-        encoders: Mapping[str, Section],
-        allow: Collection[str] = (),
+        cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Section], allow: Collection[str] = ()
     ) -> "Trained":
         """Read the study and its predictor below `data`.
 
@@ -113,6 +109,12 @@ class Trained:
             encoders=encoders,
             allow=allow,
         )
+
+    def held_out(self) -> tuple[StudyData, np.ndarray]:
+        """Return the prompts that have an out-of-fold prediction, and those predictions, float64 [n, m]."""
+        places = [self.out_of_fold.get(prompt_id) for prompt_id in self.study.prompt_ids]
+        held = np.flatnonzero([place is not None for place in places])
+        return self.study.take(held), self.predicted[[place for place in places if place is not None]]
 
     def part(self, split: str) -> StudyData:
         """Return the prompts of a split."""
@@ -214,16 +216,15 @@ def pack(
         look: what a look at an image costs; None: not known.
 
     Raises:
-        UserError: the policy looks, but the predictor gives probabilities; an encoder doesn't give the vectors that were learnt from; what the policy refuses.
+        UserError: the policy looks, but the predictor gives probabilities; an encoder doesn't give the vectors that
+            were learnt from; what the policy refuses.
     """
     if policy.looks and trained.predictor.unit == "probability":
         raise UserError(
             f"{policy.title} needs predicted quality, and {type(trained.predictor).__name__} predicts probabilities, "
             f"which say nothing of a score; choose another predictor or policy"
         )
-    position = [trained.out_of_fold.get(prompt_id) for prompt_id in trained.study.prompt_ids]
-    held = trained.study.take(np.flatnonzero([place is not None for place in position]))
-    predicted = trained.predicted[[place for place in position if place is not None]]
+    held, predicted = trained.held_out()
     observed = trained.quality.of(held.raw)
     texts = trained.study.take(np.flatnonzero(trained.split != "test")).batch.texts
     draft = Router(
@@ -250,10 +251,8 @@ def pack(
         look=None if look is None else look.dollars,
         images=trained.quality.of_images(held.images, held.raw),
     )
-    calibrated = {
-        name: other.calibrate(predicted, observed, cost, training)
-        for name, other in to_calibrate(policy).items()
-    }
+    others = to_calibrate(policy)
+    calibrated = {name: one.calibrate(predicted, observed, cost, training) for name, one in others.items()}
     own = policy.calibrate(predicted, observed, cost, training)
     known = Known(predicted, observed, draft.cost, {}, training.images, {}, None)
     return replace(draft, policy=own, compared=calibrated, about={**draft.about, **_searched(own, known)})

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptroute.core.component import TARGET, locate
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import first_fault
 from promptroute.core.plain import Plain
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest as digest_of
@@ -26,7 +27,7 @@ from promptroute.router.encoders import OWN, PACKAGE
 from promptroute.router.parts import Parts
 from promptroute.router.types import ModelInfo
 from promptroute.routing import checks
-from promptroute.routing.base import restore
+from promptroute.routing.base import Policy, restore
 from promptroute.routing.quality import Quality
 
 FORMAT = 2
@@ -120,9 +121,7 @@ def load(kind: type[P], folder: Path, allow: Collection[str] = ()) -> P:
             locate(section.get(TARGET), TextEncoder, f"{where}: encoder {name}", (PACKAGE, *allow))
         router = kind(**_parts(stored, folder, where, allow))
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"{where}: not a whole router ({place}: {fault['msg']}); {_AGAIN}") from error
+        raise UserError(f"{where}: not a whole router ({first_fault(error)}); {_AGAIN}") from error
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -147,7 +146,7 @@ def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> 
     except SafetensorError as error:
         raise ValueError(f"{ARRAYS}: {error}") from error
 
-    def policy(section: Checked, place: str) -> Any:
+    def policy(section: Checked, place: str) -> Policy:
         own = {k.removeprefix(f"{place}."): v for k, v in arrays.items() if k.startswith(f"{place}.")}
         return restore(section, own, f"{where}: {place}", allow)
 
@@ -210,7 +209,7 @@ def _check_manifest(folder: Path) -> None:
             raise UserError(f"{folder / path}: changed since the router was saved (SHA-256); {_AGAIN}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Plain:
+def _unique(pairs: list[tuple[str, object]]) -> Plain:
     """Make an object of JSON's pairs; two readers may take duplicate keys for different things."""
     if len(found := dict(pairs)) != len(pairs):
         raise ValueError("a key is a duplicate")

@@ -7,7 +7,6 @@ these are exchangeable. It doesn't hold prompt by prompt, set by set, or for pro
 """
 
 from dataclasses import dataclass
-from functools import partial
 from statistics import NormalDist
 from typing import Self
 
@@ -55,6 +54,67 @@ class Guarantee(BaseModel):
         return choices.cheapest_guaranteed(quality, cost, single=self.single, threshold=self.threshold)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be guaranteed, against column `single` on so many calibration prompts."""
+
+    epsilon: float
+    alpha: float
+    single: int
+    prompts: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise UserError(
+                f"alpha is {self.alpha!r}, expected a probability above 0 and below 1, such as 0.1"
+            )
+
+    @property
+    def allowed(self) -> int:
+        """Give how many calibration prompts may fall short; below 0 where they are too few."""
+        return int(np.floor(self.alpha * (self.prompts + 1) - 1 + 1e-9))
+
+    @property
+    def too_few(self) -> str:
+        need = int(np.ceil(1 / self.alpha - 1e-9)) - 1
+        return f"{self.prompts} calibration prompts are too few, at least {need} are needed"
+
+    def given(self, threshold: float, risk: float, cheaper: float, where: str) -> Guarantee:
+        """Return the guarantee; `cheaper` is the share of the calibration prompts that `where` puts in words."""
+        words = f"given, calibrated on {self.prompts} prompts, of which {cheaper:.1%} {where}"
+        return self._guarantee(
+            words, threshold, risk, (self.prompts * risk + 1) / (self.prompts + 1), cheaper
+        )
+
+    def refused(self, what: str, why: str) -> Guarantee:
+        """Return the guarantee that isn't given, and by what, and why."""
+        return self._guarantee(f"not given by {what} ({why}), so every prompt goes to that model")
+
+    def _guarantee(
+        self,
+        words: str,
+        threshold: float | None = None,
+        risk: float = 0.0,
+        bound: float = 0.0,
+        cheaper: float = 0.0,
+    ) -> Guarantee:
+        target = (
+            f"within {self.epsilon:g} of the best single model's quality with probability {1 - self.alpha:g}"
+        )
+        return Guarantee(
+            epsilon=self.epsilon,
+            alpha=float(self.alpha),
+            single=self.single,
+            threshold=threshold,
+            given=threshold is not None,
+            risk=risk,
+            bound=bound,
+            cheaper_share=cheaper,
+            prompts=self.prompts,
+            statement=f"{target}: {words}",
+        )
+
+
 def calibrate(
     predicted: Array, true: Array, cost: Array, *, epsilon: float, alpha: float, single: int | None = None
 ) -> Guarantee:
@@ -82,38 +142,20 @@ def calibrate(
     through, or where none is cheaper than `single`, the result is not `given`.
     """
     guess, truth, price = checks.evaluation(predicted, true, cost)
-    epsilon = checks.nonnegative(epsilon, "epsilon")
-    if not 0 < alpha < 1:
-        raise UserError(f"alpha is {alpha!r}, expected a probability above 0 and below 1, such as 0.1")
     model = checks.best_single(truth, single)
-    n = len(truth)
-    critical, margin = _critical_margins(guess, _short(truth, model, epsilon), price, model)
-    allowed = int(np.floor(alpha * (n + 1) - 1 + 1e-9))
-    target = f"within {epsilon:g} of the best single model's quality with probability {1 - alpha:g}"
-
-    guarantee = partial(Guarantee, epsilon=epsilon, alpha=float(alpha), single=model, prompts=n)
-
-    def refused(why: str) -> Guarantee:
-        statement = f"{target}: not given by any cheaper model ({why}), so every prompt goes to that model"
-        return guarantee(
-            threshold=None, given=False, risk=0.0, bound=0.0, cheaper_share=0.0, statement=statement
-        )
-
+    asked = _Asked(checks.nonnegative(epsilon, "epsilon"), alpha, model, len(truth))
+    critical, margin = _critical_margins(guess, _short(truth, model, asked.epsilon), price, model)
     if margin.shape[1] == 0:
-        return refused("no model is cheaper than it")
-    if allowed < 0:
-        need = int(np.ceil(1 / alpha - 1e-9)) - 1
-        return refused(f"{n} calibration prompts are too few, at least {need} are needed")
-    threshold = _threshold(critical, margin, allowed)
+        return asked.refused("any cheaper model", "no model is cheaper than it")
+    if asked.allowed < 0:
+        return asked.refused("any cheaper model", asked.too_few)
+    threshold = _threshold(critical, margin, asked.allowed)
     cheaper = float((margin > threshold).any(axis=1).mean())
     if cheaper == 0:
-        return refused("the predictions don't tell well enough where a cheaper model will do")
-    risk = float((critical > threshold).mean())
-    bound = (n * risk + 1) / (n + 1)
-    statement = f"{target}: given, calibrated on {n} prompts, of which {cheaper:.1%} go to a cheaper model"
-    return guarantee(
-        threshold=threshold, given=True, risk=risk, bound=bound, cheaper_share=cheaper, statement=statement
-    )
+        return asked.refused(
+            "any cheaper model", "the predictions don't tell well enough where a cheaper model will do"
+        )
+    return asked.given(threshold, float((critical > threshold).mean()), cheaper, "go to a cheaper model")
 
 
 def calibrate_draft(
@@ -146,45 +188,24 @@ def calibrate_draft(
         epsilon, alpha: as of `calibrate`.
     """
     guess, truth, cost = checks.evaluation(predicted, true, price)
-    epsilon = checks.nonnegative(epsilon, "epsilon")
-    if not 0 < alpha < 1:
-        raise UserError(f"alpha is {alpha!r}, expected a probability above 0 and below 1, such as 0.1")
-    n = len(truth)
-    allowed = int(np.floor(alpha * (n + 1) - 1 + 1e-9))
-    target = f"within {epsilon:g} of the best single model's quality with probability {1 - alpha:g}"
-    whole = partial(Guarantee, epsilon=epsilon, alpha=float(alpha), single=single, prompts=n)
-
-    def refused(why: str) -> Guarantee:
-        words = f"{target}: not given by any draft ({why}), so every prompt goes to that model"
-        return whole(threshold=None, given=False, risk=0.0, bound=0.0, cheaper_share=0.0, statement=words)
-
+    asked = _Asked(checks.nonnegative(epsilon, "epsilon"), alpha, single, len(truth))
     if draft == single:
-        return refused("no model is cheaper than it")
-    if allowed < 0:
-        need = int(np.ceil(1 / alpha - 1e-9)) - 1
-        return refused(f"{n} calibration prompts are too few, at least {need} are needed")
+        return asked.refused("any draft", "no model is cheaper than it")
+    if asked.allowed < 0:
+        return asked.refused("any draft", asked.too_few)
     worth, stop = draft_margins(
-        belief, guess, truth[:, draft], cost, draft=draft, single=single, epsilon=epsilon
+        belief, guess, truth[:, draft], cost, draft=draft, single=single, epsilon=asked.epsilon
     )
     # From here on prompt i stops at its draft; it matters where that falls short.
     stops = np.maximum(worth, stop)
-    critical = np.sort(stops[_short(truth, single, epsilon)[:, draft]])
-    threshold = (
-        float(np.nextafter(critical[allowed], -np.inf)) if allowed < len(critical) else float(stops.max())
-    )
+    critical = np.sort(stops[_short(truth, single, asked.epsilon)[:, draft]])
+    few = asked.allowed < len(critical)
+    threshold = float(np.nextafter(critical[asked.allowed], -np.inf)) if few else float(stops.max())
     cheaper = float((stops <= threshold).mean())
     if cheaper == 0:
-        return refused("a draft's score doesn't tell well enough where it will do")
-    risk = float((critical <= threshold).sum() / n)
-    words = f"{target}: given, calibrated on {n} prompts, of which {cheaper:.1%} stop at their draft"
-    return whole(
-        threshold=threshold,
-        given=True,
-        risk=risk,
-        bound=(n * risk + 1) / (n + 1),
-        cheaper_share=cheaper,
-        statement=words,
-    )
+        return asked.refused("any draft", "a draft's score doesn't tell well enough where it will do")
+    risk = float((critical <= threshold).sum() / asked.prompts)
+    return asked.given(threshold, risk, cheaper, "stop at their draft")
 
 
 def draft_margins(

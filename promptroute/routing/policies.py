@@ -1,7 +1,7 @@
 """The policies that can decide, or be compared with."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -282,10 +282,8 @@ class CheapestWithin(Tuned):
         return choices.cheapest_within(quality, cost, slack=self.point)
 
 
-class Guaranteed(Policy):
-    """Choose the cheapest model within ε of the best single model with probability 1 - α.
-
-    Conformal risk control sets the threshold; see `guarantees.calibrate` for what it does and doesn't guarantee.
+class Promising(Policy):
+    """A policy that keeps within ε of the best single model with probability 1 - α, by conformal risk control.
 
     Settings:
         epsilon: ε, in units of quality, 0 or more.
@@ -293,7 +291,6 @@ class Guaranteed(Policy):
         guarantee: what was calibrated; None: set by `calibrate`.
     """
 
-    title = "guaranteed"
     operating_point = OperatingPoint("epsilon", "ε", "of quality")
     exact = True
 
@@ -302,17 +299,48 @@ class Guaranteed(Policy):
     guarantee: Guarantee | None = None
 
     @property
+    def _given(self) -> Guarantee:
+        if self.guarantee is None:
+            raise UserError(f"{self.title} has no threshold yet; calibrate it")
+        return self.guarantee
+
+    def figures(
+        self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
+    ) -> Plain:
+        """Measure whether the guarantee held: the share of prompts within epsilon, with its 95 % interval."""
+        own = self._given
+        kept = coverage(observed, choice, single=own.single, epsilon=own.epsilon)
+        return {
+            "guarantee": {
+                "given": own.given,
+                "epsilon": own.epsilon,
+                "alpha": own.alpha,
+                "against": models[own.single],
+                "promised": 1 - own.alpha,
+                "coverage": {"estimate": kept.share, "low": kept.low, "high": kept.high},
+                "to_a_cheaper_model": float((cost[choice] < cost[own.single]).mean()),
+            }
+        }
+
+    def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
+        checks.column(self._given.single, len(cost), "single")
+        super().check(cost, encoders)
+
+
+class Guaranteed(Promising):
+    """Choose the cheapest model within ε of the best single model with probability 1 - α.
+
+    See `guarantees.calibrate` for what that does and doesn't guarantee.
+    """
+
+    title = "guaranteed"
+
+    @property
     def description(self) -> str:
         return (
             f"the cheapest model within {self.epsilon:g} of the best single model's quality with probability "
             f"{1 - self.alpha:g}"
         )
-
-    @property
-    def _given(self) -> Guarantee:
-        if self.guarantee is None:
-            raise UserError(f"{self.title} has no threshold yet; calibrate it")
-        return self.guarantee
 
     def choose(
         self, quality: Array, cost: Array, *, allowed: IntArray | None = None, ood: BoolArray | None = None
@@ -389,25 +417,3 @@ class Guaranteed(Policy):
                 "predictions stand in for those of a fit without them, and the guarantee is approximate."
             )
         return [text]
-
-    def figures(
-        self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
-    ) -> Plain:
-        """Measure whether the guarantee held: the share of prompts within epsilon, with its 95 % interval."""
-        own = self._given
-        kept = coverage(observed, choice, single=own.single, epsilon=own.epsilon)
-        return {
-            "guarantee": {
-                "given": own.given,
-                "epsilon": own.epsilon,
-                "alpha": own.alpha,
-                "against": models[own.single],
-                "promised": 1 - own.alpha,
-                "coverage": {"estimate": kept.share, "low": kept.low, "high": kept.high},
-                "to_a_cheaper_model": float((cost[choice] < cost[own.single]).mean()),
-            }
-        }
-
-    def check(self, cost: FloatArray, encoders: Any) -> None:
-        checks.column(self._given.single, len(cost), "single")
-        super().check(cost, encoders)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
@@ -29,6 +29,14 @@ Step = Callable[[IntArray, FloatArray], IntArray]
 """Prompts (their rows [k]) and their scores so far [k, m] → next model or `STOP` [k]."""
 Keep = Callable[[IntArray, FloatArray], IntArray]
 """Prompts (their rows [k]) and their scores so far [k, m] → the model whose image is delivered [k]."""
+
+
+class Limits(TypedDict, total=False):
+    """What bounds a search besides λ; see `next_draw`."""
+
+    max_images: int | None
+    trust: float
+
 
 _LOW, _HIGH = -8, 36  # of the table of h: below it h(t) = -t, above it h is 0 for our purposes
 _LOG_LOW, _LOG_HIGH = -600, 3  # of the table of its inverse, over ln h
@@ -163,14 +171,12 @@ def view(
     price: Array,
     *,
     tradeoff: float,
-    max_images: int | None = None,
-    trust: float = 1.0,
     allowed: BoolArray | None = None,
+    **limits: Unpack[Limits],
 ) -> View:
     """Tell what `next_draw` does next with each prompt, and why; arguments and errors as there."""
-    model = next_draw(
-        belief, mean, scores, price, tradeoff=tradeoff, max_images=max_images, trust=trust, allowed=allowed
-    )
+    model = next_draw(belief, mean, scores, price, tradeoff=tradeoff, allowed=allowed, **limits)
+    trust = limits.get("trust", 1.0)
     guess, seen = belief.check(mean, scores)
     cost = checks.cost_vector(price, len(belief))
     free = np.isnan(seen) & (True if allowed is None else np.asarray(allowed, bool))
@@ -245,18 +251,16 @@ def run(
     price: Array,
     *,
     tradeoff: float,
-    max_images: int | None = None,
-    trust: float = 1.0,
     allowed: BoolArray | None = None,
+    **limits: Unpack[Limits],
 ) -> Drawn:
     """Replay `next_draw` on observed scores [n, m]; arguments as of `view`."""
-    guess = checks.quality_matrix(mean, "mean")
-    settings = {"tradeoff": tradeoff, "max_images": max_images, "trust": trust}
+    guess, trust = checks.quality_matrix(mean, "mean"), limits.get("trust", 1.0)
     may = None if allowed is None else np.broadcast_to(allowed, guess.shape)
 
     def step(rows: IntArray, seen: FloatArray) -> IntArray:
         own = None if may is None else may[rows]
-        return next_draw(belief, guess[rows], seen, price, allowed=own, **settings)  # type: ignore[arg-type]
+        return next_draw(belief, guess[rows], seen, price, tradeoff=tradeoff, allowed=own, **limits)
 
     def keep(rows: IntArray, seen: FloatArray) -> IntArray:
         return kept(belief, guess[rows], seen, trust=trust)
@@ -276,13 +280,11 @@ def sweep(
     scores: Array,
     price: Array,
     tradeoffs: Array,
-    *,
-    max_images: int | None = None,
-    trust: float = 1.0,
+    **limits: Unpack[Limits],
 ) -> list[Drawn]:
     """Replay the search at each λ of `tradeoffs`, in their order."""
     return [
-        run(belief, mean, scores, price, tradeoff=float(value), max_images=max_images, trust=trust)
+        run(belief, mean, scores, price, tradeoff=float(value), **limits)
         for value in np.asarray(tradeoffs, np.float64)
     ]
 
@@ -293,14 +295,12 @@ def trace(
     scores: Array,
     price: Array,
     tradeoffs: Array | None = None,
-    *,
-    max_images: int | None = None,
-    trust: float = 1.0,
+    **limits: Unpack[Limits],
 ) -> Frontier:
     """Return mean cost and mean observed quality of the search at each λ, falling; at those of `grid` where None."""
     given = grid(scores, price) if tradeoffs is None else np.asarray(tradeoffs, np.float64)
     values = np.sort(given)[::-1]
-    found = sweep(belief, mean, scores, price, values, max_images=max_images, trust=trust)
+    found = sweep(belief, mean, scores, price, values, **limits)
     return Frontier(
         values,
         np.array([one.cost.mean() for one in found]),

@@ -14,9 +14,9 @@ from promptroute.routing.base import Calibration, Candidates, OperatingPoint, Po
 from promptroute.routing.belief import Belief, fit
 from promptroute.routing.calibrate import REASON
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
-from promptroute.routing.guarantees import Guarantee, calibrate_draft, coverage, draft_margins
-from promptroute.routing.policies import GOALS, Single, Tuned
-from promptroute.routing.search import STOP, Drawn, View, grid, kept, replay, run, sweep, view
+from promptroute.routing.guarantees import calibrate_draft, draft_margins
+from promptroute.routing.policies import GOALS, Promising, Single, Tuned
+from promptroute.routing.search import STOP, Drawn, Limits, View, grid, kept, replay, run, sweep, view
 from promptroute.routing.steps import tradeoff_steps
 
 _FINE = 64  # points between two values of λ that were tried, when one is read off between them
@@ -116,7 +116,8 @@ class Search(Tuned):
         may = None
         if allowed is not None:
             may = np.isin(np.arange(guess.shape[1]) % (guess.shape[1] // self.images), allowed)
-        return view(self.belief, guess, scores, self.prices(cost), allowed=may, **self._rule())
+        price = self.prices(cost)
+        return view(self.belief, guess, scores, price, tradeoff=self.point, allowed=may, **self._limits)
 
     def kept(self, quality: Array, scores: Array) -> IntArray:
         """Return the place in `scores` of the image that is delivered [n], -1 where there is none; see `view`."""
@@ -148,7 +149,7 @@ class Search(Tuned):
         """
         guess = np.tile(checks.quality_matrix(quality), self.images)
         return [
-            run(self.belief, guess, scores, self.prices(cost), **self._rule())
+            run(self.belief, guess, scores, self.prices(cost), tradeoff=self.point, **self._limits)
             for scores in rounds(observed, images, self.images)
         ]
 
@@ -168,17 +169,12 @@ class Search(Tuned):
         first, *others = rounds(observed, images, self.images)
         found: list[list[Drawn]] = [[]]
         for value in grid(observed, price):
-            found[0] += self._swept(guess, first, price, np.array([value]))
+            found[0] += sweep(self.belief, guess, first, price, [value], **self._limits)
             if found[0][-1].cost.mean() > 1.5 * price.max():
                 break
         values = grid(observed, price)[: len(found[0])]
-        return values, found + [self._swept(guess, scores, price, values) for scores in others]
-
-    def _swept(
-        self, guess: FloatArray, scores: FloatArray, price: FloatArray, tradeoffs: FloatArray
-    ) -> list[Drawn]:
-        limits = {"max_images": self.max_images, "trust": self.trust}
-        return sweep(self.belief, guess, scores, price, tradeoffs, **limits)  # type: ignore[arg-type]
+        rest = [sweep(self.belief, guess, scores, price, values, **self._limits) for scores in others]
+        return values, found + rest
 
     def calibrate(
         self, predicted: Array, observed: Array, cost: Array, training: Training | None = None
@@ -251,8 +247,9 @@ class Search(Tuned):
         }
         return self.model_copy(update={"calibration": means.model_copy(update=own), "facts": facts})
 
-    def _rule(self) -> Plain:
-        return {"tradeoff": self.point, "max_images": self.max_images, "trust": self.trust}
+    @property
+    def _limits(self) -> Limits:
+        return {"max_images": self.max_images, "trust": self.trust}
 
     def explain(
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
@@ -380,24 +377,15 @@ def set_tradeoff(
     return float(np.exp(fine[place])), REASON[target]
 
 
-class GuaranteedSearch(Search):
+class GuaranteedSearch(Promising, Search):
     """Look at the cheapest model's image, then stop or generate with the best single model too, under a guarantee.
 
     Conformal risk control sets the threshold; see `guarantees.calibrate_draft` for what is guaranteed: within ε of the
-    best single model's own image, with probability 1 - α, on average over prompts.
-
-    Settings, besides `look`, of those of `Search`:
-        epsilon: ε, in units of quality, 0 or more.
-        alpha: α, the probability of falling shorter than that, above 0 and below 1.
-        guarantee: what was calibrated; None: set by `calibrate`.
+    best single model's own image, with probability 1 - α, on average over prompts. Of the settings of `Search` it takes
+    `look` alone.
     """
 
     title = "guaranteed search"
-    operating_point = OperatingPoint("epsilon", "ε", "of quality")
-
-    epsilon: float = Field(default=0.1, ge=0)
-    alpha: float = Field(default=0.1, gt=0, lt=1)
-    guarantee: Guarantee | None = None
 
     @property
     def name(self) -> str:
@@ -409,12 +397,6 @@ class GuaranteedSearch(Search):
             f"a draft by the cheapest model, then the best single model's image unless the draft is within "
             f"{self.epsilon:g} of it with probability {1 - self.alpha:g}"
         )
-
-    @property
-    def _given(self) -> Guarantee:
-        if self.guarantee is None:
-            raise UserError(f"{self.title} has no threshold yet; calibrate it")
-        return self.guarantee
 
     @model_validator(mode="after")
     def _plain(self) -> Self:
@@ -512,21 +494,9 @@ class GuaranteedSearch(Search):
         self, observed: FloatArray, cost: FloatArray, choice: IntArray, models: Sequence[str]
     ) -> Plain:
         """Measure the share of prompts whose delivered image is within epsilon; of single images nothing is said."""
-        own = self._given
         if self.facts is None or self.facts.single_images:
             return {}
-        reached = coverage(observed, choice, single=own.single, epsilon=own.epsilon)
-        return {
-            "guarantee": {
-                "given": own.given,
-                "epsilon": own.epsilon,
-                "alpha": own.alpha,
-                "against": models[own.single],
-                "promised": 1 - own.alpha,
-                "coverage": {"estimate": reached.share, "low": reached.low, "high": reached.high},
-                "to_a_cheaper_model": float((cost[choice] < cost[own.single]).mean()),
-            }
-        }
+        return super().figures(observed, cost, choice, models)
 
     def explain(
         self, predicted: Sequence[float], chosen: int, candidates: Candidates, *, ood: bool = False
@@ -540,7 +510,3 @@ class GuaranteedSearch(Search):
             f"Guarantee, against {labels[self._given.single]}: {self._given.statement}.",
             *super().notes(labels),
         ]
-
-    def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
-        checks.column(self._given.single, len(cost), "single")
-        super().check(cost, encoders)

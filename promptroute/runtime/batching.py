@@ -5,7 +5,8 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ def in_batches(
     process: Callable[[Sequence[Item]], Sequence[Result | Failure]],
     batch_size: int,
     concurrent: int = 1,
+    pool: Executor | None = None,
 ) -> Iterator[tuple[Item, Result | Failure]]:
     """Do the items batch by batch; yield each with its result, in order, as each batch ends.
 
@@ -45,6 +47,7 @@ def in_batches(
             `concurrent` threads at once; by the caller's own where that is 1.
         batch_size: items per batch at first, 1 or more.
         concurrent: how many batches are done at once, 1 or more.
+        pool: the threads that do them, if these shall outlive the call; None: own ones.
 
     Raises:
         UserError: `batch_size` or `concurrent` is below 1, or `process` says that something a person gave is wrong.
@@ -58,11 +61,11 @@ def in_batches(
         return
     under_way: deque[tuple[Sequence[Item], Future[Sequence[Result | Failure]]]] = deque()
     start = 0
-    with ThreadPoolExecutor(concurrent) as pool:
+    with ThreadPoolExecutor(concurrent) if pool is None else nullcontext(pool) as threads:
         while under_way or start < len(items):
             while len(under_way) < concurrent and start < len(items):
                 batch = items[start : start + batch_size]
-                under_way.append((batch, pool.submit(_batch, process, batch)))
+                under_way.append((batch, threads.submit(_batch, process, batch)))
                 start += len(batch)
             batch, future = under_way.popleft()
             error = future.exception()

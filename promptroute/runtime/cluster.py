@@ -7,9 +7,12 @@ for an actor that died (#62746). What is lost with a worker here is at most one 
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import pickle
+import socket
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +34,8 @@ Shard = TypeVar("Shard")
 Task = tuple[int, int]
 """Position of a shard, and which attempt at it this is."""
 _log = logging.getLogger(__name__)
-_POLL = 0.5
-"""Seconds between two looks at workers that are busy."""
+_POLL, _KNOCK = 0.5, 10.0
+"""Seconds between two looks at workers that are busy, and for a cluster to answer."""
 
 
 class RayActors(Executor):
@@ -44,12 +47,13 @@ class RayActors(Executor):
 
     Args:
         address: of a running cluster; None: that of RAY_ADDRESS, and a local one of its own where there is none.
-        workers: actors that must find room, 1 or more.
+        workers: actors that must find room, 1 or more; fewer where there are fewer shards.
         max_workers: actors at once; None: as many as there is room for.
-        cpus, gpus: of one worker; fractions share a card.
+        cpus: of one worker; None: as many as it has threads, which are this process's own, since they decide last bits.
+        gpus: of one worker; fractions share a card.
         memory_gb: of one worker, for the scheduler; None: not looked at.
-        patience: seconds without a finished batch after which a worker is given up.
-        start_seconds: how long the first worker may take to find room and load its code.
+        patience: seconds without a finished batch (or shard, of work that doesn't tell) after which a worker is given up.
+        start_seconds: how long `workers` may take to find room and load their code.
         retries: how often a shard is tried again after its worker was lost.
     """
 
@@ -58,7 +62,7 @@ class RayActors(Executor):
     address: str | None = None
     workers: int = Field(1, ge=1)
     max_workers: int | None = Field(None, ge=1)
-    cpus: float = Field(1.0, ge=0)
+    cpus: float | None = Field(None, ge=0)
     gpus: float = Field(0.0, ge=0)
     memory_gb: float | None = Field(None, gt=0)
     patience: float = Field(900.0, gt=0)
@@ -75,6 +79,48 @@ class RayActors(Executor):
     def device(self) -> str | None:
         """Return the device that workers compute on, whatever this machine has."""
         return "cuda" if self.gpus > 0 else "cpu"
+
+    def gpu(self) -> str:
+        """Ask a worker what its card is called; see `Executor.gpu`.
+
+        Raises:
+            UserError: no node has a card, or none is free within `start_seconds`.
+        """
+        ray = connect(self.address)
+        task = ray.remote(num_cpus=0, num_gpus=self.gpus)(_card).remote()
+        try:
+            return str(ray.get(task, timeout=self.start_seconds))
+        except ray.exceptions.GetTimeoutError as error:
+            ray.cancel(task, force=True)
+            raise UserError(self.no_room(ray)) from error
+
+    @property
+    def threads(self) -> int:
+        """Return torch's threads of one worker: those of this process (compute.threads), since they decide last bits."""
+        torch = sys.modules.get("torch")
+        return 1 if torch is None else int(torch.get_num_threads())
+
+    def needs(self) -> dict[str, float]:
+        """Return what one worker takes, by Ray's names."""
+        found = {"CPU": float(self.threads) if self.cpus is None else self.cpus, "GPU": self.gpus}
+        return found if self.memory_gb is None else {**found, "memory": self.memory_gb * 2**30}
+
+    def hopeless(self, ray: Any) -> bool:
+        """Tell whether no worker will ever find room: this machine hasn't enough, and no other can join."""
+        if self.address or os.environ.get("RAY_ADDRESS"):
+            return False
+        total = ray.cluster_resources()
+        return any(total.get(name, 0) < need for name, need in self.needs().items())
+
+    def no_room(self, ray: Any) -> str:
+        """Say what a worker asks for, and what the cluster has."""
+        own, total = self.needs(), ray.cluster_resources()
+        memory = f", {self.memory_gb:g} GB of memory" if self.memory_gb is not None else ""
+        has = f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs, {total.get('memory', 0) / 2**30:.1f} GB of memory"
+        return (
+            f"Ray found no room for {self.workers} worker(s) within {self.start_seconds:g} s: each asks for {own['CPU']:g} CPUs, "
+            f"{self.gpus:g} GPUs{memory}, and the whole cluster has {has}; ask for less, or add nodes"
+        )
 
     def map(self, work: Callable[[Shard], Any], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Any]]:
         """Do the shards on the cluster; see `Executor.map`.
@@ -106,27 +152,60 @@ def connect(address: str | None) -> Any:
     if ray.is_initialized():
         return ray
     where = address or os.environ.get("RAY_ADDRESS")
+    if where:
+        _knock(where)
     local: Plain = (
         {} if where else {"object_store_memory": 200_000_000}
     )  # shards are files: little goes through memory
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(
-            address=where,
+            address=where or "local",  # else it would join whatever cluster was last started on this machine
             include_dashboard=None if where else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             **local,
         )
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        fix = "start it with `ray start --head`, or correct the address"
-        if "ersion" in said:
-            fix = "install one version of Ray and Python on every node"
-        raise UserError(
-            f"the Ray cluster at {where or 'this machine'} can't be used ({said.strip()}); {fix}"
+    except Exception as error:  # Ray raises plain ones too, as where the machine is too busy for it to start
+        raise _unusable(
+            where or "this machine", " ".join(str(error).split()) or type(error).__name__
         ) from error
     return ray
+
+
+def _knock(where: str) -> None:
+    """See that something answers at HOST:PORT: Ray itself would try for minutes.
+
+    Raises:
+        UserError: nothing does.
+    """
+    if where.startswith("ray://"):
+        raise UserError(
+            f"the Ray cluster at {where} can't be used: ray:// is a client from outside, and work must run where the folder "
+            f"is shared; start it on a node of the cluster, with address auto or HEAD:6379"
+        )
+    host, _, port = where.rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
+        except (OSError, OverflowError) as error:
+            raise _unusable(where, reason(error)) from error
+
+
+def _unusable(where: str, said: str) -> UserError:
+    fix = "start it with `ray start --head`, or correct the address"
+    if "timed out during startup" in said:
+        fix = "it is too busy for Ray to start within 30 s, so stop other work, or try again"
+    if "ersion mismatch" in said:
+        fix = "install one version of Ray and Python on every node"
+    return UserError(f"the Ray cluster at {where} can't be used ({said}); {fix}")
+
+
+def _card() -> str:
+    """Name the card of the worker that runs this."""
+    import torch
+
+    return torch.cuda.get_device_name(0)
 
 
 @cache
@@ -201,8 +280,8 @@ class Home:
         for name, expected in self.components.items():
             if found.get(name) != expected:
                 raise UserError(
-                    f"node {os.uname().nodename} has other weights or libraries for the {name} than the machine that asked; "
-                    f"install the same on every node"
+                    f"node {os.uname().nodename} has other weights or libraries for the {name} than the machine that asked, or "
+                    f"another kind of processor or card; use the same on every node"
                 )
 
 
@@ -213,14 +292,12 @@ class Worker:
         home.enter()
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        try:
-            import torch
-
-            torch.set_num_threads(home.threads)
-        except ImportError:  # work without a network
-            pass
-        threadpool_limits(home.threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # for what is imported later, as torch, if at all
+            os.environ[name] = str(home.threads)
         self._work = pickle.loads(pickled)  # the driver's own, over Ray's connection
+        threadpool_limits(home.threads)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(home.threads)
         home.check(self._work)
         self._last = time.monotonic()
         self._work.tick = self._tick
@@ -264,37 +341,37 @@ class _Pool:
         self._waiting: deque[Task] = deque((position, 0) for position in range(len(shards)))
         self._members: list[_Member] = []
         self._done: Counter[str] = Counter()
+        self._ready = 0
         token = cache_root() / "tmp" / f"ray-{os.getpid()}-{time.time_ns()}.token"
         write_text(token, text := os.urandom(16).hex())
         self._token = token
         kept = {name: os.environ[name] for name in ("DVC_ROOT", "PROMPTROUTE_CEMS") if name in os.environ}
-        threads = max(1, int(settings.cpus))
-        home = Home(os.getcwd(), str(token.resolve()), text, code_digest(), identities(work), kept, threads)
-        self._given = ray.put(home), ray.put(pickle.dumps(work))
+        here = os.getcwd(), str(token.resolve()), text, code_digest(), identities(work), kept
+        self._given = ray.put(Home(*here, settings.threads)), ray.put(packed(work))
         kind = ray.remote(Worker)
-        options: Plain = {
-            "num_cpus": settings.cpus,
-            "num_gpus": settings.gpus,
-            "max_concurrency": 2,
-            "max_restarts": 0,
-        }
-        if settings.memory_gb is not None:
-            options["memory"] = int(settings.memory_gb * 2**30)
-        self._kind = kind.options(**options)
+        needs = settings.needs()
+        memory: Plain = {"memory": int(needs["memory"])} if "memory" in needs else {}
+        self._kind = kind.options(
+            num_cpus=needs["CPU"], num_gpus=needs["GPU"], max_concurrency=2, max_restarts=0, **memory
+        )
 
     def run(self) -> Iterator[tuple[int, Any]]:
         """Yield the position of each shard with its answer, as it ends."""
-        started, ready = time.monotonic(), False
+        least, started = min(self._settings.workers, len(self._shards)), time.monotonic()
         while self._waiting or any(member.task for member in self._members):
             self._grow()
             pending = {member.pending: member for member in self._members if member.pending is not None}
             finished, _ = self._ray.wait(list(pending), num_returns=1, timeout=_POLL)
             for reference in finished:
                 yield from self._take(pending[reference], reference)
-            ready = ready or any(member.name for member in self._members) or bool(self._done)
-            if not ready and time.monotonic() - started > self._settings.start_seconds:
-                raise UserError(self._no_room())
+            if self._ready < least and (
+                time.monotonic() - started > self._settings.start_seconds
+                or self._settings.hopeless(self._ray)
+            ):
+                raise UserError(self._settings.no_room(self._ray))
             self._look_after()
+        for name, count in self._done.most_common():
+            _log.info("%d shards by %s", count, name)
 
     def _grow(self) -> None:
         """Ask for as many actors as there are shards for; Ray starts those that there is room for."""
@@ -313,14 +390,12 @@ class _Pool:
                 self._drop(member)
 
     def _most(self) -> int:
-        """Return how many actors to ask for: one more than there is room for, so that a node that joins is used."""
+        """Return how many actors to ask for: as many as there is room for by now, so that a node that joins is used."""
         if self._settings.max_workers is not None:
             return self._settings.max_workers
-        total, own = self._ray.cluster_resources(), self._settings
-        room = [
-            total.get(name, 0) / need for name, need in (("CPU", own.cpus), ("GPU", own.gpus)) if need > 0
-        ]
-        return max(own.workers, int(min(room, default=1)))
+        total = self._ray.cluster_resources()
+        room = [total.get(name, 0) / need for name, need in self._settings.needs().items() if need > 0]
+        return max(self._settings.workers, int(min(room, default=1)))
 
     def _take(self, member: _Member, reference: Any) -> Iterator[tuple[int, Any]]:
         """Take what an actor answered: that it is ready, or a shard's answer, or why there is none."""
@@ -329,18 +404,15 @@ class _Pool:
             answer = self._ray.get(reference)
         except errors.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
-        except errors.ActorDiedError as error:
-            cause = _first_cause(error)
-            if cause is not None and member.task is None:
-                raise cause from None
-            self._lose(member, "its worker was lost")
-            return
         except errors.RayError as error:
-            self._lose(member, reason(error))
+            if member.task is None and "creation task" in str(error):
+                raise _cause(error) from None
+            self._lose(member, _why(error))
             return
         member.pending = None
         if member.task is None:
             member.name = str(answer)
+            self._ready += 1
             _log.info("ready: %s", member.name)
             return
         position, _ = member.task
@@ -383,17 +455,6 @@ class _Pool:
         self._members.remove(member)
         self._ray.kill(member.actor)
 
-    def _no_room(self) -> str:
-        own, total = self._settings, self._ray.cluster_resources()
-        asked = f"{own.cpus:g} CPUs, {own.gpus:g} GPUs" + (
-            "" if own.memory_gb is None else f", {own.memory_gb:g} GB of memory"
-        )
-        has = f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs, {total.get('memory', 0) / 2**30:.1f} GB of memory"
-        return (
-            f"no worker got ready within {own.start_seconds:g} s: each asks for {asked}, and the whole cluster has {has}; ask "
-            f"for less, or add nodes"
-        )
-
     def close(self) -> None:
         """End every actor."""
         for member in self._members:
@@ -402,11 +463,42 @@ class _Pool:
         self._token.unlink(missing_ok=True)
 
 
-def _first_cause(error: BaseException) -> Exception | None:
-    """Return the error of ours that an actor died of while it was made."""
+def _cause(error: Exception) -> UserError:
+    """Return the error of ours that an actor died of while it was made, or what else it says."""
     text = str(error)
     marker = "promptroute.core.errors.UserError: "
     if marker in text:
         return UserError(text.split(marker, 1)[1].splitlines()[0])
-    cause = error.__cause__
-    return cause if isinstance(cause, UserError) else None
+    last = [line for line in text.splitlines() if line.strip()][-1].strip()
+    return UserError(f"a worker can't start ({last}); install promptroute with its extras on every node")
+
+
+def _why(error: Exception) -> str:
+    """Say in a few words why a worker is gone."""
+    text = str(error)
+    if "OutOfMemory" in type(error).__name__ or "memory" in text:
+        return "its node ran out of memory; let a worker ask for more memory_gb or cpus, so that fewer share a node"
+    return "its worker was lost" if "Died" in type(error).__name__ else reason(error)
+
+
+class _Pickler(pickle.Pickler):
+    """Sends components as they were made: what they have loaded stays here."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Component):
+            return _made_again, (
+                type(value),
+                {name: getattr(value, name) for name in type(value).model_fields},
+            )
+        return NotImplemented
+
+
+def _made_again(kind: type[Component], settings: Plain) -> Component:
+    return kind(**settings)
+
+
+def packed(work: object) -> bytes:
+    """Pickle work for another process; models that its components have loaded are left out."""
+    file = io.BytesIO()
+    _Pickler(file).dump(work)
+    return file.getvalue()

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from threading import Lock
+from typing import ClassVar
 
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
@@ -43,8 +45,26 @@ def read_compute(section: Section, where: str = "compute") -> Compute:
     executor = InProcess() if named is None else build(named, f"{where}.executor", Executor)
     device = executor.device or section.get("device", "auto")
     if device == "cuda" and executor.device:  # the workers': this machine may have no GPU
+        _Workers.executor = executor
+        _set_torch_threads(threads)
         return Compute(device, threads, executor)
     return Compute(pick_device(device, threads), threads, executor)
+
+
+class _Workers:
+    """Who computes on a GPU, where this machine has none."""
+
+    executor: ClassVar[Executor | None] = None
+
+    @classmethod
+    def gpu(cls) -> str:
+        """Name the workers' card; they are asked once."""
+        return "none" if cls.executor is None else _gpu_of(cls.executor)
+
+
+@cache
+def _gpu_of(executor: Executor) -> str:
+    return executor.gpu()
 
 
 def arithmetic(device: str) -> dict[str, str]:
@@ -52,7 +72,7 @@ def arithmetic(device: str) -> dict[str, str]:
     import torch
 
     if device.startswith("cuda"):
-        return {"gpu": torch.cuda.get_device_name(device) if torch.cuda.is_available() else "of a worker"}
+        return {"gpu": torch.cuda.get_device_name(device) if torch.cuda.is_available() else _Workers.gpu()}
     return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
@@ -74,10 +94,7 @@ def pick_device(device: object, threads: int | None = None) -> str:
 
     if not isinstance(device, str):
         raise UserError(f"compute.device: {device!r}; expected auto or cpu, or another device's name")
-    if threads is not None:
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")
-        torch.set_num_threads(threads)
+    _set_torch_threads(threads)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -86,6 +103,15 @@ def pick_device(device: object, threads: int | None = None) -> str:
         reason = str(error).splitlines()[0]
         raise UserError(f"compute.device={device}: can't be used ({reason}); give auto or cpu") from error
     return device
+
+
+def _set_torch_threads(threads: object) -> None:
+    import torch
+
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")
+        torch.set_num_threads(threads)
 
 
 def pick_dtype(dtype: str, device: str, what: str) -> str:
@@ -115,7 +141,7 @@ def pick_dtype(dtype: str, device: str, what: str) -> str:
     if dtype == "bfloat16":
         import torch
 
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
+        if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
             raise UserError(f"{what}: dtype is bfloat16, which {device} lacks; set dtype to auto or float16")
     return dtype
 

@@ -22,6 +22,10 @@ class Executor(Component):
         """Return the device that its workers compute on; None: that of this process."""
         return None
 
+    def gpu(self) -> str:
+        """Name the card that its workers compute on, where this machine has none: it decides last bits."""
+        raise NotImplementedError
+
     def map(self, work: Callable[[Shard], Any], shards: Sequence[Shard]) -> Iterator[tuple[Shard, Any]]:
         """Do the work for every shard.
 

@@ -72,11 +72,30 @@ class Images:
         count: how many.
         size: width and height in pixels; None where only the first image tells.
         seconds: per image, as the model's profile says; None where it doesn't.
+        cached: how many of them the cache has already.
+        price: dollars an image by the study's cost rule; None where that is not known.
     """
 
     count: int
     size: Sequence[int] | None
     seconds: float | None
+    cached: int = 0
+    price: float | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """Return the hours on one card of what the cache lacks."""
+        return None if self.seconds is None else (self.count - self.cached) * self.seconds / 3600
+
+    @property
+    def dollars(self) -> float | None:
+        """Return the price of what the cache lacks."""
+        return None if self.price is None else (self.count - self.cached) * self.price
+
+    @property
+    def gigabytes(self) -> float | None:
+        """Return what they take on disk at most."""
+        return None if self.size is None else self.bytes / 1e9
 
     @property
     def bytes(self) -> float:
@@ -104,15 +123,33 @@ def check_disk(work: Mapping[str, Images], folder: Path) -> None:
 
 
 def plan(work: Mapping[str, Images], prompts: int, seeds: int) -> str:
-    """Describe in a line what will be generated, and about how long by the models' profiles."""
+    """Describe in a line what will be generated, and about how long on one card by the models' profiles."""
     if not work:
         return "no image to generate"
     total = sum(images.count for images in work.values())
-    known = [images.count * images.seconds for images in work.values() if images.seconds is not None]
+    known = [images.hours for images in work.values() if images.hours is not None]
     unknown = len(work) - len(known)
-    length = f"about {_duration(sum(known))} by the models' profiles" if known else "of unknown duration"
+    length = (
+        f"about {_duration(3600 * sum(known))} by the models' profiles" if known else "of unknown duration"
+    )
     more = f", {unknown} of unknown duration besides" if known and unknown else ""
-    return f"{len(work)} models × {prompts} prompts × {seeds} seeds = {total} images; {length}{more}"
+    cached = sum(images.cached for images in work.values())
+    had = f", {cached} of them in the cache" if cached else ""
+    disk, dollars = (
+        whole([one.gigabytes for one in work.values()]),
+        whole([one.dollars for one in work.values()]),
+    )
+    takes = "" if disk is None else f"; at most {disk:,.2f} GB"
+    takes += "" if dollars is None else f"; ${dollars:,.2f} by the cost rule"
+    return (
+        f"{len(work)} models × {prompts} prompts × {seeds} seeds = {total} images{had}; {length}{more}{takes}"
+    )
+
+
+def whole(values: Sequence[float | None]) -> float | None:
+    """Return the sum of values; None where any is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -68,7 +69,7 @@ def run_stage(main: Callable[..., str | None], doc: str | None = None, *names: s
         doc: the stage's docstring, for `--help`; without it, `main` reads the command line by itself.
         names: of the arguments that `main` takes; see `stage_arguments`.
     """
-    with plain_ending():
+    with plain_ending(), _shown_log():
         line = main() if doc is None else main(*stage_arguments(doc, *names))
         if line:
             print(line)
@@ -104,6 +105,20 @@ def plain_ending() -> Iterator[None]:
         if error.filename is None:
             _forget_output()
         raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def _shown_log() -> Iterator[None]:
+    """Show on stderr what the library logs meanwhile: warnings, and which worker did which shard."""
+    logger, handler = logging.getLogger("promptroute"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
 
 
 def _in_a_copy() -> str:

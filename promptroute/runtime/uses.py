@@ -8,7 +8,10 @@ dvc.yaml take them from the section `uses` of the parameters:
       models:    {NAME: {weights, parts}}      # at most two places of weights
       scorers:   {NAME: {code, reads}}         # its module; its weights, or the embeddings that it takes
       image_encoder, text_encoder: {NAME: weights}
-      predictor, recovery: weights
+      predictor: weights
+      recovery:  {prompts: weights}            # none where the study names no recovery
+      trip:      as models                     # likewise
+      recovered: place                         # figures of the recovery
       agreement: place
       prompts:   {SOURCE: place}
       published: {SCORER-MODEL: {scorer, model, table}}
@@ -28,6 +31,8 @@ from promptroute.core.plain import Plain, Section
 
 NOTHING = "data/none"
 """Holds files that stand where a component names no file on this machine: DVC wants a path for every dependency."""
+RECOVERED = "metrics/recovery.json"
+"""What the stage `recover` measures, where there is one."""
 
 
 def uses(study: Section, root: Path) -> Plain:
@@ -44,15 +49,18 @@ def uses(study: Section, root: Path) -> Plain:
     def each(section: object, find: Callable[[object, Path], object]) -> Plain:
         return {name: find(part, root) for name, part in _mapping(section).items()}
 
+    models = each(study.get("models"), lambda model, root: _weights(_mapping(model).get("generator"), root))
+    recovery = study.get("recovery")
     return {
-        "models": each(
-            study.get("models"), lambda model, root: _weights(_mapping(model).get("generator"), root)
-        ),
+        "models": models,
         "scorers": each(study.get("scorers"), _scorer),
         "image_encoder": each(study.get("image_encoder"), _whole),
         "text_encoder": each(study.get("text_encoder"), _whole),
         "predictor": _whole(study.get("predictor"), root),
-        "recovery": _whole(study.get("recovery"), root),
+        # Stages of their own: where there is no recovery, there is nothing to run.
+        "recovery": {"prompts": _whole(recovery, root)} if recovery else {},
+        "trip": models if recovery else {},
+        "recovered": RECOVERED if recovery else f"{NOTHING}/figures",
         "agreement": _whole(study.get("agreement"), root),
         "prompts": each(_mapping(study.get("prompts")).get("sources"), _read_by),
         "published": _published(_mapping(study.get("published")), root),
@@ -74,7 +82,7 @@ def table_facts(section: Section, root: Path) -> Plain:
     """
     if not section or "???" in section.values():
         return {"models": {}, "scorers": {}, "label": "", "quality": {}}
-    paths = {name: str(section[name]) for name in ("prompts", "scores") if name in section}
+    paths = {name: str(section[name]) for name in ("prompts", "scores", "votes") if name in section}
     files = {name: path if "://" in path else str(root / path) for name, path in paths.items()}
     changed = tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else 0 for file in files.values())
     return _table_facts(json.dumps({**section, **files}), changed)

@@ -48,8 +48,7 @@ class EmbeddingBatch:
     """Stored embeddings of images and of their prompts, row for row, by the scorer's `encoder`.
 
     Attributes:
-        images: float32 [n, d], of any length but 0.
-        prompts: float32 [n, d], by the encoder's text side.
+        images, prompts: float32 [n, d], of any length but 0; prompts by the encoder's text side.
     """
 
     images: "np.ndarray"

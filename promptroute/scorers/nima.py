@@ -1,9 +1,9 @@
 """NIMA: how a person would rate an image's beauty, from 1 to 10."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,9 +13,11 @@ from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
 from promptroute.core.plain import Plain
 from promptroute.io.files import sha256
+from promptroute.runtime.decoding import each
 from promptroute.scorers.base import ImageBatch, Scorer
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 SIDE = 224
@@ -82,7 +84,7 @@ class Nima(Scorer):
         return found
 
     @cached_property
-    def _network(self) -> Any:
+    def _network(self) -> "torch.nn.Module":
         import torch
         from timm.models.efficientnet import _gen_mobilenet_v1  # timm has no public name for other widths
 
@@ -124,7 +126,7 @@ class Nima(Scorer):
         """Predict the distribution of ratings: n images of any size and mode → float64 [n, 10], ratings 1 to 10."""
         import torch
 
-        pixels = torch.from_numpy(np.stack([to_pixels(image, self.side) for image in images])).to(self.device)
+        pixels = torch.from_numpy(np.stack(each(partial(to_pixels, side=self.side), images))).to(self.device)
         with torch.inference_mode():
             logits = self._network(pixels)
         return torch.softmax(logits.double(), dim=1).cpu().numpy()
@@ -182,7 +184,7 @@ def read_keras(path: Path) -> tuple[Plain, str]:
     import h5py  # type: ignore[import-untyped]
     import torch
 
-    def text(value: Any) -> str:
+    def text(value: object) -> str:
         return value.decode() if isinstance(value, bytes) else str(value)
 
     try:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from promptroute.runtime.hub import load_error
 from promptroute.scorers.base import ImageBatch, PromptedImageBatch, Scorer
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 
@@ -82,7 +83,7 @@ class Pyiqa(Scorer):
         return (Output("score", f"{self.metric} (pyiqa)", low, high, higher),)
 
     @cached_property
-    def _network(self) -> Any:
+    def _network(self) -> "torch.nn.Module":
         _ = self._declared
         import pyiqa
 

@@ -18,7 +18,7 @@ from promptroute.core.outputs import Output, check_ranges, words
 from promptroute.core.plain import Section
 from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
 from promptroute.io.cache import CacheFile
-from promptroute.io.embeddings import read_embeddings
+from promptroute.io.embeddings import read_embeddings, rows_of
 from promptroute.io.files import sha256
 from promptroute.io.images import link_or_copy, read_shard, shard_paths
 from promptroute.io.parquet import read_facts, read_parquet
@@ -119,7 +119,7 @@ def _detailed(scorer: Scorer) -> list[str]:
     return [kind for kind in FILES if any(output.kind == kind for output in scorer.outputs)]
 
 
-def _detail(item: Item, output: Output, value: Any, where: str) -> Detail:
+def _detail(item: Item, output: Output, value: object, where: str) -> Detail:
     values = np.asarray(value, np.float32)
     named = words(item.prompt) if output.kind == "marks" else []
     if values.ndim != 2 if output.kind == "map" else values.shape != (len(named),):
@@ -206,11 +206,10 @@ class ImageScoring(ShardScoring):
         rows = [row for row in read_shard(shard) if row.image is not None]
 
         def process(images: "list[Pixels]", taken: list[Image]) -> list[Values]:
-            if self.scorer.inputs is ImageBatch:
-                return score_batch(self.scorer, ImageBatch(images), len(taken))
-            return score_batch(
-                self.scorer, PromptedImageBatch(images, [row.prompt for row in taken]), len(taken)
-            )
+            batch: Batch = ImageBatch(images)
+            if self.scorer.inputs is PromptedImageBatch:
+                batch = PromptedImageBatch(images, [row.prompt for row in taken])
+            return score_batch(self.scorer, batch, len(taken))
 
         items = [Item(row.prompt_id, row.seed, row.prompt) for row in rows]
         return collect(self.scorer, items, over_images(rows, process, self.scorer.batch_size), str(shard))
@@ -253,12 +252,10 @@ class EmbeddingScoring(ShardScoring):
         if maker := read_facts(self.vectors, "embeddings of prompts").get("component"):
             expected["component"] = maker
         table = read_parquet(shard, "embeddings of images", ["prompt_id", "seed", "embedding"], expected)
-        column = table.column("embedding").combine_chunks()
-        images = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
         ids = np.array(table.column("prompt_id").to_pylist())
         self._refuse_lost(ids, self._texts.index, shard)
         groups, prompts = pd.factorize(ids)
-        return prompts, groups, table.column("seed").to_numpy(), images
+        return prompts, groups, table.column("seed").to_numpy(), rows_of(table.column("embedding"))
 
     def inputs(self, shard: Path) -> list[str]:
         """Give the digests of the shard and of its own prompts' texts and vectors: others decide none of its scores."""

@@ -1,5 +1,6 @@
 """How many connections there may be and how long they may say nothing; logs that no stranger can fill."""
 
+import asyncio
 import logging
 import socket
 import time
@@ -7,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from promptroute.core.errors import UserError
@@ -35,9 +37,9 @@ class Bounded(H11Protocol):
     def __init__(self, *, limits: Limits, quiet: "dict[Bounded, None]", **given: Any) -> None:
         super().__init__(**given)
         self._limits, self._quiet = limits, quiet
-        self._timer: Any = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and start to wait for headers."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
@@ -111,9 +113,8 @@ class Calm(logging.Filter):
         if last is not None and now - last < self._seconds:
             self._last[key] = (last, missed + 1)
             return False
-        if record.exc_info and (
-            last is not None or full
-        ):  # an OSError, as a full table, is no fault of the code
+        # An OSError, as a full table, is no fault of the code.
+        if record.exc_info and (last is not None or full):
             record.msg = f"{record.getMessage()} ({record.exc_info[1]!r})".partition("\n")[0]
             record.args, record.exc_info, record.exc_text = None, None, None
         if missed:
@@ -160,7 +161,7 @@ class Server(uvicorn.Server):
         print(self._line, flush=True)
 
 
-def server_config(app: Any, limits: Limits) -> uvicorn.Config:
+def server_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     """Give uvicorn's settings."""
     config = uvicorn.Config(
         app,

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -40,11 +39,11 @@ class Json(JSONResponse):
     """A JSON answer in ASCII, so that no text that a caller sent can break the encoding."""
 
     def __init__(
-        self, content: Any, status_code: int = 200, headers: Mapping[str, str] | None = None
+        self, content: object, status_code: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(content, status_code, {**(headers or {}), "X-Content-Type-Options": "nosniff"})
 
-    def render(self, content: Any) -> bytes:
+    def render(self, content: object) -> bytes:
         """Encode the answer; NaN and infinity are refused."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 

@@ -41,18 +41,13 @@ class Limits:
         for limit in fields(self):
             if (value := getattr(self, limit.name)) < 1:
                 raise UserError(f"the limit {limit.name} is {value}; expected 1 or more")
-        if self.waiting < self.prompts:
-            raise UserError(
-                f"only {self.waiting} prompts may wait, but a request may bring {self.prompts}; raise the former"
-            )
-        if self.backlog < self.request:
-            raise UserError(
-                f"only {self.backlog} characters may wait, but a request may bring {self.request}; raise the former"
-            )
-        if self.request < self.characters:
-            raise UserError(
-                f"a request may bring {self.request} characters, but a prompt {self.characters}; raise the former"
-            )
+        for larger, smaller, words in (
+            (self.waiting, self.prompts, "only {} prompts may wait, but a request may bring {}"),
+            (self.backlog, self.request, "only {} characters may wait, but a request may bring {}"),
+            (self.request, self.characters, "a request may bring {} characters, but a prompt {}"),
+        ):
+            if larger < smaller:
+                raise UserError(f"{words.format(larger, smaller)}; raise the former")
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse more than a request may bring.

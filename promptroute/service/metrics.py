@@ -27,43 +27,22 @@ class Metrics:
 
     def __init__(self, paths: Sequence[str], models: Sequence[str], waiting: Callable[[], float]) -> None:
         self._paths, self._registry = frozenset(paths), CollectorRegistry()
-        self._requests = Counter(
-            "promptroute_requests", "Requests answered.", ["path", "code"], registry=self._registry
-        )
-        self._errors = Counter(
-            "promptroute_errors",
-            "Requests answered with a status of 400 or more.",
-            ["code"],
-            registry=self._registry,
-        )
-        self._prompts = Counter("promptroute_prompts", "Prompts routed.", registry=self._registry)
-        self._choices = Counter(
-            "promptroute_choices", "Prompts routed to each model.", ["model"], registry=self._registry
-        )
-        self._images = Counter(
-            "promptroute_images",
-            "Images that POST /next asked each model for.",
-            ["model"],
-            registry=self._registry,
-        )
-        self._kept = Counter(
-            "promptroute_kept",
-            "Prompts that POST /next ended with each model's image.",
-            ["model"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "promptroute_route_seconds",
-            "Seconds to answer POST /route with 200.",
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
-        Gauge(
-            "promptroute_waiting_prompts", "Prompts that wait for the predictor.", registry=self._registry
-        ).set_function(waiting)
+        self._requests = self._counter("requests", "Requests answered.", "path", "code")
+        self._errors = self._counter("errors", "Requests answered with a status of 400 or more.", "code")
+        self._prompts = self._counter("prompts", "Prompts routed.")
+        self._choices = self._counter("choices", "Prompts routed to each model.", "model")
+        self._images = self._counter("images", "Images that POST /next asked each model for.", "model")
+        self._kept = self._counter("kept", "Prompts that POST /next ended with each model's image.", "model")
+        about, registry = "Seconds to answer POST /route with 200.", self._registry
+        self._seconds = Histogram("promptroute_route_seconds", about, buckets=BUCKETS, registry=registry)
+        about = "Prompts that wait for the predictor."
+        Gauge("promptroute_waiting_prompts", about, registry=registry).set_function(waiting)
         for name in models:
             for counter in (self._choices, self._images, self._kept):
                 counter.labels(name)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"promptroute_{name}", about, labels, registry=self._registry)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request; the histogram holds those to /route that were answered with 200."""

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from promptroute.core.plain import Plain
+from promptroute.router.types import Next
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -55,25 +56,10 @@ class Sight(BaseModel):
     models: list[str] | None = Field(None, min_length=1, description="models that may be asked")
 
 
-class Step(BaseModel):
-    """What to do next for a prompt: generate with `model`, or where that is null deliver `keep`'s image.
-
-    `reservation`, `expected_gain` and `price` (dollars for the image and its score) are of `model`, or where that is
-    null of the model that would have come next.
-    """
-
-    model: str | None
-    keep: str | None
-    reservation: float | None
-    expected_gain: float | None
-    price: float | None
-    reason: str
-
-
 class Steps(BaseModel):
-    """A step for each prompt, in their order."""
+    """What to do next for each prompt, in their order."""
 
-    steps: list[Step]
+    steps: list[Next]
 
 
 class Refusal(BaseModel):

@@ -3,7 +3,6 @@
 from tests.bad_inputs.world import (
     BASE,
     COMMIT,
-    FIRST,
     OTHER,
     Case,
     cell,
@@ -21,7 +20,7 @@ from tests.bad_inputs.world import (
     twice,
 )
 
-CEMS_FIRST, CEMS_OTHER = f"cems/{FIRST}", f"cems/{OTHER}"
+CEMS_OTHER = f"cems/{OTHER}"
 READ = "published nima amused"
 CSV = ("prompts=file", "prompts.sources.file.path=my.csv")
 JSONL = ("prompts=file", "prompts.sources.file.path=my.jsonl")
@@ -38,7 +37,7 @@ CASES: dict[str, list[Case]] = {
              "check the address and the network, or name a local folder that has it", remove(CEMS_OTHER), server="whole"),
         Case("the connection breaks off in the middle of a file", READ,
              "http://HOST/Model_Perf/aug_10k/nima_score_with_time_amused.csv: can't be read (ClientPayloadError: …)",
-             "check the address and the network, or name a local folder that has it", server="torn"),
+             "check the address and the network, or name a local folder that has it", server="broken"),
         Case("nobody answers at the address", READ,
              "http://HOST/Model_Perf/nima_score/nima_score_with_time_amused.csv: can't be read (ClientConnectorError: …)",
              "check the address and the network, or name a local folder that has it", server="dead"),

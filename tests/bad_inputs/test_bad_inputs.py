@@ -8,17 +8,9 @@ import pytest
 from tests.bad_inputs.cases import CASES
 from tests.bad_inputs.document import PATH, render
 from tests.bad_inputs.world import Case, provoke
-from tests.stages.small import copied, run_chain
+from tests.stages.small import copied
 
 LISTED = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in CASES.items() for case in cases]
-
-
-@pytest.fixture(scope="session")
-def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished study, which nobody changes."""
-    folder = tmp_path_factory.mktemp("good")
-    run_chain(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +21,8 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("case", LISTED)
-def test_bad_input(case: Case, finished_study: Path, tmp_path: Path) -> None:
-    folder = copied(finished_study, tmp_path / "study")
+def test_bad_input(case: Case, finished: tuple[Path, object], tmp_path: Path) -> None:
+    folder = copied(finished[0], tmp_path / "study")
     case.breaks(folder)
     kept = {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
     said = provoke(case, folder)

@@ -41,7 +41,7 @@ class Case:
         breaks: spoils the folder of a finished study.
         overrides: of the parameters, as after `-S`.
         stdin: what the stage reads from standard input.
-        server: "", or how a web server serves the published data in place of the folder: "whole", "torn" or
+        server: "", or how a web server serves the published data in place of the folder: "whole", "broken" or
             "dead"; or what a model hub answers: "hub: unknown", "hub: gated", "hub: no revision", "hub: dead".
     """
 
@@ -144,6 +144,7 @@ def images(folder: Path) -> None:
     write_shard(folder / "data/images/m/part-00000.parquet", [row])
 
 
+OPEN_CLIP = "promptroute.encoders.open_clip.OpenClip"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -158,12 +159,7 @@ def generating(**generator: Any) -> Break:
         if "model" not in generator:
             save("sd", folder / "sd")
         given = {"model": "sd", "steps": 1, "guidance": 1.0, **generator}
-        encoder = {
-            "_target_": "promptroute.encoders.open_clip.OpenClip",
-            "model": "ViT-B-32",
-            "pretrained": "openai",
-            "revision": "0" * 40,
-        }
+        encoder = {"_target_": OPEN_CLIP, "model": "ViT-B-32", "pretrained": "openai", "revision": "0" * 40}
         nima = {"_target_": "promptroute.scorers.nima.Nima", "checkpoint": "nima.hdf5"}
         params = {
             "models": {"m": {"label": "m", "generator": {"_target_": "promptroute.generators.diffusers.model.DiffusersModel", **given}}},
@@ -187,10 +183,7 @@ def own_clip() -> Break:
 
         make_clip(folder / "clip")
         params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-        params["image_encoder"]["clip"] = {
-            "_target_": "promptroute.encoders.open_clip.OpenClip",
-            "model": "clip",
-        }
+        params["image_encoder"]["clip"] = {"_target_": OPEN_CLIP, "model": "clip"}
         (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
     return spoil
@@ -285,7 +278,7 @@ def hub_at(address: str, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def serving(folder: Path, how: str) -> Iterator[str]:
-    """Serve a folder over http: "whole", "torn" (bodies shorter than announced), or "dead" (nobody there).
+    """Serve a folder over http: "whole", "broken" (bodies shorter than announced), or "dead" (nobody there).
 
     Or answer as the model hub refuses: a key of `_REFUSALS`.
     """
@@ -294,29 +287,23 @@ def serving(folder: Path, how: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def do_GET(self) -> None:
-            if how in _REFUSALS:
-                self._refuse()
-            else:
-                super().do_GET()
-
-        def do_HEAD(self) -> None:
-            if how in _REFUSALS:
-                self._refuse()
-            else:
-                super().do_HEAD()
-
-        def _refuse(self) -> None:
+        def send_head(self) -> Any:
+            if how not in _REFUSALS:
+                return super().send_head()
             status, code, message = _REFUSALS[how]
             self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", message)
-            self.send_header("Content-Length", "0")
+            for name, value in {
+                "X-Error-Code": code,
+                "X-Error-Message": message,
+                "Content-Length": "0",
+            }.items():
+                self.send_header(name, value)
             self.end_headers()
+            return None
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             content = source.read()
-            outputfile.write(content[: len(content) // 2] if how == "torn" else content)
+            outputfile.write(content[: len(content) // 2] if how == "broken" else content)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     address = f"http://127.0.0.1:{server.server_address[1]}"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import paper_models
+from benchmarks import paper_models, paper_speed
 from benchmarks.architectures import HUB, SD21, Architecture, Part, architecture_of
 from benchmarks.counting import count, network
 from promptroute.core.errors import UserError
@@ -99,40 +99,75 @@ def test_committed_count() -> None:
     assert paper_models.main(["--table"]).count("\n") == len(facts) + 1
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The paper's models with tiny networks in place of theirs, and results elsewhere."""
-    tiny = {
-        "StableDiffusionPipeline": as_architecture(PIPELINES["sd"][0]()),
-        "StableDiffusionXLPipeline": as_architecture(PIPELINES["sdxl"][0]()),
-        "AmusedPipeline": as_architecture(PIPELINES["amused"][0]()),
-    }
-    monkeypatch.setattr(paper_models, "architecture_of", lambda how: tiny[architecture_of(how).pipeline])
-    whole = paper_models.models
-
-    def models(option: str) -> dict[str, Any]:
-        found = whole(option)
-        for model in found.values():
-            model["generator"].update({"width": SIDE, "height": SIDE, "steps": 1})
-        return found
-
-    monkeypatch.setattr(paper_models, "models", models)
-    for name in ("CSV", "MEASURED"):
-        monkeypatch.setattr(paper_models, name, tmp_path / f"{name}.csv")
+def test_measure_tiny_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["card", "model:sd-turbo", "nima"]
+    options = [option for part in wanted for option in ("--part", part)]
+    said = paper_models.main(
+        ["--measure", "--tiny", "--device", "cpu", "--out", str(tmp_path), "--seconds", "1", *options]
+    )
+    rows = pd.read_csv(tmp_path / "paper_models_measured.csv")
+    assert said == f"{len(rows)} rows, 0 with a reason: {tmp_path / 'paper_models_measured.csv'}"
+    assert list(rows["model"].unique()) == ["card", "sd-turbo", "nima"]
+    own = rows[rows["model"] == "sd-turbo"]
+    assert {"building", "plain call", "plain call, saved", "generate", "stage"} == set(own["what"])
+    stage = own[own["what"] == "stage"]
+    assert (stage["failed"] == 0).all() and (stage["png_kb"] > 1).all()
+    assert list(stage["streams"]) == [1, 1, 2, 2] and list(stage["shards_at_once"]) == [1, 1, 1, 2]
+    timed = rows[rows["images"].notna()]
+    np.testing.assert_allclose(timed["images_per_second"], timed["images"] / timed["seconds"], rtol=1e-4)
 
 
-def test_measure_random_weights(small: None, capsys: pytest.CaptureFixture[str]) -> None:
-    counted = paper_models.main([])
-    assert counted.count("unmeasured") == 8
-    shown = paper_models.main(
-        ["--measure", "--device", "cpu", "--way", "plain", "--way", "channels last", "--images", "2", "--max-batch", "2", "--tolerance", "10"]
-    )  # fmt: skip
-    rows = pd.read_csv(paper_models.MEASURED)
-    assert list(rows["model"].unique()) == ["sdxl-turbo", "sd-turbo", "amused", "taesd-sd21"]
-    assert len(rows) == 8 and (rows["seconds"] > 0).all() and set(rows["way"]) == {"plain", "channels last"}
-    np.testing.assert_allclose(rows["images_per_second"], 1 / rows["seconds"], rtol=0.05)
-    assert (rows[["stage_1_streams", "stage_2_streams"]] > 0).all(axis=None)
-    assert shown.count("images/s by the stage, in batches of") == 4 and shown.count("unmeasured") == 4
+def test_committed_speed() -> None:
+    rows = pd.read_csv(paper_speed.CSV)
+    timed = rows[rows["images"].notna()]
+    np.testing.assert_allclose(timed["images_per_second"], timed["images"] / timed["seconds"], rtol=1e-4)
+    gflops = pd.read_csv(paper_models.CSV).groupby("model")["gflops"].sum()
+    counted = rows[rows["share_of_peak"].notna() & rows["images"].notna()]
+    expected = counted["images_per_second"] * counted["model"].map(gflops) / 1000 / paper_speed.PEAK
+    np.testing.assert_allclose(counted["share_of_peak"], expected, rtol=1e-4)
+    shown = paper_speed.table(rows)
+    assert "| taesd-sd21, channels last, compiled |" in shown and "Unmeasured" in shown
+
+
+class TestFaults:
+    @pytest.fixture
+    def bench(self, tmp_path: Path) -> paper_speed.Bench:
+        return paper_speed.Bench("cpu", paper_models.models("paper"), {}, tmp_path)
+
+    def measured(
+        self, bench: paper_speed.Bench, monkeypatch: pytest.MonkeyPatch, *parts: Any
+    ) -> pd.DataFrame:
+        made = [paper_speed.Part(name, name, estimate, rows) for name, estimate, rows in parts]
+        monkeypatch.setattr(paper_speed, "parts", lambda: made)
+        paper_speed.measure(bench, 10, bench.folder / "rows.csv")
+        return pd.read_csv(bench.folder / "rows.csv")
+
+    def test_failing_part_leaves_a_reason(
+        self, bench: paper_speed.Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(bench: Any) -> Any:
+            yield {"what": "first"}
+            raise RuntimeError("no kernel\nimage")
+
+        rows = self.measured(
+            bench, monkeypatch, ("a", 1, failing), ("b", 1, lambda bench: iter([{"what": "x"}]))
+        )
+        assert rows["what"].fillna("-").tolist() == ["first", "-", "x"]
+        assert rows["reason"].fillna("-").tolist() == ["-", "RuntimeError: no kernel", "-"]
+
+    def test_part_without_time_is_left_out(
+        self, bench: paper_speed.Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = self.measured(
+            bench, monkeypatch, ("a", 60, None), ("b", 1, lambda bench: iter([{"what": "x"}]))
+        )
+        assert (
+            rows["reason"].iloc[0] == "left out: 10 s left, about 60 s needed" and rows["what"].iloc[1] == "x"
+        )
+
+    def test_tiny_figures_stay_out_of_the_results(self) -> None:
+        with pytest.raises(UserError, match="--tiny needs --out"):
+            paper_models.main(["--measure", "--tiny", "--device", "cpu"])
 
 
 def test_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +180,7 @@ def test_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_substitute_tokenizer() -> None:
     encoder = network(Part("transformers.CLIPTextModel", {"vocab_size": 300, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}))  # fmt: skip
-    tokens = paper_models.tokenizer(encoder)(["a red fox", ""], padding="max_length", truncation=True)[
+    tokens = paper_speed.tokenizer(encoder)(["a red fox", ""], padding="max_length", truncation=True)[
         "input_ids"
     ]
     assert all(len(row) == 77 and max(row) < 300 for row in tokens) and tokens[0] != tokens[1]

@@ -148,3 +148,11 @@ def _seeds(section: object) -> set[int]:
 def test_default_predictor() -> None:
     target = study.settings()["predictor"]["_target_"]
     assert study.settings(f"predictor={study.default_predictor()}")["predictor"]["_target_"] == target
+
+
+@pytest.mark.parametrize("name", study.VARIANTS)
+def test_variants(name: str) -> None:
+    """A variant composes, and is measured with the text encoder that its overrides give it."""
+    params = study.settings(*study.overrides_of(name))
+    assert params["text_encoder"] == study.settings(f"text_encoder={study.text_of(name)}")["text_encoder"]
+    assert params["predictor"].get("points") == (4000 if name.endswith("4000") else None)

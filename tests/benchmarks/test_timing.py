@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import bootstrap, features
+from benchmarks import bootstrap, features, kernel_size
+from promptroute.predictors.kernel import Kernel
+from promptroute.predictors.targets import split_level
 
 
 def test_features(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +41,24 @@ def test_bootstrap_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "TOLERANCE", -1)
     with pytest.raises(AssertionError, match="quality: the two ways differ by"):
         bootstrap.measure(10, rounds=1)
+
+
+def test_kernel_size() -> None:
+    """Fits of both kinds, and their table; no figure of time is asserted."""
+    rows = [
+        *kernel_size.measure([90], threads=1, settings={}),
+        *kernel_size.measure([90], threads=1, settings={"points": 30}),
+    ]
+    assert [(row["prompts"], row["compared"]) for row in rows] == [(90, 90), (90, 30)]
+    lines = kernel_size.table(pd.DataFrame(rows)).splitlines()
+    assert lines[-2].startswith("| 90 | 90 | ") and lines[-1].startswith("| 90 | 30 | ")
+
+
+def test_made_up_prompts_can_be_learned() -> None:
+    prompts, quality = kernel_size.simulate(400)
+    assert 10 < np.median([len(text.split()) for text in prompts.texts]) < 26
+    model = Kernel(encoder="layers").fit(prompts.take(np.arange(300)), quality[:300])
+    truth, found = (
+        split_level(values)[0] for values in (quality[300:], model.predict(prompts.take(np.arange(300, 400))))
+    )
+    assert np.corrcoef(truth.ravel(), found.ravel())[0, 1] > 0.2

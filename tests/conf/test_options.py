@@ -1,6 +1,7 @@
 """Every option of every Hydra group composes, and what it describes can be built, offline."""
 
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from promptroute.core.component import Component, build
 from promptroute.routing.quality import flat_weights
 from promptroute.runtime.params import load_params, scorer_outputs, study_outputs
+from tests.stages.test_votes import vote
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -24,7 +26,11 @@ STUDY = {
 """Groups that a study chooses from; the others are parts of these."""
 PARTS = {"model", "prompt_set", "scorer"}
 TABLE = [f"published.table.{name}=tests/conf/table/{name}.csv" for name in ("prompts", "scores")]
+FOLDER = tempfile.TemporaryDirectory()
+vote(Path(FOLDER.name) / "votes.sqlite", 4)
+VOTES = [f"published.table.votes={FOLDER.name}/votes.sqlite"]
 BLANKS = {
+    **dict.fromkeys(["published/votes", "experiment/votes"], VOTES),
     **dict.fromkeys(["published/tidy", "prompts/tidy", "score/tidy", "experiment/tidy"], TABLE),
     "prompts/file": ["prompts.sources.file.path=my.csv"],
     "scorer/pyiqa": ["scorer.metric=musiq"],
@@ -39,6 +45,7 @@ BEFORE = {
     **{key: ["+published=tidy"] for key in ["prompts/tidy", "score/tidy"]},
     "predictor/kernel": ["+text_encoder=minilm"],
     "predictor/kernel-shared": ["+text_encoder=minilm"],
+    "predictor/kernel-statistics": ["+text_encoder=minilm"],
     "cost/measured": ["+models=none"],
 }
 """Groups that an option reaches into, which conf/config.yaml names before it."""
@@ -123,7 +130,7 @@ def test_study_composes(compose: Compose, option: Path, default: dict[str, Any],
     params = load_params(tmp_path / "params.yaml")
     assert set(params) == set(default)
     # A score is made of scorers that the default study has, or of a table's own.
-    scores = {*study_outputs(default), "people.score"}
+    scores = {*study_outputs(default), "people.score", "preference.score"}
     assert set(flat_weights(params["score"]["weights"])) <= scores
     if option.parent != Path("experiment"):
         changed = {key for key in params if params[key] != default[key]}

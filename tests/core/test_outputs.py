@@ -8,11 +8,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import Output, check_ranges, full_name, words
 
-OUTPUTS = {
-    "a": Output("a", "A", 0, 10),
-    "b": Output("b", "B"),
-    "heat": Output("heat", "Heat", kind="map"),
-}
+OUTPUTS = {"a": Output("a", "A", 0, 10), "b": Output("b", "B"), "heat": Output("heat", "Heat", kind="map")}
 
 
 def scores(**changes: object) -> pd.DataFrame:

@@ -114,6 +114,18 @@ class TestExamplesWork:
         image = Image.fromarray(np.array([[0, 255]], np.uint8))
         assert scorer.score(ImageBatch([image, Image.new("L", (3, 3))]))["std"].tolist() == [127.5, 0]
 
+    def test_view_and_learner(self, example: Callable[[str], Any]) -> None:
+        from PIL import Image
+
+        images = [Image.new("RGB", (4, 4), name) for name in ("red", "blue", "maroon")]
+        images[0].paste((0, 0, 0), (0, 0, 2, 2))
+        seen = example("quarters").encode_images(images)
+        assert seen[0].tolist() == [0, 0, 0, *[1, 0, 0] * 3] and seen.shape == (3, 12)
+        target = np.eye(2, 4, dtype=np.float32)
+        learner = example("smooth").fit({"quarters": seen[:2]}, target)
+        (found,) = learner.predict({"quarters": seen[2:]})
+        assert found[0] > 0.95 > 0.1 > found[1] > 0, "maroon is much like red"
+
     def test_predictor(self, example: Callable[[str], Any], tmp_path: Path) -> None:
         from promptroute.core.batch import PromptBatch
         from promptroute.predictors.base import Predictor

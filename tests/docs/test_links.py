@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, anchors, base_class, bases_of_readme, blocks, experiments, prose
+from tests.stages.test_votes import vote
 
 TOP = "conf|docs|hydra_plugins|stages|promptroute|mini|benchmarks|tests|metrics"
 """Folders whose files are in git; `data/`, `cache/` and `report/` are made."""
@@ -45,11 +46,16 @@ class TestLinks:
 
 class TestCommands:
     @commanding
-    def test_experiment_composes(self, page: Path, compose: Callable[..., dict[str, Any]]) -> None:
+    def test_experiment_composes(
+        self, page: Path, compose: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        vote(tmp_path / "votes.sqlite", 4)
         own = {Path(path).stem for path in written(page)}
         for overrides in experiments(page):
             overrides = [
-                re.sub(r"=(?:people/)?(prompts|scores)\.csv$", r"=tests/conf/table/\1.csv", one)
+                re.sub(r"=(prompts|scores)\.csv$", r"=tests/conf/table/\1.csv", one).replace(
+                    "published.table.votes=", f"published.table.votes={tmp_path}/"
+                )
                 for one in overrides
             ]
             if not any(re.search(rf"=({'|'.join(own)})$", one) for one in overrides if own):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,16 @@ CODE = {
     "promptroute/prompts/statistics.py": {"read@mini", "describe"},
     "promptroute/prompts/split.py": {"read@mini", "split"},
     "promptroute/io/delimited.py": {"read@mini"},
-    "promptroute/encoders/sentence.py": {"encode@minilm_layers", "embed@clip", "calibrate", "recover"},
-    "promptroute/encoders/open_clip.py": {"embed@clip", "calibrate", "recover"},
-    "promptroute/scorers/nima.py": {"score@nima"},
-    "promptroute/scorers/clip_score.py": {"score@clip"},
-    "promptroute/scorers/consistency.py": {"score@consistency"},
-    "promptroute/scorers/base.py": {"score@nima", "score@clip", "score@consistency", "score@rahf"},
+    "promptroute/encoders/sentence.py": {"encode@minilm_layers", "embed@clip", "calibrate"},
+    "promptroute/encoders/open_clip.py": {"embed@clip", "calibrate"},
+    "promptroute/scorers/nima.py": {"score@nima", "report"},
+    "promptroute/scorers/clip_score.py": {"score@clip", "report"},
+    "promptroute/scorers/consistency.py": {"score@consistency", "report"},
+    "promptroute/scorers/base.py": {"score@nima", "score@clip", "score@consistency", "score@rahf", "report"},
     "promptroute/generators/run.py": {
         f"generate@mini-{name}" for name in ("unet", "masked", "tiny", "student")
     },
-    "promptroute/feedback/scorer.py": {"score@rahf"},
+    "promptroute/feedback/scorer.py": {"score@rahf", "report"},
     "promptroute/core/performance.py": {"table"},
     "promptroute/evaluation/comparison.py": {"compare", "evaluate"},
     "promptroute/evaluation/strength.py": {"agreement", "evaluate"},
@@ -99,6 +100,28 @@ class TestDependencies:
                     path,
                     names,
                 )
+
+    def test_stages_of_a_recovery(self, clone: Path) -> None:
+        """They are there where a study names a recovery, and only then."""
+        run = runner(clone, clone)
+
+        def listed() -> set[str]:
+            names = run("dvc", "stage", "list", "--name-only").stdout.split()
+            return {name for name in names if name.startswith(("recover", "trip"))}
+
+        assert listed() == set()
+        run(sys.executable, "-m", "promptroute", "compose", "recovery=mini")
+        try:
+            trips = {f"trip@mini-{name}" for name in ("unet", "masked", "tiny", "student")}
+            assert listed() == {"recover@prompts"} | trips
+            (recover,) = [
+                where
+                for where in run("dvc", "dag", "--dot", "recover@prompts").stdout.splitlines()
+                if "embed@words" in where and "recover" in where
+            ]
+            assert "->" in recover
+        finally:
+            run("git", "checkout", "--quiet", "--force", "main")
 
 
 @pytest.fixture(scope="module")

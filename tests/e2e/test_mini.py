@@ -1,4 +1,4 @@
-"""The small world's whole chain with the real commands: draw, embed, score, train, evaluate; then let it grow."""
+"""The small world's whole chain with the real commands: generate, embed, score, train, evaluate; then let it grow."""
 
 import io
 import json
@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from promptroute.io.images import read_images
 from tests.e2e.conftest import Run, choose_study, git_clone, runner
 from tests.e2e.test_pipeline import changed, ran
+from tests.shards import every_image
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ SCORERS = ("nima", "clip", "consistency")
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a few prompts of the small world have been drawn, scored and learnt from."""
+    """A clone in which a few prompts of the small world have been generated for, scored and learnt from."""
     folder = tmp_path_factory.mktemp("mini")
     git_clone(folder)
     choose_study(folder, "mini", *FEW)
@@ -95,7 +95,7 @@ def test_every_image_is_scored(mini: Path, go: Run) -> None:
     assert set(rows["score"].str.split(".").str[0]) == {*SCORERS, "rahf"}
     assert len(rows) == PROMPTS * len(MODELS) * rows["score"].nunique() and set(rows["prompt_id"]) == ids
     for model in MODELS:
-        images = [image for shard in read_images(mini / "data" / "images" / model) for image in shard]
+        images = every_image(mini / "data" / "images" / model)
         assert {(one.prompt_id, one.seed) for one in images} == {
             (one, seed) for one in ids for seed in (0, 1)
         }
@@ -107,7 +107,7 @@ def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
     from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from PIL import Image
 
-    stored = next(read_images(mini / "data" / "images" / "mini-student"))[3]
+    stored = every_image(mini / "data" / "images" / "mini-student")[3]
     assert stored.image is not None
     before = torch.get_num_threads()
     params = yaml.safe_load((mini / "params.yaml").read_text())
@@ -122,11 +122,11 @@ def test_image_equals_plain_diffusers(mini: Path, go: Run) -> None:
         pipe.set_progress_bar_config(disable=True)
         size = params["models"]["mini-student"]["generator"]["batch_size"]
         seeds = [torch.Generator("cpu").manual_seed(stored.seed) for _ in range(size)]
-        drawn = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
+        made = pipe([stored.prompt] * size, num_inference_steps=4, guidance_scale=0, generator=seeds).images
     finally:
         torch.set_num_threads(before)
     pixels = np.asarray(Image.open(io.BytesIO(stored.image)))
-    assert all(np.array_equal(np.asarray(one), pixels) for one in drawn)
+    assert all(np.array_equal(np.asarray(one), pixels) for one in made)
 
 
 def test_add_model(mini: Path, go: Run) -> None:
@@ -197,3 +197,30 @@ def test_fresh_costs_time_the_models(mini: Path, go: Run) -> None:
     found = json.loads((mini / "data" / "profile" / "mini-student.json").read_text())
     assert found["seconds"] > 0 and found["memory_gb"] > 0 and found["gflops"] > 0
     go("git", "checkout", "--quiet", "--force", "main")
+
+
+def test_ray_and_back(mini: Path, go: Run) -> None:
+    """Where shards were done decides nothing: neither there nor back is anything made again."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+    path = mini / "data" / "images" / "mini-student" / "part-00000.parquet"
+
+    def experiment(*overrides: str) -> str:
+        chosen = [part for one in (*FEW, *overrides) for part in ("-S", one)]
+        done = go("dvc", "exp", "run", *chosen, "generate@mini-student", "encode@minilm_layers")
+        return done.stdout + done.stderr
+
+    try:
+        assert ran(experiment("compute=ray")) == set(), "all is there"
+        more = f"prompts.n={PROMPTS + 3}"
+        there = experiment("compute=ray", more)
+        assert {"generate@mini-student", "encode@minilm_layers"} <= ran(there)
+        assert " 6 generated now" in there and re.search(
+            r"^1 shards by \S+ \(process \d+\)$", there, re.MULTILINE
+        ), there
+        made = path.read_bytes()
+        assert ran(experiment(more)) == set() and path.read_bytes() == made
+        again = go("dvc", "repro", "--force", "--single-item", "generate@mini-student").stdout
+        assert " 0 generated now" in again and path.read_bytes() == made
+    finally:
+        go("git", "checkout", "--quiet", "--force", "main")
+        go("dvc", "checkout")

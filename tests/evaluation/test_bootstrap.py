@@ -7,7 +7,6 @@ from scipy.stats import norm
 from promptroute.evaluation import bootstrap
 from promptroute.routing import choices
 from promptroute.routing.frontier import area, hull, quality_at, trace
-from promptroute.routing.steps import slack_steps, tradeoff_steps
 from tests.evaluation import plain
 from tests.routing.instances import simulated
 
@@ -24,11 +23,10 @@ def naive(figure, n, count, seed):
     return np.quantile(values, [0.025, 0.975])
 
 
-@pytest.mark.parametrize("single", [None, 0])
-def test_headline_plain_loop(single):
+def test_headline_plain_loop():
     predicted, true, cost = simulated(120, seed=1)
     # More resamples than one chunk holds.
-    got = bootstrap.headline(predicted, true, cost, seed=7, single=single, most=25, resamples=230)
+    got = bootstrap.headline(predicted, true, cost, seed=7, most=25, resamples=230)
     at = trace(predicted, true, cost, most=25).points
 
     def figures(rows):
@@ -36,7 +34,7 @@ def test_headline_plain_loop(single):
         chosen = [choices.cost_aware(predicted[rows], cost, tradeoff=point) for point in at]
         points = [(cost[c].mean(), truth[np.arange(len(rows)), c].mean()) for c in chosen]
         curve = hull(*np.transpose(points))
-        model = truth.mean(axis=0).argmax() if single is None else single
+        model = truth.mean(axis=0).argmax()
         alone, oracle = truth[:, model].mean(), truth.max(axis=1).mean()
         reach = np.nan if alone > curve.quality[-1] else np.interp(alone, curve.quality, curve.cost)
         share = (quality_at(curve, cost[model]) - alone) / (oracle - alone)
@@ -55,29 +53,21 @@ def test_headline_plain_loop(single):
         assert got[name].undefined == undefined[:, k].mean()
 
 
-@pytest.mark.parametrize("steps_of", [tradeoff_steps, slack_steps])
-def test_estimates_are_the_metrics(steps_of):
+def test_estimates_are_the_metrics():
     predicted, true, cost = simulated(200, seed=2)
     for most in (None, 30):
-        got = bootstrap.headline(predicted, true, cost, seed=0, steps_of=steps_of, most=most, resamples=0)
-        options = {"steps_of": steps_of, "most": most}
-        assert got["iso_quality_cost"].estimate == pytest.approx(
-            plain.iso_quality_cost(predicted, true, cost, **options)
-        )
-        assert got["oracle_gap_closed"].estimate == pytest.approx(
-            plain.oracle_gap_closed(predicted, true, cost, **options)
-        )
-        assert got["frontier_area"].estimate == pytest.approx(
-            plain.frontier_area(predicted, true, cost, **options)
-        )
+        got = bootstrap.headline(predicted, true, cost, seed=0, resamples=0, most=most)
+        for figure in (plain.iso_quality_cost, plain.oracle_gap_closed, plain.frontier_area):
+            found = got[figure.__name__].estimate
+            assert found == pytest.approx(figure(predicted, true, cost, most=most))
         assert np.isnan(got["frontier_area"].low)
 
 
-def test_choice_intervals_plain_loop():
+def test_outcome_intervals_plain_loop():
     predicted, true, cost = simulated(90, seed=3)
     choice = choices.cost_aware(predicted, cost, tradeoff=4000.0)
-    got = bootstrap.choice_intervals(true, cost, choice, seed=5, resamples=150)
     own = true[np.arange(90), choice]
+    got = bootstrap.outcome_intervals(true, cost, own, cost[choice], seed=5, resamples=150)
 
     def gain(rows):
         return own[rows].mean() - true[rows].mean(axis=0).max()
@@ -144,20 +134,16 @@ def test_quality_reached_now_and_then():
     true = rng.normal(size=(80, 2))
     true[:, 0] += 0.02 - (true[:, 0] - true[:, 1]).mean()
     predicted = rng.normal(size=(80, 2)) - [0.0, 0.5]
-    got = bootstrap.headline(predicted, true, [2.0, 1.0], seed=0, single=0, resamples=300)["iso_quality_cost"]
+    got = bootstrap.headline(predicted, true, [2.0, 1.0], seed=0, resamples=300)["iso_quality_cost"]
     assert 0.025 < got.undefined < 1
     assert np.isfinite(got.low)
     assert np.isnan(got.high)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"resamples": -1}, {"resamples": 2.5}, {"resamples": True}, {"level": 1.0}, {"level": 0.0}]
-)
-def test_bad_settings(bad):
-    with pytest.raises(
-        ValueError, match=r"give a whole number, 0 for no intervals|a level above 0 and below 1"
-    ):
-        bootstrap.intervals(np.ones((3, 1)), lambda means: {"mean": means[:, 0]}, seed=0, **bad)
+@pytest.mark.parametrize("bad", [-1, 2.5, True])
+def test_bad_resamples(bad):
+    with pytest.raises(ValueError, match="give a whole number, 0 for no intervals"):
+        bootstrap.intervals(np.ones((3, 1)), lambda means: {"mean": means[:, 0]}, seed=0, resamples=bad)
 
 
 def test_no_prompts():
@@ -166,7 +152,8 @@ def test_no_prompts():
 
 
 def test_single_prompt_has_no_interval():
-    got = bootstrap.choice_intervals([[1.0, 2.0]], [1.0, 2.0], [0], seed=0)
+    true = np.array([[1.0, 2.0]])
+    got = bootstrap.outcome_intervals(true, np.array([1.0, 2.0]), true[:, 0], np.ones(1), seed=0)
     assert got["quality"].estimate == 1.0
     for interval in got.values():
         assert np.isnan([interval.low, interval.high, interval.undefined]).all()
@@ -176,7 +163,8 @@ def test_tiny_gap_is_undefined():
     # The best single model all but is the oracle: resamples would give shares of -1e14.
     true = np.column_stack([np.ones(50), np.zeros(50)])
     true[0] = [1.0, 1.0 + 1e-12]
-    got = bootstrap.choice_intervals(true, [2.0, 1.0], np.ones(50, int), seed=0, resamples=50)
+    cost = np.array([2.0, 1.0])
+    got = bootstrap.outcome_intervals(true, cost, true[:, 1], np.ones(50), seed=0, resamples=50)
     assert np.isnan(got["oracle_gap_closed"].estimate) and got["oracle_gap_closed"].undefined == 1
-    headline = bootstrap.headline(-true, true, [2.0, 1.0], seed=0, resamples=50)
+    headline = bootstrap.headline(-true, true, cost, seed=0, resamples=50)
     assert np.isnan(headline["oracle_gap_closed"].low)

@@ -99,9 +99,6 @@ def test_headline_by_hand():
     assert plain.oracle_gap_closed(predicted, true, cost) == pytest.approx(1.0)
     # The hull's trapezium from 1 to 2.5 and its flat part to 4.
     assert plain.frontier_area(predicted, true, cost) == pytest.approx((3 * 1.5 + 4 * 1.5) / 3)
-    # Against the second model, quality 2 at 1 dollar.
-    assert plain.iso_quality_cost(predicted, true, cost, single=1) == pytest.approx(0.0)
-    assert plain.oracle_gap_closed(predicted, true, cost, single=1) == pytest.approx(0.0)
 
 
 def test_gap_closed_by_hand():
@@ -184,7 +181,6 @@ def test_single_price():
         (lambda: metrics.strategy([[1.0, 2.0]], [1.0, 1.0], [0, 1]), "expected one integer column"),
         (lambda: metrics.strategy(np.empty((0, 2)), [1.0, 1.0], []), "holds no prompt"),
         (lambda: metrics.choice_metrics([[1.0, 2.0]], [[1.0]], [0]), "expected the same"),
-        (lambda: plain.iso_quality_cost([[1.0]], [[1.0]], [1.0], single=1), "single is 1"),
     ],
 )
 def test_bad_arguments(call, says):

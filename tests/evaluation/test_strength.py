@@ -31,8 +31,8 @@ def simulate(strengths: np.ndarray, tie: float, prompts: int, votes: int, seed: 
     second = (first + random.integers(1, models, size=len(of))) % models
     a, b = strengths[first], strengths[second]
     weight = np.exp(np.stack([a, b, tie + (a + b) / 2]))
-    drawn = random.random(len(of)) * weight.sum(axis=0)
-    lead = np.where(drawn < weight[0], 1, np.where(drawn < weight[0] + weight[1], -1, 0))
+    lot = random.random(len(of)) * weight.sum(axis=0)
+    lead = np.where(lot < weight[0], 1, np.where(lot < weight[0] + weight[1], -1, 0))
     return count(of, first, second, lead, models)
 
 

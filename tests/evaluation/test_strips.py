@@ -24,8 +24,8 @@ def made(images: np.ndarray | None = None, **settings: float) -> tuple[Search, K
 def test_by_hand() -> None:
     """First prompt: Middle 4.8, then Expensive 4.75 > 4.5; 4.9 is kept, Cheap's 4.25 not asked. Third: all are asked."""
     policy, known = made()
-    drawn = outcome(policy, known).replays[0]
-    table = strips(policy, known, drawn, ["Expensive", "Middle", "Cheap"], np.array(["a", "b", "c"]))
+    replay = outcome(policy, known).replays[0]
+    table = strips(policy, known, replay, ["Expensive", "Middle", "Cheap"], np.array(["a", "b", "c"]))
     rows = table[["prompt_id", "place", "model", "score", "kept"]].values.tolist()
     expected = [
         ["a", 1, "Middle", 4.5, 0], ["a", 2, "Expensive", 4.9, 1], ["a", 3, "Cheap", None, 0],
@@ -42,8 +42,8 @@ def test_by_hand() -> None:
 def test_price_of_nothing() -> None:
     """At λ = 0 every model is asked; a reservation value without limit is left out."""
     policy, known = made(tradeoff=0.0)
-    drawn = outcome(policy, known).replays[0]
-    table = strips(policy, known, drawn, ["x", "y", "z"], np.array(["a", "b", "c"]))
+    replay = outcome(policy, known).replays[0]
+    table = strips(policy, known, replay, ["x", "y", "z"], np.array(["a", "b", "c"]))
     assert table["reservation"].isna().all() and table["score"].notna().all() and len(table) == 9
 
 

@@ -182,6 +182,16 @@ class TestScorer:
         assert [len(one) for one in given["missed"]] == [6, 3] and given["missed"][0][1] > 0.4
         assert given["overall"].shape == (2,) and given["misalignment"][1].shape == (16, 16)
 
+    def test_precision(self, folder: Path) -> None:
+        batch = PromptedImageBatch([square("red"), square("blue")], ["a red square", "a green square"])
+        full, half = (Rahf(checkpoint=str(folder), dtype=dtype) for dtype in ("auto", "bfloat16"))
+        one, other = full.score(batch), half.score(batch)
+        for name in ("plausibility", "alignment"):
+            np.testing.assert_allclose(one[name], other[name], atol=0.05)
+        assert not np.array_equal(one["alignment"], other["alignment"])
+        assert "precision" not in full.weights() and half.weights()["precision"] == "bfloat16"
+        assert Rahf(checkpoint=str(folder), device="cuda").weights() == half.weights()
+
     def test_half_is_the_threshold(self) -> None:
         found = beside_half(np.array([0.0, 0.1, 0.2, 0.5, 1.0]), 0.2)
         assert found[[0, 2, 4]].tolist() == [0, 0.5, 1]

@@ -59,6 +59,20 @@ def test_equals_plain_diffusers(tiny: Tiny, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
+def test_order_of_colours_as_on_a_gpu(tiny: Tiny, name: str) -> None:
+    class AsOnGpu(DiffusersModel):
+        @property
+        def on_cpu(self) -> bool:
+            return False
+
+    here, there = (kind(model=str(tiny(name)), **PIPELINES[name][1]) for kind in (DiffusersModel, AsOnGpu))
+    for item in ITEMS[:2]:
+        (one,), (other,) = (model.generate([item[0]], [item[1]]) for model in (here, there))
+        np.testing.assert_array_equal(one, other, strict=True)
+    assert there.generate(["a cat"], [0])[0].flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("name", PIPELINES)
 def test_only_prompt_and_seed_decide(tiny: Tiny, name: str) -> None:
     model = UniformBatches(DiffusersModel(model=str(tiny(name)), **PIPELINES[name][1]), 4)
     images = np.stack(model.generate(*zip(*ITEMS, strict=True)))

@@ -17,10 +17,10 @@ from promptroute.core.component import build
 from promptroute.core.errors import UserError
 from promptroute.generators.base import Generator, LocalGenerator, RemoteGenerator, build_generator
 from promptroute.generators.diffusers.model import DiffusersModel
-from promptroute.io.images import read_images
 from promptroute.runtime.batching import Failure
 from tests.generators.tiny import PIPELINES
 from tests.image_stages.conftest import write_prompts
+from tests.shards import every_image
 from tests.stages.small import run
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -133,7 +133,7 @@ class TestOutside:
         ran = run(outside, "generate", "mine")
         assert ran.status == 0, ran.err
         assert ran.out.startswith("generate: 4 images of mine on cpu, 4 generated now")
-        rows = [row for shard in read_images(outside / "data/images/mine") for row in shard]
+        rows = every_image(outside / "data/images/mine")
         assert [(row.prompt, row.seed, row.width) for row in rows] == [
             ("a dog", 0, 3),
             ("a dog", 1, 3),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.run import StudyImages, checked, generate_images, to_png
 from promptroute.io.images import ImageCache, ImageRequest, read_shard
 from promptroute.runtime.batching import Failure
+from promptroute.runtime.executors import InProcess, Threads
 from tests.generators.conftest import Fake
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,7 @@ def requests(prompts: int, seeds: int, per_shard: int = 3) -> list[list[ImageReq
     return [list(rows[i : i + per_shard * seeds]) for i in range(0, len(rows), per_shard * seeds)]
 
 
-def generate(fake: Fake, shards: list[list[ImageRequest]], folder: Path, **options: float) -> StudyImages:
+def generate(fake: Fake, shards: list[list[ImageRequest]], folder: Path, **options: Any) -> StudyImages:
     cache = ImageCache(folder)
     with cache.in_use() as finished:
         study = generate_images(fake, "tiny", shards, cache, **options)
@@ -153,6 +155,41 @@ def test_out_of_memory(tmp_path: Path) -> None:
     assert max(len(batch) for batch in small.batches) == 2 and study.now.failed.total() == 0
     fresh = generate(Fake(), requests(3, 3), tmp_path / "b")
     assert [path.read_bytes() for path in study.shards] == [path.read_bytes() for path in fresh.shards]
+
+
+def test_compiled_batches_have_one_size(tmp_path: Path) -> None:
+    class Compiled(Fake):
+        @property
+        def one_size(self) -> bool:
+            return True
+
+        def generate(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
+            if len(prompts) > 4:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+            return super().generate(prompts, seeds)
+
+    compiled = Compiled(batch_size=8)
+    study = generate(compiled, requests(5, 3), tmp_path / "a")
+    assert {len(batch) for batch in compiled.batches} == {4} and study.now.failed.total() == 0
+    fresh = generate(Fake(), requests(5, 3), tmp_path / "b")
+    assert [path.read_bytes() for path in study.shards] == [path.read_bytes() for path in fresh.shards]
+
+
+def test_threads_outlive_shards(tmp_path: Path) -> None:
+    import threading
+
+    class Noting(Fake):
+        streams: int = 2
+
+        def generate(self, prompts: list[str], seeds: list[int]) -> list[Generated]:
+            threads.add(threading.current_thread())
+            return super().generate(prompts, seeds)
+
+    for executor in (InProcess(), Threads(workers=2)):
+        threads: set[threading.Thread] = set()
+        study = generate(Noting(), requests(12, 2), tmp_path / type(executor).__name__, executor=executor)
+        assert len(threads) <= 2 and threading.main_thread() not in threads
+        assert study.now.new == 24 and len(study.shards) == 4
 
 
 def test_cores_change_no_bit(tiny: Callable[[str], Path], tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def write_prompts(folder: Path, texts: tuple[str, ...] = TEXTS) -> None:
 def study(tmp_path: Path, weights: Path) -> Callable[..., Path]:
     """Lay out the study; called again, change it. Returns its folder."""
 
-    def make(texts: tuple[str, ...] = TEXTS, **draw: Any) -> Path:
+    def make(texts: tuple[str, ...] = TEXTS, **generation: Any) -> Path:
         write_prompts(tmp_path, texts)
         target = "promptroute.generators.diffusers.model.DiffusersModel"
         models = {
@@ -63,7 +63,7 @@ def study(tmp_path: Path, weights: Path) -> Callable[..., Path]:
         }
         params = {
             "models": models,
-            "generation": {"seeds": [0, 1, 2], "shard_prompts": 2, "max_failed": 0.0, **draw},
+            "generation": {"seeds": [0, 1, 2], "shard_prompts": 2, "max_failed": 0.0, **generation},
             "compute": {"device": "cpu", "threads": 1},
             "image_encoder": {"tiny": {"_target_": "promptroute.encoders.open_clip.OpenClip", "model": str(weights / "clip"), "batch_size": 4}},
             "scorers": scorers,

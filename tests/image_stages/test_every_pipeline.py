@@ -11,9 +11,9 @@ from PIL import Image
 
 from promptroute.generators.base import Generated
 from promptroute.generators.diffusers.model import DiffusersModel
-from promptroute.io.images import read_images
 from tests.generators.tiny import LORA, PIPELINES, SIDE, save, save_lora
 from tests.image_stages.conftest import write_prompts
+from tests.shards import every_image
 from tests.stages.small import run
 
 TEXTS = ("a dog", "a red cat", "two hats")
@@ -132,7 +132,7 @@ def test_equals_plain_diffusers(
     assert "9 images" in ran.out and "6 generated now" in ran.out, "the first shard was kept"
     assert bytes_of(killed, name) == bytes_of(whole, name)
 
-    rows = [row for shard in read_images(whole / "data" / "images" / name) for row in shard]
+    rows = every_image(whole / "data" / "images" / name)
     assert [(row.prompt, row.seed) for row in rows] == [(text, seed) for text in TEXTS for seed in SEEDS]
     assert len({row.image for row in rows}) == 9, "each prompt and seed has a image of its own"
     assert all((row.width, row.height) == (SIDE, SIDE) for row in rows)

@@ -17,8 +17,9 @@ from PIL import Image
 from promptroute.core.image import Image as Row
 from promptroute.encoders.open_clip import OpenClip
 from promptroute.io.embeddings import read_embeddings, read_image_embeddings
-from promptroute.io.images import read_images, write_shard
+from promptroute.io.images import write_shard
 from tests.image_stages.conftest import TEXTS
+from tests.shards import every_image
 from tests.stages.small import run
 
 Study = Callable[..., Path]
@@ -44,7 +45,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def rows(folder: Path, model: str = "sd") -> list[Row]:
-    return [row for shard in read_images(folder / "data" / "images" / model) for row in shard]
+    return every_image(folder / "data" / "images" / model)
 
 
 def opened(row: Row) -> Image.Image:

@@ -58,7 +58,7 @@ def test_unknown_columns_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), (b"torn", "not a readable parquet file")]
+    ("content", "message"), [(None, "no such file"), (b"corrupt", "not a readable parquet file")]
 )
 def test_bad_table(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "p.parquet"

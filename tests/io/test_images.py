@@ -15,7 +15,6 @@ from promptroute.io.images import (
     ImageRequest,
     images_of,
     link_or_copy,
-    read_images,
     read_shard,
     shard_paths,
     write_shard,
@@ -43,7 +42,6 @@ class TestShard:
         write_shard(tmp_path / "again.parquet", rows)
         assert read_shard(folder / "part-00000.parquet") == rows
         assert (folder / "part-00000.parquet").read_bytes() == (tmp_path / "again.parquet").read_bytes()
-        assert list(read_images(folder)) == [rows]
         assert images_of(folder, ["P1"]) == {"P1": rows} and images_of(folder, ["P2"]) == {}
 
     def test_datasets_and_pandas_open_it(self, tmp_path: Path) -> None:

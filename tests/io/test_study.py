@@ -83,7 +83,7 @@ def test_embeddings_come_back_bit_equal(tmp_path: Path) -> None:
 
 
 def test_corrupt_embeddings(tmp_path: Path) -> None:
-    (tmp_path / "e.parquet").write_bytes(b"PAR1 torn")
+    (tmp_path / "e.parquet").write_bytes(b"PAR1 corrupt")
     with pytest.raises(
         UserError, match=r"e.parquet: not a table of embeddings that can be read .*make it again"
     ):

@@ -133,98 +133,50 @@ class TestMissing:
         assert len(made(GAP, columns=["judge"]).models()) == 2
 
 
-ROW = "p1,flux,2,0\n"
+def spoilt(*pairs: str) -> dict[str, str]:
+    """Give `SCORES` with the first of each two texts replaced by the second."""
+    scores = SCORES
+    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+        scores = scores.replace(old, new)
+    return {"scores": scores}
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "empty file": ({"scores": ""}, "s.csv: the file is empty; fetch it again"),
-    "no rows": ({"scores": "prompt_id,model,people\n"}, "s.csv: a header and no rows; fetch the file again"),
-    "no model": (
-        {"scores": SCORES.replace(",model,", ",system,")},
-        "s.csv: no column model, the file has prompt_id, system, people, judge; rename the column that holds it, "
-        "or fetch the file again",
-    ),
-    "no prompt": (
-        {"scores": SCORES.replace("prompt_id", "id")},
-        "s.csv: no column prompt_id or prompt, the file has id, model, people, judge; rename the column that holds it",
-    ),
-    "no score": (
-        {"scores": "prompt_id,model,seconds\np1,flux,1\n"},
-        "s.csv: no column of scores, only prompt_id, model, seconds; add one",
-    ),
-    "two columns of one name": (
-        {"scores": SCORES.replace("judge", "people")},
-        "s.csv: columns ['people'] are duplicates in the header; rename or remove one",
-    ),
-    "two scores with one key": (
-        {"scores": SCORES.replace("judge", "People")},
-        "s.csv: scores 'people' and 'People' would both be people; rename one of them",
-    ),
-    "unknown column": (
-        {"columns": ["beauty"]},
-        "s.csv: no score beauty, the file has people, judge; name one of these in columns and lower_is_better",
-    ),
-    "a fact as score": (
-        {"columns": ["model"]},
-        "s.csv: no score model, the file has people, judge; name one of these in columns and lower_is_better",
-    ),
-    "duplicate cell": (
-        {"scores": SCORES + ROW},
-        "s.csv: line 6: prompt_id 'p1', model 'flux' stands already in s.csv: line 4 (1 such row(s)); remove one of the two",
-    ),
-    "unknown prompt": (
-        {"scores": SCORES + "p9,flux,2,0\n"},
-        "s.csv: line 6: prompt_id 'p9' is not in p.csv (1 such row(s)); add the prompt there, or remove the row",
-    ),
-    "text in a score": (
-        {"scores": SCORES.replace("p1,flux,2", "p1,flux,good")},
-        "s.csv: line 4: people 'good' is not a finite number; correct it, leave the cell empty, or name in columns which "
-        "are scores",
-    ),
-    "not finite": (
-        {"scores": SCORES.replace("p1,flux,2", "p1,flux,inf")},
-        "s.csv: line 4: people 'inf' is not a finite number;",
-    ),
-    "negative time": (
-        {"scores": SCORES.replace("judge", "seconds").replace("p1,flux,2,0", "p1,flux,2,-1")},
-        "s.csv: line 4: seconds is -1; expected a number above 0",
-    ),
-    "half an image": (
-        {"scores": SCORES.replace("judge", "images")},
-        "s.csv: line 2: images is 0.5; expected 1 or more",
-    ),
-    "two models with one key": (
-        {"scores": SCORES.replace("flux", "sdxl-1-0")},
-        "s.csv: models 'SDXL 1.0' and 'sdxl-1-0' would both be sdxl-1-0; rename one of them",
-    ),
-    "a model without a key": (
-        {"scores": SCORES.replace("flux", "模型")},
-        "s.csv: model '模型' has no letter a to z and no digit, so no key; rename it",
-    ),
-    "an empty model": (
-        {"scores": SCORES.replace("flux", " ")},
-        "s.csv: line 4: model ' ' is empty or no text; fill it in, or remove the row",
-    ),
-    "a duplicate id": (
-        {"prompts": PROMPTS.replace("p2", "p1")},
-        "p.csv: line 3: prompt_id 'p1' stands already in p.csv: line 2 (1 such row(s)); give every prompt an id of its own",
-    ),
-    "an empty prompt": (
-        {"prompts": PROMPTS.replace("two dogs", "")},
-        "p.csv: line 3: prompt '' is empty or no text; fill it in, or remove the row",
-    ),
-    "a text for two prompts": (
-        {"prompts": "prompt\nx\nx\n", "scores": "prompt,model,people\nx,m,1\n"},
-        "p.csv: line 3: prompt 'x' stands already in p.csv: line 2 (1 such row(s)); name prompts in the scores by prompt_id",
-    ),
-}
+    "empty file": ({"scores": ""}, "the file is empty; fetch it again"),
+    "no rows": ({"scores": "prompt_id,model,people\n"}, "a header and no rows; fetch the file again"),
+    "no model": (spoilt(",model,", ",system,"), "no column model, the file has prompt_id, system, people, judge; rename the column that holds it, or fetch the file again"),
+    "no prompt": (spoilt("prompt_id", "id"), "no column prompt_id or prompt, the file has id, model, people, judge; rename the column that holds it"),
+    "no score": ({"scores": "prompt_id,model,seconds\np1,flux,1\n"}, "no column of scores, only prompt_id, model, seconds; add one"),
+    "two columns of one name": (spoilt("judge", "people"), "columns ['people'] are duplicates in the header; rename or remove one"),
+    "two scores with one key": (spoilt("judge", "People"), "scores 'people' and 'People' would both be people; rename one of them"),
+    "unknown column": ({"columns": ["beauty"]}, "no score beauty, the file has people, judge; name one of these in columns and lower_is_better"),
+    "a fact as score": ({"columns": ["model"]}, "no score model, the file has people, judge; name one of these in columns and lower_is_better"),
+    "duplicate cell": ({"scores": SCORES + "p1,flux,2,0\n"}, "line 6: prompt_id 'p1', model 'flux' stands already in s.csv: line 4 (1 such row(s)); remove one of the two"),
+    "unknown prompt": ({"scores": SCORES + "p9,flux,2,0\n"}, "line 6: prompt_id 'p9' is not in p.csv (1 such row(s)); add the prompt there, or remove the row"),
+    "text in a score": (spoilt("p1,flux,2", "p1,flux,good"), "line 4: people 'good' is not a finite number; correct it, leave the cell empty, or name in columns which are scores"),
+    "not finite": (spoilt("p1,flux,2", "p1,flux,inf"), "line 4: people 'inf' is not a finite number;"),
+    "negative time": (spoilt("judge", "seconds", "p1,flux,2,0", "p1,flux,2,-1"), "line 4: seconds is -1; expected a number above 0"),
+    "half an image": (spoilt("judge", "images"), "line 2: images is 0.5; expected 1 or more"),
+    "two models with one key": (spoilt("flux", "sdxl-1-0"), "models 'SDXL 1.0' and 'sdxl-1-0' would both be sdxl-1-0; rename one of them"),
+    "a model without a key": (spoilt("flux", "模型"), "model '模型' has no letter a to z and no digit, so no key; rename it"),
+    "an empty model": (spoilt("flux", " "), "line 4: model ' ' is empty or no text; fill it in, or remove the row"),
+}  # fmt: skip
+BAD_PROMPTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a duplicate id": ({"prompts": PROMPTS.replace("p2", "p1")}, "line 3: prompt_id 'p1' stands already in p.csv: line 2 (1 such row(s)); give every prompt an id of its own"),
+    "an empty prompt": ({"prompts": PROMPTS.replace("two dogs", "")}, "line 3: prompt '' is empty or no text; fill it in, or remove the row"),
+    "a text for two prompts": ({"prompts": "prompt\nx\nx\n", "scores": "prompt,model,people\nx,m,1\n"}, "line 3: prompt 'x' stands already in p.csv: line 2 (1 such row(s)); name prompts in the scores by prompt_id"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input(made: Made, case: str) -> None:
-    given, message = BAD[case]
+@pytest.mark.parametrize(
+    ("file", "case"), [*(("s.csv", c) for c in BAD), *(("p.csv", c) for c in BAD_PROMPTS)]
+)
+def test_bad_input(made: Made, file: str, case: str) -> None:
+    given, message = (BAD if file == "s.csv" else BAD_PROMPTS)[case]
     with pytest.raises(UserError) as caught:
         made(**given).models()
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).startswith(f"{file}: {message}")
 
 
 def test_bad_file(made: Made, tmp_path: Path) -> None:

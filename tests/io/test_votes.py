@@ -30,7 +30,9 @@ FIRST, SECOND = TASKS
 
 
 def asked(study: str = "s", mode: str = "pairs", question: str = "which?") -> Asked:
-    return Asked(study, mode, question, 0, {"p1": "a red car", "p2": "two sheep"}, TASKS)  # type: ignore[arg-type]
+    return Asked(
+        study, mode, question, 0, {"p1": "a red car", "p2": "two sheep"}, TASKS, {"a": {"label": "A"}}
+    )  # type: ignore[arg-type]
 
 
 def vote(task: str = FIRST, rater: str = "ann", value: str = "left", swapped: bool = False) -> Answer:

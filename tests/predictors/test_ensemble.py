@@ -7,8 +7,10 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.predictors.cems_frozen import CemsFrozen
 from promptroute.predictors.ensemble import Ensemble
+from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
+from promptroute.predictors.targets import text_folds
 
 
 def spread(quality: np.ndarray) -> np.ndarray:
@@ -22,6 +24,33 @@ def test_equal_is_mean(problem) -> None:  # type: ignore[no-untyped-def]
     np.testing.assert_allclose(
         predicted, (members["ridge"].predict(train) + members["mean"].predict(train)) / 2
     )
+
+
+class TestOutOfFold:
+    def test_mean_of_members(self, problem) -> None:  # type: ignore[no-untyped-def]
+        (train, quality), held = problem(40), problem(12, seed=1)
+        kernel = {"encoder": "one", "width": None}
+        both = Ensemble(members={"kernel": Kernel(**kernel), "ridge": Ridge()}, seed=3).fit(
+            train, quality, held
+        )
+        whole, values = train.joined(held[0]), np.vstack([quality, held[1]])
+        alone = Kernel(**kernel).fit(train, quality, held)
+        left_out = np.empty(values.shape)
+        fold = text_folds(whole.texts, 5, 3)
+        for part in range(5):
+            rest, own = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+            left_out[own] = Ridge().fit(whole.take(rest), values[rest]).predict(whole.take(own))
+        assert both.out_of_fold is not None and alone.out_of_fold is not None
+        np.testing.assert_allclose(both.out_of_fold, (alone.out_of_fold + left_out) / 2)
+        ridge = Ridge().fit(whole, values)  # learns from validation too, as the kernel does
+        np.testing.assert_allclose(
+            both.predict(held[0]), (alone.predict(held[0]) + ridge.predict(held[0])) / 2
+        )
+
+    def test_none_where_none_learns_from_validation(self, problem) -> None:  # type: ignore[no-untyped-def]
+        (train, quality), held = problem(40), problem(12, seed=1)
+        members = {"ridge": Ridge(), "mean": Mean()}
+        assert Ensemble(members=members).fit(train, quality, held).out_of_fold is None
 
 
 class Echo(Mean):

@@ -8,9 +8,11 @@ import pytest
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
+from promptroute.predictors import kernel
 from promptroute.predictors.ensemble import Ensemble
 from promptroute.predictors.folder import load_predictor, save_predictor
 from promptroute.predictors.kernel import Kernel, principal_axes
+from promptroute.predictors.similarity import Seen
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
@@ -72,7 +74,7 @@ def test_out_of_fold(problem: Any) -> None:
         model.predict(held), small().fit(both, observed).predict(held), atol=1e-9
     )
     # Everything but the one weight vector stays as it is with the prompt: so does the check, with a kernel by hand.
-    k = model._similarity(model._z, model._e, model._c).astype(np.float64)
+    k = model._similarity(Seen(model._z, model._e, model._c)).astype(np.float64)
     y = model._targets.encode(observed)
     for i in (0, 17, 45):
         rest = np.delete(np.arange(52), i)
@@ -92,7 +94,7 @@ class TestPoints:
             problem(20, seed=2),
         )
         exact = small().fit(prompts, quality, (held, held_quality))
-        monkeypatch.setattr(Kernel, "_solve_all", Kernel._solve_points)
+        monkeypatch.setattr(Kernel, "_solve_all", lambda self, y: self._solve_points(y, len(y)))
         every = small().fit(prompts, quality, (held, held_quality))
         np.testing.assert_allclose(every.predict(test), exact.predict(test), atol=2e-4)
         np.testing.assert_allclose(every.out_of_fold, exact.out_of_fold, atol=1e-3)  # type: ignore[arg-type]
@@ -102,16 +104,12 @@ class TestPoints:
         (prompts, quality), (test, _) = problem(50), problem(20, seed=2)
         whole, some = small().fit(prompts, quality), small(points=15).fit(prompts, quality)
         assert len(some._z) == len(some._weights) == 15
-        k = whole._similarity(whole._z, whole._e, whole._c).astype(np.float64)
+        k = whole._similarity(Seen(whole._z, whole._e, whole._c)).astype(np.float64)
         at = [int(np.flatnonzero((whole._z == row).all(axis=1))[0]) for row in some._z]
         y = whole._targets.encode(quality)
         inner = k[:, at].T @ k[:, at] + whole.alpha * k[np.ix_(at, at)]
         weights = np.linalg.solve(inner, k[:, at].T @ y)
-        vectors = whole._vectors(test)
-        seen = whole._similarity(
-            whole._standard(vectors) @ whole._axes, whole._sentence(vectors),
-            whole._tfidf.transform(test.texts).astype(np.float32),
-        )  # fmt: skip
+        seen = whole._similarity(whole._see(whole._vectors(test), test.texts))
         expected = whole._targets.decode(seen[:, at] @ weights)
         np.testing.assert_allclose(some.predict(test), expected, atol=2e-4)
         assert np.abs(some.predict(test) - whole.predict(test)).max() > 1e-3
@@ -121,7 +119,7 @@ class TestPoints:
         (prompts, quality), (held, held_quality) = problem(40), problem(12, seed=1)
         model = small(points=20).fit(prompts, quality, (held, held_quality))
         whole = small().fit(prompts, quality, (held, held_quality))
-        k = whole._similarity(whole._z, whole._e, whole._c).astype(np.float64)
+        k = whole._similarity(Seen(whole._z, whole._e, whole._c)).astype(np.float64)
         at = [int(np.flatnonzero((whole._z == row).all(axis=1))[0]) for row in model._z]
         y = whole._targets.encode(np.vstack([quality, held_quality]))
         assert model.out_of_fold is not None
@@ -136,6 +134,14 @@ class TestPoints:
         prompts, quality = problem(30)
         twice = small(points=25).fit(prompts.joined(prompts), np.vstack([quality, quality]))
         assert np.isfinite(twice.predict(prompts)).all()
+
+    def test_chosen_above_a_size(self, problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in {"EXACT": 30, "POINTS": 12}.items():
+            monkeypatch.setattr(kernel, name, value)
+        prompts, quality = problem(31)
+        few = prompts.take(np.arange(30))
+        assert [len(small().fit(*pair)._z) for pair in ((few, quality[:30]), (prompts, quality))] == [30, 12]
+        assert len(small(points=31).fit(prompts, quality)._z) == 31
 
     def test_by_itself(self, problem: Any, tmp_path: Path) -> None:
         prompts, quality = problem(30)
@@ -160,11 +166,13 @@ def test_leaves_validation(problem: Any) -> None:
     assert model.out_of_fold is None
 
 
-def test_refused_as_member(problem: Any) -> None:
+def test_refused_where_weights_are_fitted(problem: Any) -> None:
     (prompts, quality), held = problem(40), problem(12, seed=1)
     with pytest.raises(UserError, match=r"member kernel learns from validation.*learn_validation to false"):
-        Ensemble(members={"kernel": small()}).fit(prompts, quality, held)
-    Ensemble(members={"kernel": small(learn_validation=False)}).fit(prompts, quality, held)
+        Ensemble(members={"kernel": small()}, weighting="fitted").fit(prompts, quality, held)
+    Ensemble(members={"kernel": small(learn_validation=False)}, weighting="fitted").fit(
+        prompts, quality, held
+    )
 
 
 def test_refusals(problem: Any) -> None:

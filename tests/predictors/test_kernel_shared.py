@@ -8,6 +8,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.kernel_shared import SharedKernel
+from promptroute.predictors.similarity import Seen
 
 SMALL: dict[str, Any] = {"encoder": "one", "width": 3, "components": 3, "min_count": 2}
 
@@ -26,7 +27,7 @@ def test_formula(problem: Any) -> None:
     (prompts, quality), (test, _) = problem(30), problem(9, seed=2)
     alphas = (0.1, 1.0, 10.0)
     model = SharedKernel(alphas=alphas, **SMALL).fit(prompts, quality)
-    k = model._similarity(model._z, model._e, model._c).astype(np.float64)
+    k = model._similarity(Seen(model._z, model._e, model._c)).astype(np.float64)
     centred = quality - quality.mean(0)
     axes = np.linalg.eigh(centred.T @ centred)[1]
     turned = centred @ axes
@@ -44,11 +45,7 @@ def test_formula(problem: Any) -> None:
             errors.append(error)
         alpha = alphas[int(np.argmin(errors))]
         weights[:, column] = np.linalg.solve(k + alpha * np.eye(len(k)), turned[:, column])
-    similarity = model._similarity(
-        model._standard(test.embeddings["one"]) @ model._axes,
-        model._sentence(test.embeddings["one"]),
-        model._tfidf.transform(test.texts).astype(np.float32),
-    ).astype(np.float64)
+    similarity = model._similarity(model._see(test.embeddings["one"], test.texts)).astype(np.float64)
     expected = similarity @ weights @ axes.T + quality.mean(0)
     np.testing.assert_allclose(model.predict(test), expected, atol=2e-3)
 

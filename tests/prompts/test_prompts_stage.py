@@ -37,19 +37,19 @@ def sampled(
 
 @pytest.mark.parametrize("option", SETS)
 def test_each_set_alone(sampled: Sample, option: str) -> None:
-    drawn = sampled(option, "prompts.n=20", "prompts.seed=3")
-    assert len(drawn) == 20 and set(drawn["set"]) == {SETS[option]}
+    taken = sampled(option, "prompts.n=20", "prompts.seed=3")
+    assert len(taken) == 20 and set(taken["set"]) == {SETS[option]}
     again = sampled(option, "prompts.n=20", "prompts.seed=3")
-    assert again["prompt"].tolist() == drawn["prompt"].tolist()
+    assert again["prompt"].tolist() == taken["prompt"].tolist()
     assert (
-        sampled(option, "prompts.n=30", "prompts.seed=3")["prompt"][:20].tolist() == drawn["prompt"].tolist()
+        sampled(option, "prompts.n=30", "prompts.seed=3")["prompt"][:20].tolist() == taken["prompt"].tolist()
     )
-    assert sampled(option, "prompts.n=20", "prompts.seed=4")["prompt"].tolist() != drawn["prompt"].tolist()
+    assert sampled(option, "prompts.n=20", "prompts.seed=4")["prompt"].tolist() != taken["prompt"].tolist()
 
 
 def test_five_sets_in_proportion(sampled: Sample) -> None:
-    drawn = sampled("paper", "prompts.n=500")
-    assert drawn["set"].value_counts().to_dict() == pytest.approx(
+    taken = sampled("paper", "prompts.n=500")
+    assert taken["set"].value_counts().to_dict() == pytest.approx(
         {"MS": 313, "LN": 86, "DIFF": 82, "PP": 16, "DRAW": 2}, abs=3
     )
 

@@ -70,6 +70,13 @@ class TestRetrieve:
         with pytest.raises(UserError, match="holds 1 of the prompts that it is judged on, as ' Red STAR'"):
             bank.check_apart(["red", " Red STAR"])
 
+    def test_less(self, bank: Bank) -> None:
+        fewer = bank.less([" RED star", "another"])
+        assert list(fewer.texts) == ["blue star", "red ring", "small blue ring"]
+        np.testing.assert_array_equal(fewer.vectors, bank.vectors[1:])
+        with pytest.raises(UserError, match="the bank holds no prompts"):
+            bank.less(list(bank.texts))
+
 
 def test_without() -> None:
     texts = ["a", "B ", "b", "c", "d", "A", "e"]

@@ -18,10 +18,38 @@ from promptroute.io.files import write_json
 from promptroute.io.images import write_shard
 from promptroute.io.scores import write_scores
 from promptroute.io.tables import write_table
-from promptroute.routing.base import Training
+from promptroute.routing.base import Policy, Training
 from promptroute.routing.policies import CostAware
 from promptroute.routing.search_policy import Search
 from tests.report.made import Report, report_of
+
+
+def judged_of(
+    true: np.ndarray,
+    predicted: np.ndarray,
+    prices: tuple[float, float],
+    search: Search | None,
+    images: np.ndarray | None,
+) -> Judged:
+    """Judge a router of m models: `search` where that is given, calibrated on the first half of the prompts."""
+    half, cost = slice(0, len(true) // 2), 1e-5 * np.linspace(*prices, true.shape[1])
+    training = Training(look=1e-6, images=None if images is None else images[half])
+
+    def calibrated(policy: Policy) -> Policy:
+        return policy.calibrate(predicted[half], true[half], cost, training)
+
+    found = {name: calibrated(policy) for name, policy in to_calibrate(search or CostAware()).items()}
+    own = calibrated(search) if search else found["cost_aware_quality"]
+    names = [f"m{k}" for k in range(len(cost))]
+    judged = Judged(
+        predicted, true, {"nima.mean": true}, cost, names, own.choose(predicted, cost), own, found, images=images,
+        seconds=1e5 * cost,
+    )  # fmt: skip
+    return (
+        replace(judged, decided=outcome(own, judged.known).replays[0].kept)
+        if isinstance(own, Search)
+        else judged
+    )
 
 
 def write_result(
@@ -45,64 +73,31 @@ def write_result(
     """
     rng = np.random.default_rng(7)
     labels = labels or [f"Model {k}" for k in range(models)]
-    names = [f"m{k}" for k in range(len(labels))]
-    cost = 1e-5 * np.linspace(*prices, len(labels))
     true = 5 + rng.normal(0, 0.5, (n, len(labels))) + np.linspace(0, 0.5, len(labels))
     predicted = predictions(true) if predictions else true + rng.normal(0, noise, true.shape)
-    tune = slice(0, n // 2)
     images = true[:, :, None] + rng.normal(0, 0.4, (*true.shape, seeds)) if seeds else None
-    training = Training(look=1e-6, images=None if images is None else images[tune])
-    found = {
-        name: policy.calibrate(predicted[tune], true[tune], cost, training)
-        for name, policy in to_calibrate(search or CostAware()).items()
-    }
-    own = (
-        found["cost_aware_quality"]
-        if search is None
-        else search.calibrate(predicted[tune], true[tune], cost, training)
-    )
-    judged = Judged(
-        predicted, true, {"nima.mean": true}, cost, names, own.choose(predicted, cost), own, found, images=images,
-        seconds=1e5 * cost,
-    )  # fmt: skip
-    if isinstance(own, Search):
-        judged = replace(judged, decided=outcome(own, judged.known).replays[0].kept)
+    judged = judged_of(true, predicted, prices, search, images)
     side = np.array([sets[i % len(sets)] for i in range(n)])
     ids = np.array([f"{name}{i}" for i, name in enumerate(side)])
 
     def measured(rows: np.ndarray) -> dict[str, Any]:
         return evaluate(judged.take(rows), resamples=60, seed=0)
 
-    metrics = folder / "metrics"
-    write_json(
-        metrics / "evaluate.json",
-        {
-            "labels": dict(zip(names, labels, strict=True)),
-            "score": "nima.mean",
-            **measured(np.arange(n)),
-            "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
-        },
-    )
-    write_tables(folder / "data" / "evaluation", judged, labels, ids)
-    prompts = pd.DataFrame(
-        {
-            "prompt_id": ids,
-            "prompt": texts or [f"prompt number {i}" for i in range(n)],
-            "set": side,
-            "count": 1,
-        }
-    )
-    write_table(folder / "data" / "prompts.parquet", prompts, Prompt)
-    rows = pd.DataFrame(
-        {
-            "prompt_id": np.repeat(ids, len(names)),
-            "model": names * n,
-            "score": "nima.mean",
-            "mean": true.reshape(-1),
-        }
-    ).assign(std=0.1, n=3, seconds=np.nan)
-    write_table(folder / "data" / "performance.parquet", rows, Performance, ("prompt_id", "model", "score"))
-    return metrics
+    result = {
+        "labels": dict(zip(judged.models, labels, strict=True)),
+        "score": "nima.mean",
+        **measured(np.arange(n)),
+        "sets": {name: measured(np.flatnonzero(side == name)) for name in sets},
+    }
+    write_json(folder / "metrics" / "evaluate.json", result)
+    data = folder / "data"
+    write_tables(data / "evaluation", judged, labels, ids)
+    prompts = pd.DataFrame({"prompt_id": ids, "prompt": texts or [f"prompt number {i}" for i in range(n)]})
+    write_table(data / "prompts.parquet", prompts.assign(set=side, count=1), Prompt)
+    rows = pd.DataFrame({"prompt_id": np.repeat(ids, len(labels)), "model": [*judged.models] * n})
+    rows = rows.assign(score="nima.mean", mean=true.reshape(-1), std=0.1, n=3, seconds=np.nan)
+    write_table(data / "performance.parquet", rows, Performance, ("prompt_id", "model", "score"))
+    return folder / "metrics"
 
 
 FAILED = 1
@@ -113,7 +108,7 @@ def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"
     """Write three images of every prompt and model below `folder`, the second one failed, and NIMA scores of them."""
     import io
 
-    from PIL import Image as Picture
+    from PIL import Image as Pillow
 
     prompts = pd.read_parquet(folder / "data" / "prompts.parquet")
     for number, model in enumerate(models):
@@ -123,7 +118,7 @@ def write_images(folder: Path, models: tuple[str, ...] = ("m0", "m1", "m2", "m3"
         ):
             for seed in range(3):
                 out = io.BytesIO()
-                Picture.new("RGB", (side, side), (60 * number, 80 * seed, place)).save(out, "PNG")
+                Pillow.new("RGB", (side, side), (60 * number, 80 * seed, place)).save(out, "PNG")
                 fine = seed != FAILED
                 rows.append(
                     Image(

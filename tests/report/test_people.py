@@ -17,6 +17,11 @@ FOUND = {
         "b": {"rank": 2, "rank_low": 1, "rank_high": 2, "share": INTERVAL},
         "a": {"rank": 1, "rank_low": 1, "rank_high": 2, "share": INTERVAL},
     },
+    "pairs": {
+        "a / b": {"wins": 1000, "losses": 20, "ties": 3, "votes_until_apart": 0},
+        "a / c": {"wins": 4, "losses": 4, "ties": 0, "votes_until_apart": None},
+        "b / c": {"wins": 4, "losses": 3, "ties": 0, "votes_until_apart": 1234},
+    },
     "scores": {"nima.mean": {"pairs": 40, "agreement": INTERVAL}},
     "raters_agree": {"figures": {"alpha_nominal": INTERVAL}},
 }
@@ -28,6 +33,11 @@ def test_votes(tmp_path: Path) -> None:
     assert cells is not None and "1,200 votes by 3 people" in str(cells["about"])
     assert [row["name"] for row in cells["models"]] == ["Model <A>", "b"]  # type: ignore[attr-defined]
     assert cells["scores"][0]["pairs"] == "40"  # type: ignore[index]
+    assert [(row["names"], row["counts"], row["more"]) for row in cells["pairs"]] == [  # type: ignore[attr-defined]
+        (["Model <A>", "b"], ["1,000", "3", "20"], "apart"),
+        (["Model <A>", "c"], ["4", "0", "4"], "no lead yet"),
+        (["b", "c"], ["4", "0", "3"], "about 1,234 more"),
+    ]
 
 
 @pytest.mark.parametrize(

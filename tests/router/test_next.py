@@ -151,10 +151,10 @@ class TestLoop:
             seen[step.model] = images[own.names.index(step.model)]
             spent += step.price
         truth = np.array([[-np.inf if image is None else image for image in images]])
-        (drawn,) = policy.replays(np.array([KNOWN[prompt]]), truth, own.cost)
-        assert list(seen) == [own.names[column] for column in drawn.order[0] if column != STOP]
-        assert step.keep == (None if drawn.kept[0] == STOP else own.names[drawn.kept[0]])
-        assert spent == pytest.approx(drawn.cost[0])
+        (replay,) = policy.replays(np.array([KNOWN[prompt]]), truth, own.cost)
+        assert list(seen) == [own.names[column] for column in replay.order[0] if column != STOP]
+        assert step.keep == (None if replay.kept[0] == STOP else own.names[replay.kept[0]])
+        assert spent == pytest.approx(replay.cost[0])
         assert own.next(prompt, dict(reversed(seen.items()))) == step, (
             "the order of what was seen changes nothing"
         )

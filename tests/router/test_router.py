@@ -141,6 +141,14 @@ class TestRequest:
     def test_own_point_and_models(self, asked: dict[str, Any], expected: list[int]) -> None:
         assert chosen(router(), **asked) == [MODELS[column].name for column in expected]
 
+    def test_others_are_no_yardstick(self) -> None:
+        (decision,) = router().route(["hard"], models=["cheap", "middle"])
+        assert "Expensive" not in decision.reason and list(decision.quality) == [
+            "expensive",
+            "middle",
+            "cheap",
+        ]
+
     def test_next_best_single(self) -> None:
         stuck = router(cost_aware(None))
         assert chosen(stuck, models=["cheap", "middle"]) == ["middle"] * 3

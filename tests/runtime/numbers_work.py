@@ -16,7 +16,8 @@ class Squares(Work[int]):
 
     Attributes:
         folder: where results go.
-        seconds: how long each takes.
+        seconds: how long each takes, until there is a file `folder`/hurry.
+        more: number → seconds that it takes besides.
         once: number → "kill" (the process ends), "hang", or "fail" (an error of ours), at its first attempt.
         always: the same, at every attempt.
     """
@@ -24,6 +25,7 @@ class Squares(Work[int]):
     ticks = True
     folder: Path
     seconds: float = 0.0
+    more: dict[int, float] = field(default_factory=dict, kw_only=True)
     once: dict[int, str] = field(default_factory=dict)
     always: dict[int, str] = field(default_factory=dict)
 
@@ -34,7 +36,8 @@ class Squares(Work[int]):
         return self.path(shard).is_file()
 
     def __call__(self, shard: int) -> tuple[int, int]:
-        time.sleep(self.seconds)
+        if not (self.folder / "hurry").exists():
+            time.sleep(self.seconds + self.more.get(shard, 0.0))
         what = self.always.get(shard, "")
         if shard in self.once:
             mark = self.folder / f"tried-{shard}"

@@ -84,6 +84,11 @@ def test_plan() -> None:
         "2 models × 240 prompts × 3 seeds = 1440 images; about 2.1 hours by the models' profiles"
     )
     assert plan({"a": Images(9, None, None)}, 3, 3).endswith("= 9 images; of unknown duration")
+    # What the cache has costs nothing any more, but it lies on the disk: 9 × 10⁶ pixels × 4 bytes.
+    assert plan({"a": Images(9, (1000, 1000), 60.0, 4, 0.5)}, 3, 3).endswith(
+        "9 images, 4 of them in the cache; about 5.0 minutes by the models' profiles; at most 0.04 GB; $2.50 by the cost rule"
+    )
+    assert "$" not in plan({"a": Images(9, None, 1.0, 0, 0.5), "b": Images(9, None, 1.0)}, 3, 3)
     assert plan({"a": Images(9, None, 1.0), "b": Images(9, None, None)}, 3, 3).endswith(
         "about 9 seconds by the models' profiles, 1 of unknown duration besides"
     )

@@ -1,6 +1,7 @@
 """How a stage starts and ends."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -214,3 +215,16 @@ def test_interrupted_import_leaves_no_traceback() -> None:
     code = "import stages; raise KeyboardInterrupt"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode in (-signal.SIGINT, 130) and ran.stderr == ""
+
+
+def test_log_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("promptroute.runtime.cluster")
+
+    def main() -> str:
+        log.info("shard 3 by node-a (process 7)")
+        return "done"
+
+    run_stage(main)
+    log.info("not within a stage")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("done\n", "shard 3 by node-a (process 7)\n")

@@ -24,10 +24,19 @@ def test_default_study(compose: Compose) -> None:
     assert found["scorers"]["clip"]["reads"] == "data/embeddings/clip"
     assert found["image_encoder"] == {"clip": "mini/weights/clip"}
     assert found["prompts"] == {"mini": "mini/prompts"}
+    assert (found["recovery"], found["trip"], found["recovered"]) == ({}, {}, "data/none/figures")
     places = [place for part in found["models"].values() for place in part.values()]
     assert all(
         (ROOT / place).exists() for place in (*places, found["predictor"], *found["text_encoder"].values())
     )
+
+
+def test_recovery(compose: Compose) -> None:
+    found = compose("recovery=mini", config="config")["uses"]
+    assert (
+        found["recovery"] == {"prompts": "mini/phrases.txt"} and found["recovered"] == "metrics/recovery.json"
+    )
+    assert found["trip"] == found["models"]
 
 
 def test_hub_models(compose: Compose) -> None:

@@ -54,9 +54,9 @@ def test_reproduces_its_pixels(golden: Path, expected: Any) -> None:
 
 def test_auto_padding(golden: Path, expected: Any, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
-    picture = [Image.open(golden / "nima_images" / "img_a.png")]
+    image = [Image.open(golden / "nima_images" / "img_a.png")]
     results = expected["images"]["img_a.png"]["results"]["nearest"]
-    assert mean(weights(golden), picture) == pytest.approx(results["symmetric"]["mean"], abs=1e-4)
+    assert mean(weights(golden), image) == pytest.approx(results["symmetric"]["mean"], abs=1e-4)
     newer = tmp_path / "newer.hdf5"
     shutil.copy(weights(golden), newer)
     with h5py.File(newer, "r+") as file:  # as a newer Keras lists it: text, no symmetric pads, other names
@@ -65,7 +65,7 @@ def test_auto_padding(golden: Path, expected: Any, tmp_path: Path) -> None:
         kept = ["dense" if name == "dense_1" else name for name in names if not name.startswith("conv_pad_")]
         del file.attrs["layer_names"]
         file.attrs["layer_names"] = kept
-    assert mean(newer, picture) == pytest.approx(results["asymmetric"]["mean"], abs=1e-4)
+    assert mean(newer, image) == pytest.approx(results["asymmetric"]["mean"], abs=1e-4)
 
 
 def test_half_precision(golden: Path, tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_half_precision(golden: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = timm.create_model("mobilenetv1_100", pretrained=False, num_classes=10, bn_eps=1e-3).half()
     save_file(network.state_dict(), tmp_path / "nima.safetensors")
-    picture = Image.open(golden / "nima_images" / "img_b.jpg")
-    found = Nima(checkpoint=str(tmp_path / "nima.safetensors")).distributions([picture, picture])
+    image = Image.open(golden / "nima_images" / "img_b.jpg")
+    found = Nima(checkpoint=str(tmp_path / "nima.safetensors")).distributions([image, image])
     with torch.inference_mode():
-        logits = network.float().eval()(torch.from_numpy(to_pixels(picture))[None])
+        logits = network.float().eval()(torch.from_numpy(to_pixels(image))[None])
     np.testing.assert_allclose(found[0], torch.softmax(logits, 1)[0], atol=1e-6)
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
@@ -88,21 +88,21 @@ def test_wrong_weights(golden: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
     from torch import zeros
 
-    picture = [Image.new("RGB", (8, 8))]
+    image = [Image.new("RGB", (8, 8))]
     with pytest.raises(UserError, match=r"nowhere: NIMA's weights are not there.*github.com/idealo"):
-        mean(tmp_path / "nowhere", picture)
+        mean(tmp_path / "nowhere", image)
     with pytest.raises(UserError, match=r"SHA-256 is 08f5.*, expected 0000"):
         Nima(checkpoint=weights(golden), sha256="0000").weights()
     with pytest.raises(UserError, match="padding is 'both'; expected 'auto', 'symmetric' or 'asymmetric'"):
         Nima(checkpoint=weights(golden), padding="both")
     (tmp_path / "corrupt.hdf5").write_bytes(Path(weights(golden)).read_bytes()[:5000])
     with pytest.raises(UserError, match=r"corrupt\.hdf5: not a readable file of Keras weights"):
-        mean(tmp_path / "corrupt.hdf5", picture)
+        mean(tmp_path / "corrupt.hdf5", image)
     save_file({"classifier.weight": zeros(10, 1024), "more": zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(
         UserError, match=r"lacks \['blocks.0.0.bn1.bias'.*has \['more'\] \(1\) that it does not have"
     ):
-        mean(tmp_path / "other.safetensors", picture)
+        mean(tmp_path / "other.safetensors", image)
     (tmp_path / "corrupt.safetensors").write_bytes(b"corrupt")
     with pytest.raises(UserError, match="not a readable safetensors file"):
-        mean(tmp_path / "corrupt.safetensors", picture)
+        mean(tmp_path / "corrupt.safetensors", image)

@@ -14,11 +14,7 @@ from promptroute.core.image import to_rgb
 from promptroute.encoders.open_clip import OpenClip
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-PICTURES = [
-    Image.new("RGB", (40, 30), (200, 10, 10)),
-    Image.new("L", (32, 32), 90),
-    Image.new("RGBA", (9, 9)),
-]
+IMAGES = [Image.new("RGB", (40, 30), (200, 10, 10)), Image.new("L", (32, 32), 90), Image.new("RGBA", (9, 9))]
 
 
 def test_embeddings_are_open_clips_own(tiny_clip: Path) -> None:
@@ -26,11 +22,11 @@ def test_embeddings_are_open_clips_own(tiny_clip: Path) -> None:
     import torch
 
     clip = OpenClip(model=str(tiny_clip))
-    images, texts = clip.encode_images(PICTURES), clip.encode_texts(["a red dog", "x " * 500])
+    images, texts = clip.encode_images(IMAGES), clip.encode_texts(["a red dog", "x " * 500])
     assert images.shape == (3, 16) and texts.shape == (2, 16) and images.dtype == texts.dtype == np.float32
     network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tiny_clip}")
     with torch.inference_mode():
-        theirs = network.eval().encode_image(preprocess(PICTURES[0])[None])
+        theirs = network.eval().encode_image(preprocess(IMAGES[0])[None])
         words = network.encode_text(open_clip.get_tokenizer(f"local-dir:{tiny_clip}")(["a red dog"]))
     np.testing.assert_allclose(images[:1], theirs, atol=1e-6)
     np.testing.assert_allclose(texts[:1], words, atol=1e-6)
@@ -54,12 +50,7 @@ def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) ->
     (copy / "open_clip_model.safetensors").write_bytes(content)
     assert OpenClip(model=str(copy)).fingerprint() != here
     tagged = OpenClip(model="ViT-B-32", pretrained="openai", revision=COMMIT).weights()
-    assert tagged == {
-        "model": "ViT-B-32",
-        "pretrained": "openai",
-        "revision": COMMIT,
-        "precision": "float32",
-    }
+    assert tagged == {"model": "ViT-B-32", "pretrained": "openai", "revision": COMMIT, "precision": "float32"}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +88,7 @@ def hub(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.parametrize("name", ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"])
 def test_tag_activation(hub: Path, tiny_clip: Path, name: str) -> None:
     shutil.copy(tiny_clip / "open_clip_model.safetensors", hub / name)
-    found = OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(PICTURES)
+    found = OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(IMAGES)
     np.testing.assert_array_equal(found, from_folder(tiny_clip, force_quick_gelu=True))
     assert np.abs(found - from_folder(tiny_clip)).max() > 1e-3, "its activation and no other"
 
@@ -108,7 +99,7 @@ def from_folder(folder: Path, **how: Any) -> np.ndarray:
 
     network, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}", **how)
     with torch.inference_mode():
-        pixels = torch.stack([preprocess(to_rgb(picture)) for picture in PICTURES])
+        pixels = torch.stack([preprocess(to_rgb(image)) for image in IMAGES])
         return network.eval().encode_image(pixels).numpy()
 
 
@@ -120,7 +111,7 @@ def test_pickle_is_not_read(hub: Path, tiny_clip: Path) -> None:
     with pytest.raises(
         UserError, match=r"the CLIP model Tiny \(tag\) can't be loaded on cpu .*hub can't be reached"
     ):
-        OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(PICTURES)
+        OpenClip(model="Tiny", pretrained="tag", revision=COMMIT).encode_images(IMAGES)
 
 
 def test_tags_of_papers() -> None:

@@ -1,6 +1,5 @@
 """Just enough of the Chrome DevTools protocol to use a page: over pipes, with the standard library alone."""
 
-import base64
 import itertools
 import json
 import os
@@ -125,11 +124,6 @@ class Browser:
         return [
             e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
         ]
-
-    def picture(self, path: Path) -> None:
-        """Save the whole page as PNG."""
-        shot = self("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
     def close(self) -> None:
         self._process.terminate()

@@ -31,6 +31,7 @@ MODELS = (
     ModelInfo("middle", "Middle", 4.0e-4, 4.8),
     ModelInfo("cheap", "Cheap", 1.0e-4, 4.5),
 )
+SMALL = ["--max-prompts", "8", "--max-characters", "300", "--max-request", "2000", "--max-body", "20000"]
 MINILM = {
     "_target_": "promptroute.encoders.sentence.SentenceEncoder",
     "model": "sentence-transformers/all-MiniLM-L6-v2",
@@ -194,15 +195,5 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 @pytest.fixture(scope="session")
 def service(start: Start, router_folder: Path) -> Iterator[Service]:
     """The service with small limits, shared by the tests that only ask."""
-    with start(
-        router_folder,
-        "--max-prompts",
-        "8",
-        "--max-characters",
-        "300",
-        "--max-request",
-        "2000",
-        "--max-body",
-        "20000",
-    ) as running:
+    with start(router_folder, *SMALL) as running:
         yield running

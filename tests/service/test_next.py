@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promptroute.router.router import Router
-from tests.service.conftest import Service, Start
+from tests.service.conftest import SMALL, Service, Start
 
 NAMES = ("expensive", "middle", "cheap")
 
@@ -19,17 +19,7 @@ NAMES = ("expensive", "middle", "cheap")
 @pytest.fixture(scope="module")
 def searching(start: Start, search_folder: Path) -> Iterator[Service]:
     """A service that searches, with small limits."""
-    options = (
-        "--max-prompts",
-        "8",
-        "--max-characters",
-        "300",
-        "--max-request",
-        "2000",
-        "--max-body",
-        "20000",
-    )
-    with start(search_folder, *options) as running:
+    with start(search_folder, *SMALL) as running:
         yield running
 
 

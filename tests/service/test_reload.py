@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +16,25 @@ from tests.router.test_storage import change
 from tests.service.conftest import MINILM, MODELS, ROOT, make_router
 
 
-def test_light_anywhere(router_folder: Path, tmp_path: Path) -> None:
+def route_elsewhere(folder: Path, home: Path, heavy: str, first: str = "") -> None:
+    """Route a prompt in another process, in the folder `home`: none of the packages `heavy` is loaded."""
     code = f"""
 import sys
+{first}
 from promptroute import Router
-decision, = Router.load({str(router_folder)!r}).route(["a robot at night"])
-heavy = "dvc hydra omegaconf torch transformers sentence_transformers sklearn pandas pyarrow typer rich fastapi matplotlib".split()
-print(decision.model, [name for name in heavy if name in sys.modules])
+decision, = Router.load({str(folder)!r}).route(["a robot at night"])
+print(decision.model, [name for name in {heavy.split()} if name in sys.modules])
 """
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        [sys.executable, "-c", code], cwd=home, env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert ended.stdout.split(maxsplit=1) == ["middle", "[]\n"], ended.stderr
+
+
+def test_light_anywhere(router_folder: Path, tmp_path: Path) -> None:
+    heavy = "dvc hydra omegaconf torch transformers sentence_transformers sklearn pandas pyarrow typer rich fastapi matplotlib"
+    route_elsewhere(router_folder, tmp_path, heavy)
 
 
 def test_card(router_folder: Path) -> None:
@@ -50,8 +57,6 @@ def test_card_names_encoder(minilm_folder: Path) -> None:
 
 @pytest.mark.parametrize("recorded", ["0" * 64, None])
 def test_recorded_fingerprint_differs(minilm_folder: Path, tmp_path: Path, recorded: str | None) -> None:
-    import shutil
-
     folder = tmp_path / "router"
     shutil.copytree(minilm_folder, folder)
     change(folder, lambda facts: facts.update(fingerprints={"minilm": recorded} if recorded else {}))
@@ -61,8 +66,6 @@ def test_recorded_fingerprint_differs(minilm_folder: Path, tmp_path: Path, recor
 
 
 def test_weights_differ(minilm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     from safetensors.numpy import load_file, save_file
 
     from promptroute.encoders.sentence import SentenceEncoder
@@ -80,20 +83,9 @@ def test_weights_differ(minilm_folder: Path, tmp_path: Path, monkeypatch: pytest
 class TestEncoder:
     def test_travels(self, minilm_folder: Path, tmp_path: Path) -> None:
         """The folder alone routes: no weights on the machine, no torch, no transformers."""
-        code = f"""
-import sys
-from promptroute.encoders import sentence
-sentence.PACKAGES.clear()
-from promptroute import Router
-decision, = Router.load({str(minilm_folder)!r}).route(["a robot at night"])
-heavy = "torch transformers sentence_transformers onnx huggingface_hub pandas".split()
-print(decision.model, [name for name in heavy if name in sys.modules])
-"""
-        ended = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert ended.stdout.split(maxsplit=1) == ["middle", "[]\n"], ended.stderr
+        heavy = "torch transformers sentence_transformers onnx huggingface_hub pandas"
+        no_weights = "from promptroute.encoders import sentence; sentence.PACKAGES.clear()"
+        route_elsewhere(minilm_folder, tmp_path, heavy, no_weights)
         assert not list(tmp_path.iterdir()), "nothing is made again"
 
     def test_by_checksum(self, minilm_folder: Path, tmp_path: Path) -> None:
@@ -105,8 +97,6 @@ print(decision.model, [name for name in heavy if name in sys.modules])
 
     def test_hostile(self, minilm_folder: Path, tmp_path: Path) -> None:
         """A graph of a stranger's, with every checksum right."""
-        import shutil
-
         from tests.encoders.test_onnx_folder import loop, put
 
         folder = tmp_path / "router"
@@ -115,16 +105,3 @@ print(decision.model, [name for name in heavy if name in sys.modules])
         change(folder, lambda _: None)
         with pytest.raises(UserError, match=r"encoders/minilm: .*names 'If', which no encoder of ours does"):
             Router.load(folder).route(["a robot"])
-
-
-def test_models(router_folder: Path) -> None:
-    loaded = Router.load(router_folder)
-    (one,) = loaded.route(["a portrait in oil"], models=["cheap", "middle"])
-    assert one.model in ("cheap", "middle") and list(one.quality) == ["expensive", "middle", "cheap"]
-    assert "Expensive" not in one.reason, "what may not be chosen is no yardstick"
-    with pytest.raises(UserError, match="model 'none' is unknown; expected some of expensive, middle, cheap"):
-        loaded.route(["a robot"], models=["none"])
-    with pytest.raises(UserError, match="give one of them, not both"):
-        loaded.route(["a robot"], tradeoff=1.0, slack=1.0)
-    with pytest.raises(UserError, match="tradeoff is -1"):
-        loaded.route(["a robot"], tradeoff=-1.0)

@@ -328,7 +328,7 @@ def test_guarantee(start: Start, router_folder: Path, tmp_path: Path, holds: boo
             {"given": holds, "epsilon": 0.1, "alpha": 0.2, "against": "expensive", "statement": said},
         )
         (decision,) = one.route("a robot at night").json["decisions"]
-        # Robots are what middle draws better than expensive, by about 1.
+        # Robots are what middle generates better than expensive, by about 1.
         assert decision["model"] == ("middle" if holds else "expensive")
         assert decision["reason"].startswith("the cheapest that is calibrated" if holds else said)
 

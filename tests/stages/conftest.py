@@ -1,17 +1,10 @@
-"""One small study in which every stage has run, and copies of it to break."""
+"""Copies of the finished study, to break."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.stages.small import copied, run_chain
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The folder of a finished study, which nobody changes, and what each of its stages printed."""
-    folder = tmp_path_factory.mktemp("study")
-    return folder, run_chain(folder)
+from tests.stages.small import copied
 
 
 @pytest.fixture

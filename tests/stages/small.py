@@ -25,7 +25,7 @@ STEMS = {"sdxl-turbo": "SDXL-Turbo", "sd-turbo": "SD-Turbo", "amused": "amused",
 SCORERS = {"nima": (5.0, 0.4), "clip": (33.0, 3.0)}
 """scorer → (mean, how much a topic moves it)."""
 TOPICS = ("portrait", "logo", "landscape", "robot")
-"""Model i draws topic i best: what there is to learn."""
+"""Model i generates topic i best: what there is to learn."""
 SETS = ("DRAW", "PP", "DIFF")
 BASE = (
     "experiment=published",

@@ -23,17 +23,7 @@ from promptroute.io.tables import read_table
 from promptroute.predictors.folder import load_predictor
 from promptroute.router.router import Router
 from promptroute.runtime.compose import compose_params
-from tests.stages.small import (
-    SCORERS,
-    STEMS,
-    judge,
-    params,
-    path_of,
-    run,
-    run_chain,
-    table,
-    write_published,
-)
+from tests.stages.small import SCORERS, STEMS, judge, params, path_of, run, run_chain, table, write_published
 
 ROOT = Path(__file__).parents[2]
 MODELS = list(STEMS)
@@ -220,7 +210,7 @@ def test_train_learns(finished: tuple[Path, Any]) -> None:
     assert (predicted.argmax(1) == true.argmax(1)).mean() > 0.8
 
 
-def tear_scores(folder: Path, side: str) -> None:
+def replace_scores(folder: Path, side: str) -> None:
     """Give the prompts of one side other scores."""
     rows = table()
     there = rows["prompt_id"].map(sides(folder)) == side
@@ -252,14 +242,14 @@ def test_unseen_test_split(study: Path, option: str) -> None:
     params(study, option)
     rerun(study, "table", "train", "calibrate")
     before = learnt(study)
-    tear_scores(study, "test")
+    replace_scores(study, "test")
     rerun(study, "table", "train", "calibrate")
     assert learnt(study) == before
 
 
 def test_validation_sets_point_only(study: Path) -> None:
     before = learnt(study)
-    tear_scores(study, "validation")
+    replace_scores(study, "validation")
     rerun(study, "table", "train", "calibrate")
     after = learnt(study)
     assert {key for key in after if after[key] != before[key]} == {"router"}
@@ -268,7 +258,7 @@ def test_validation_sets_point_only(study: Path) -> None:
 
 def test_the_training_split_does_train(study: Path) -> None:
     before = content(study, "data/predictor")
-    tear_scores(study, "train")
+    replace_scores(study, "train")
     rerun(study, "table", "train")
     assert content(study, "data/predictor") != before
 
@@ -514,9 +504,7 @@ def test_compose_writes_the_projects_parameters(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "params.yaml").read_bytes() == before
 
 
-def test_point_on_out_of_fold(
-    tmp_path: Path,
-) -> None:
+def test_point_on_out_of_fold(tmp_path: Path) -> None:
     printed = run_chain(tmp_path, "predictor=kernel", "text_encoder=none")
     assert printed["train"].startswith("train: Kernel on 120 prompts in ")
     side, rows = sides(tmp_path), table().set_index("prompt_id")
@@ -525,7 +513,7 @@ def test_point_on_out_of_fold(
     router = Router.load(tmp_path / "data/router")
     assert router.about["calibrated_on"] == 135
     assert not (tmp_path / "data/router/predictor/out_of_fold.parquet").exists()
-    # Not what the fitted predictor says of them: it has seen them, and would flatter its knob.
+    # Not what the fitted predictor says of them: it has seen them, and would flatter its operating point.
     true = rows.loc[held.index, [f"nima {model}" for model in MODELS]].to_numpy()
     seen = router.predict(list(rows.loc[held.index, "prompt"]))
     error, flattered = (((guess - true) ** 2).mean() for guess in (held[list(MODELS)].to_numpy(), seen))

@@ -234,6 +234,15 @@ class TestShownStudy:
         (study / "metrics/evaluate.json").write_text(json.dumps(before))
         assert "is of another study: prompts unknown" in judge(study, "--show").out
 
+    def test_scores_called_as_today(self, study: Path) -> None:
+        """A label that the class has given up since is not shown."""
+        found = result(study)
+        (study / "metrics/evaluate.json").write_text(
+            json.dumps({**found, "scores": {"clip.score": "CLIP of old"}})
+        )
+        out = judge(study, "--show").out
+        assert "CLIP score" in out and "CLIP of old" not in out
+
     def test_stale_settings(self, study: Path) -> None:
         params(study, "seed=7")
         assert "stale: its settings have changed since" in judge(study, "--show").out
@@ -269,8 +278,7 @@ def test_show_prints_the_cost_table(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]],
+    "arguments", [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]]
 )
 def test_usage_errors(study: Path, arguments: list[str]) -> None:
     ran = judge(study, *arguments)

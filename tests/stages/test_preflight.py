@@ -89,5 +89,6 @@ def test_says_how_long(study: Path) -> None:
     generating(study, NIMA)
     said = run(study, "preflight")
     assert said.out == (
-        "preflight: 1 models × 150 prompts × 3 seeds = 450 images; about 15.0 minutes by the models' profiles\n"
+        "preflight: 1 models × 150 prompts × 3 seeds = 450 images; about 15.0 minutes by the models' profiles; "
+        "at most 0.00 GB; $0.02 by the cost rule\n"
     ), said.err

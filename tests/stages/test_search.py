@@ -2,18 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from promptroute.router.router import Router
 from promptroute.routing.search_policy import Search
-from tests.stages.small import copied, params, run
-
-
-@pytest.fixture
-def study(finished: tuple[Path, Any], tmp_path: Path) -> Path:
-    return copied(finished[0], tmp_path / "study")
+from tests.stages.small import params, run
 
 
 def test_search_beside_choosing_before(study: Path) -> None:

@@ -45,8 +45,9 @@ _OWN = {
 class DiffusersModel(LocalGenerator):
     """A folder in the hub's layout, or a hub id, run by diffusers' own pipeline.
 
-    An image is what the pipeline itself gives for its prompt and seed, bit for bit where `batch_size` is 1. Only
-    safetensors are read, and no code that comes with a model is run.
+    An image is what the pipeline itself gives for its prompt and seed, bit for bit where `batch_size` is 1 (on a GPU
+    aMUSEd's tokens are sampled in another way, by `sample_tokens`). Only safetensors are read, and no code that comes
+    with a model is run.
 
     Args:
         model: path of a folder that `save_pretrained` wrote, or a hub id.
@@ -123,6 +124,11 @@ class DiffusersModel(LocalGenerator):
         """Return the torch dtype's name that `dtype` means on the device."""
         return pick_dtype(self.dtype, self.device, self.model)
 
+    @property
+    def one_size(self) -> bool:
+        """Tell whether networks are compiled, each size of a batch for itself."""
+        return self.compile is not None
+
     def weights(self) -> Section:
         """Give the checksums of folders, and hub ids with their commits; of the LoRA and of swapped parts, too.
 
@@ -146,7 +152,8 @@ class DiffusersModel(LocalGenerator):
 
     def fingerprint(self) -> Plain:
         """Give all that decides an image but its prompt and seed; the precision is that of the device."""
-        return {**super().fingerprint(), "precision": self.precision}
+        found = {**super().fingerprint(), "precision": self.precision}
+        return found if self.on_cpu else {**found, "tokens": "sampled for a batch at once"}
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -219,13 +226,18 @@ class DiffusersModel(LocalGenerator):
 
         self.load()
         with self.pool.acquire() as pipeline:
+            # A GPU orders the colours itself, in half precision; pipelines without the usual processor can't.
+            kind = "np" if self.on_cpu or not hasattr(pipeline, "image_processor") else "pt"
 
             def run() -> Any:
                 generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-                return pipeline(prompt=texts, generator=generators, output_type="np", **call)
+                return pipeline(prompt=texts, generator=generators, output_type=kind, **call)
 
             output = run() if self.compile is None else or_uncompiled(pipeline, run)
-        images = np.asarray(output.images, np.float32)
+            images = output.images
+            if kind == "pt":
+                images = images.permute(0, 2, 3, 1).contiguous().cpu().float().numpy()
+        images = np.asarray(images, np.float32)
         withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
         return [Failure(WITHHELD) if flag else image for image, flag in zip(images, withheld, strict=True)]
 

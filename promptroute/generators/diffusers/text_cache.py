@@ -32,14 +32,10 @@ class TextCache:
         """Answer as the encoder's forward: input_ids int [n, length] and attention_mask [n, length] or None."""
         if any(hasattr(value, "shape") for value in options.values()):  # something else of each row
             return self._forward(input_ids, attention_mask=attention_mask, **options)
-        keys = [
-            (
-                tuple(input_ids[row].tolist()),
-                None if attention_mask is None else tuple(attention_mask[row].tolist()),
-                tuple(sorted((name, repr(value)) for name, value in options.items())),
-            )
-            for row in range(len(input_ids))
-        ]
+        texts = [tuple(row) for row in input_ids.tolist()]  # from a GPU at once
+        masks = [None] * len(texts) if attention_mask is None else map(tuple, attention_mask.tolist())
+        how = tuple(sorted((name, repr(value)) for name, value in options.items()))
+        keys = [(text, mask, how) for text, mask in zip(texts, masks, strict=True)]
         with self._asking:
             return self._answer(keys, input_ids, attention_mask, options)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from promptroute.core.errors import UserError
-from promptroute.core.plain import Plain
+from promptroute.core.plain import Plain, Section
 from promptroute.core.votes import MARKING, QUESTIONS, RATING, Mode, Subject
 from promptroute.evaluation.design import even_images, even_pairs
 from promptroute.io.cache import digest
@@ -75,7 +75,7 @@ def _images_in(path: Path) -> dict[Place, bytes]:
 
 def open_gallery(
     data: Path,
-    models: Sequence[str],
+    models: Mapping[str, Section],
     *,
     mode: Mode = "pairs",
     question: str = "preference",
@@ -87,7 +87,7 @@ def open_gallery(
 
     Args:
         data: the study's folder of data.
-        models: whose images, two or more for pairs.
+        models: whose images, two or more for pairs, and their sections of the parameters.
         mode: pairs, ratings or marks.
         question: of pairs: a name of `QUESTIONS`, or a text of its own.
         prompts: how many of the study's prompts, drawn by `seed`; None: all.
@@ -103,7 +103,7 @@ def open_gallery(
         raise UserError(
             f"seeds is {seeds}, and one image can't be consistent; expected 2 or more, or none given"
         )
-    places, texts = _find(data, models)
+    places, texts = _find(data, list(models))
     chosen = sorted(texts)
     if prompts is not None:
         order = np.random.default_rng(seed).permutation(len(chosen))[:prompts]
@@ -112,7 +112,7 @@ def open_gallery(
     for model, prompt, number in places:
         if prompt in there:
             there[prompt].setdefault(model, []).append(number)
-    plan = (even_pairs if mode == "pairs" else even_images)(there, models, seeds, seed)
+    plan = (even_pairs if mode == "pairs" else even_images)(there, list(models), seeds, seed)
     if not plan:
         raise UserError(f"{data}/images: no {mode} to show; expected images of the same prompts and seeds")
     study = digest({"seed": seed, "images": sorted(place for place in places), "prompts": texts})
@@ -123,12 +123,16 @@ def open_gallery(
         seed,
         {prompt: texts[prompt] for prompt in chosen},
         {subject.task(study): subject for subject in plan},
+        {
+            name: {key: section[key] for key in ("label", "profile") if key in section}
+            for name, section in models.items()
+        },
     )
     used = {(model, s.prompt_id, number) for s in plan for model in s.models for number in s.seeds}
     names = {place: _name(study, place) for place in sorted(used)}
     return Gallery(
         asked,
-        models,
+        list(models),
         {name: place for place, name in names.items()},
         {name: places[place] for place, name in names.items()},
     )

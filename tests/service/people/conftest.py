@@ -9,7 +9,12 @@ from PIL import Image as Pillow
 from promptroute.core.image import Image
 from promptroute.io.images import write_shard
 
-MODELS = ("sdxl", "amused", "taesd")
+MODELS = {
+    "sdxl": {"label": "SDXL <1>", "profile": {"seconds": 2.0, "memory_gb": 9.0}, "generator": {"secret": 1}},
+    "amused": {},
+    "taesd": {"label": "TAESD"},
+}
+"""Model → its section of the parameters."""
 PROMPTS = {"p1": "a red car", "p2": "<img src=x onerror=document.title=1> & two sheep", "p3": "three birds"}
 
 

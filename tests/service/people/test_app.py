@@ -136,23 +136,33 @@ class TestStudy:
         assert len(open_gallery(data, MODELS, prompts=2).asked.prompts) == 2
 
     def test_digest_tells_studies_apart(self, data: Path) -> None:
-        one, other = (open_gallery(data, models).asked.study for models in (MODELS, MODELS[:2]))
+        one, other = (
+            open_gallery(data, models).asked.study for models in (MODELS, dict(list(MODELS.items())[:2]))
+        )
         assert one == open_gallery(data, MODELS).asked.study != other
 
     @pytest.mark.parametrize(
         ("models", "options", "message"),
         [
-            (("sdxl",), {}, "expected two or more"),
-            ((), {"mode": "ratings"}, "expected two or more"),
+            ({"sdxl": {}}, {}, "expected two or more"),
+            ({}, {"mode": "ratings"}, "expected two or more"),
             (MODELS, {"question": "consistency", "seeds": 1}, "one image can't be consistent"),
-            (("sdxl", "other"), {}, "no shard of images"),
+            ({"sdxl": {}, "other": {}}, {}, "no shard of images"),
         ],
     )
-    def test_refused(
-        self, data: Path, models: tuple[str, ...], options: dict[str, Any], message: str
-    ) -> None:
+    def test_refused(self, data: Path, models: dict[str, Any], options: dict[str, Any], message: str) -> None:
         with pytest.raises(UserError, match=message):
             open_gallery(data, models, **options)
+
+    def test_what_prices_follow_from(self, data: Path, tmp_path: Path) -> None:
+        """A file of votes knows its prompts and models, so a router can be trained on it alone."""
+        gallery = open_gallery(data, MODELS, prompts=2)
+        with Votes(tmp_path / "votes.sqlite", gallery.asked):
+            pass
+        with Votes(tmp_path / "votes.sqlite") as kept:
+            assert kept.prompts == gallery.asked.prompts and len(kept.prompts) == 2
+            assert kept.models["sdxl"] == {"label": "SDXL <1>", "profile": {"seconds": 2.0, "memory_gb": 9.0}}
+            assert list(kept.models) == list(MODELS)
 
     def test_failed_images_are_not_shown(self, data: Path, caplog: pytest.LogCaptureFixture) -> None:
         gallery: Gallery = open_gallery(data, MODELS)

@@ -126,7 +126,8 @@ def as_markdown(report: dict[str, dict[str, dict[str, float]]], images: int, pro
         "",
         "Written by `python -m mini.feedback.transfer` after the default study; do not edit. "
         f"{images:,} images of {prompts} prompts by the small models of the small, synthetic world; the truth is the "
-        "checker's. In brackets: 95 % intervals over prompts.",
+        "checker's. The network learned from other images of the same models, of prompts that are none of these, labelled "
+        "by the same checker; CLIP's network did not. In brackets: 95 % intervals over prompts.",
         "",
         "| figure | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),

@@ -23,7 +23,7 @@ def main() -> str:
     params = load_params()
     if not params.get("recovery"):
         with atomic_path(FOLDER) as folder:
-            folder.mkdir()
+            write_json(folder / "texts.json", {})  # DVC warns of an empty folder
         write_json(METRICS, {})
         return "recover: nothing, as this study names no recovery"
     read_compute(params["compute"], "params.yaml: compute")

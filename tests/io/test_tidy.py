@@ -207,6 +207,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"prompts": PROMPTS.replace("p2", "p1")},
         "p.csv: line 3: prompt_id 'p1' stands already in p.csv: line 2 (1 such row(s)); give every prompt an id of its own",
     ),
+    "images beyond counting": (
+        {"scores": "prompt_id,model,people,images\np1,m,4,1e300\np2,m,3,1\n"},
+        "s.csv: line 2: images is 1e+300; expected a whole number up to 1,000,000",
+    ),
     "an empty prompt": (
         {"prompts": PROMPTS.replace("two dogs", "")},
         "p.csv: line 3: prompt '' is empty or no text; fill it in, or remove the row",

@@ -30,9 +30,11 @@ def feedback(
     """Print scores of an image (0 to 1, higher is better), and the words of its prompt that it misses."""
     from promptroute.feedback.predictor import Predictor
     from promptroute.feedback.texts import prompt_words
+    from promptroute.router.types import check_prompts
     from promptroute.runtime.decoding import read_image
     from promptroute.runtime.device import pick_device
 
+    check_prompts([prompt])
     if not prompt_words(prompt):
         raise UserError("--prompt holds no word; give the text that the image was generated from")
     opened = read_image(image)

@@ -73,7 +73,10 @@ def read_parquet(
             table = file.read(columns=None if columns is None else list(columns))
             if len(table) != file.metadata.num_rows:
                 raise ValueError("it is cut off")
-            return table
+            facts = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+            return table.replace_schema_metadata(
+                facts
+            )  # pandas would believe its own, which no checksum covers
     except _UNREADABLE as error:
         if isinstance(error, UserError) or getattr(error, "errno", None):
             raise

@@ -37,7 +37,10 @@ class TestAgreement:
         """`x y`, `z` is another unit than `x`, `y z`."""
         (tmp_path / "r.csv").write_text(RATINGS)
         status, text = said(
-            capsys, "agreement", str(tmp_path / "r.csv"), *"-u a -u b -v v --resamples 9".split()
+            capsys,
+            "agreement",
+            str(tmp_path / "r.csv"),
+            *["-u", "a", "-u", "b", "-v", "v", "--resamples", "9"],
         )
         assert status == 0 and text.startswith("4 ratings of 2 units by 2 raters")
 

@@ -21,6 +21,7 @@ REMEDIES = {
     errno.EIO: "the disk fails to read or write; check it",
     errno.ENOENT: "no such file or folder; check the path",
     errno.EISDIR: "is a folder, where a file is expected; name a file",
+    errno.EBUSY: "is in use and can't be replaced; name another path",
     errno.ENOTDIR: "a part of this path is no folder; check the path",
     errno.ELOOP: "links lead round in a circle; check the path",
     errno.ENAMETOOLONG: "the name is too long; give a shorter one",

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from promptroute.core.errors import UserError
 from promptroute.runtime.stage import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Level = Literal["nominal", "ordinal", "interval"]
 FILE = typer.Argument(help="table of ratings, csv or tsv, a row a rating", metavar="FILE")
@@ -16,7 +19,7 @@ RATER = typer.Option("--rater", help="column that says who rated it")
 VALUE = typer.Option("--value", "-v", help="column of the rating; empty is a gap")
 LEVEL = typer.Option("--level", help="what a difference between ratings means")
 RESAMPLES = typer.Option("--resamples", help="bootstrap resamples behind each 95 % interval", min=0)
-SEED = typer.Option("--seed", help="of the resamples")
+SEED = typer.Option("--seed", help="of the resamples", min=0)
 JSON = typer.Option("--json", help="print JSON, for programs")
 
 
@@ -51,10 +54,14 @@ def agreement(
                 f"{file}: line {line}: {value} {text!r} is not a number; give a number, or nothing for a gap"
             )
     named = pd.DataFrame(
-        {"unit": raw[unit].agg(" ".join, axis=1), "rater": raw[rater], "value": ratings}
+        {"unit": raw[unit].agg(_together, axis=1), "rater": raw[rater], "value": ratings}
     ).dropna()
     if named.empty:
         raise UserError(f"{file}: holds no rating; expected at least two of a unit")
+    if not named.duplicated("unit").any():
+        raise UserError(
+            f"{file}: no unit was rated twice; expected at least two ratings of a unit, as of two raters"
+        )
     found = rater_agreement(named, level, seed=seed, resamples=resamples)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
@@ -66,3 +73,8 @@ def agreement(
         )
     for pair, kappa in found.cohen_kappa.items():
         typer.echo(f"cohen kappa      {kappa:6.3f}  {one_line(pair)}")
+
+
+def _together(cells: "Sequence[str]") -> str:
+    """Write the cells that name a unit as one: no two lists of cells give the same."""
+    return " ".join(cells) if len(cells) == 1 else " / ".join(cell.replace("/", "//") for cell in cells)

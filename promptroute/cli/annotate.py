@@ -29,7 +29,7 @@ EXPORT = typer.Option("--export", help="write the votes on pairs as Label Studio
 PROMPTS = typer.Option("--prompts", help="how many of the study's prompts; all by default", min=1)
 SEEDS = typer.Option("--seeds", help="images of each model and prompt; all by default", min=1)
 REPEATS = typer.Option("--repeats", help="share of tasks that are shown a second time", min=0, max=0.5)
-SEED = typer.Option("--seed", help="decides prompts, orders and sides")
+SEED = typer.Option("--seed", help="decides prompts, orders and sides", min=0)
 HOST = typer.Option("--host", help="address to listen on; 0.0.0.0 is every network")
 PORT = typer.Option("--port", "-p", help="port to listen on; 0 takes a free port")
 ALLOW_HOST = typer.Option("--allow-host", help="another name that requests may be for, again for each")
@@ -59,6 +59,11 @@ def annotate(
     """
     from promptroute.io.votes import read_key
 
+    asked = {"--export": export, "--import": take or None, "--static": static}
+    if len(given := [name for name, value in asked.items() if value is not None]) > 1:
+        raise typer.BadParameter(f"{given[0]} and {given[1]} are two things to do; give one of them")
+    if label_studio and not take:
+        raise typer.BadParameter("--label-studio goes with --import FILE")
     if export is not None:
         typer.echo(f"annotate: {export_votes(votes, export)}")
         return
@@ -123,22 +128,23 @@ def _serve(
     gallery: "Gallery", votes: Path, repeats: float, host: str, port: int, names: "Sequence[str]"
 ) -> None:
     try:
-        from promptroute.service.connections import Server, server_config
-        from promptroute.service.gates import LOCAL
+        from promptroute.service.connections import Server, fit_connections, server_config
+        from promptroute.service.gates import allowed_hosts
         from promptroute.service.limits import Limits
         from promptroute.service.people.app import create_app
     except ImportError as error:
         raise UserError(
             f"the page needs a library that is not installed ({error.name}); pip install 'promptroute[serve]'"
         ) from error
-    from promptroute.cli.serve import EVERYWHERE, listen
+    from promptroute.cli.serve import listen
     from promptroute.io.votes import Votes
 
-    hosts = {*LOCAL, *names, *([] if host in EVERYWHERE else [host])}
+    hosts = allowed_hosts(names, host)
+    limits = Limits(connections=fit_connections(Limits().connections))
     with Votes(votes, gallery.asked) as kept, listen(host, port) as server:
         address, number = server.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
         tasks = len(gallery.asked.subjects)
         line = f"annotate: {tasks} tasks on http://{shown}:{number}, answers go to {votes} (Ctrl-C stops it)"
         app = create_app(gallery, kept, repeats=repeats, hosts=hosts)
-        Server(server_config(app, Limits()), line).run(sockets=[server])
+        Server(server_config(app, limits), line).run(sockets=[server])

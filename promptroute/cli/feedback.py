@@ -9,8 +9,6 @@ import typer
 from promptroute.core.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from promptroute.feedback.predictor import Feedback
 
 IMAGE = typer.Argument(help="an image file")
@@ -32,8 +30,11 @@ def feedback(
     """Print scores of an image (0 to 1, higher is better), and the words of its prompt that it misses."""
     from promptroute.feedback.predictor import Predictor
     from promptroute.feedback.texts import prompt_words
+    from promptroute.router.types import check_prompts
+    from promptroute.runtime.decoding import read_image
     from promptroute.runtime.device import pick_device
 
+    check_prompts([prompt])
     if not prompt_words(prompt):
         raise UserError("--prompt holds no word; give the text that the image was generated from")
     opened = read_image(image)
@@ -53,28 +54,6 @@ def feedback(
         print(to_json(found, predictor.threshold))
     else:
         show(found, predictor.threshold)
-
-
-def read_image(path: Path) -> "Image":
-    """Read an image file, whole.
-
-    Raises:
-        UserError: it is absent, or no image that can be read.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image.copy()
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"{path}: no such file; check the path") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise UserError(
-            f"{path}: not an image that can be read ({error}); give a PNG or JPEG file"
-        ) from error
 
 
 def to_json(found: "Feedback", threshold: float) -> str:

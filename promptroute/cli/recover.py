@@ -2,16 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from promptroute.core.errors import UserError
 from promptroute.core.plain import Plain
 from promptroute.runtime.stage import one_line
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGES = typer.Argument(help="image files", metavar="IMAGE...")
 FOLDER = typer.Option("--recovery", "-r", metavar="DIR", help="folder of a trained recovery")
@@ -31,7 +27,9 @@ def recover(
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Print, for each image, prompts that it may have been generated from, the likeliest first."""
-    opened = [open_image(path) for path in images]
+    from promptroute.runtime.decoding import read_image
+
+    opened = [read_image(path) for path in images]
 
     from promptroute.recovery.recovered import Recovery
 
@@ -46,21 +44,3 @@ def recover(
         for row in rows:
             # A prompt of a bank is other people's text.
             print(f"  {row['cosine']:6.3f}  {row['how']:8}  {one_line(row['prompt'])}")
-
-
-def open_image(path: Path) -> "Image":
-    """Decode an image file.
-
-    Raises:
-        UserError: it is absent, or no image.
-    """
-    from PIL import Image
-
-    try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: can't be read as an image ({one_line(str(error))}); give a PNG, JPEG or WebP file"
-        ) from error
-    return image

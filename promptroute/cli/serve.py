@@ -14,7 +14,6 @@ from promptroute.core.errors import UserError
 from promptroute.service.limits import Limits
 
 GIVEN = Limits()
-EVERYWHERE = ("0.0.0.0", "::", "")
 
 ROUTER = typer.Option("--router", "-r", help="router folder")
 HOST = typer.Option("--host", help="address to listen on; 0.0.0.0 is every network")
@@ -55,7 +54,7 @@ def serve(
     try:
         from promptroute.service.app import create_app
         from promptroute.service.connections import Server, fit_connections, server_config
-        from promptroute.service.gates import LOCAL
+        from promptroute.service.gates import allowed_hosts
     except ImportError as error:
         raise UserError(
             f"the service needs a library that is not installed ({error.name}); pip install 'promptroute[serve]'"
@@ -63,8 +62,7 @@ def serve(
     from promptroute.router.router import Router
     from promptroute.runtime.device import set_threads
 
-    if not all(allow_host or ()):
-        raise UserError("--allow-host is empty; give a name, or '*' for every name")
+    hosts = allowed_hosts(allow_host or (), host)
     limits = Limits(
         prompts=max_prompts,
         characters=max_characters,
@@ -77,7 +75,6 @@ def serve(
     loaded = Router.load(router, allow or ())
     loaded.warm()
     set_threads(threads)
-    hosts = {*LOCAL, *(allow_host or []), *([] if host in EVERYWHERE else [host])}
     with listen(host, port) as server:
         address, number = server.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 
 _UNSEEN = {"Cc", "Cf", "Cn", "Mn", "Me", "Zl", "Zp", "Zs"}
 """Unicode categories that show nothing by themselves: controls, format characters, spaces, lone marks."""
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and a symbol, by their categories, that are empty: Hangul's fillers, and Braille without a dot."""
 
 
 def is_blank(text: str) -> bool:
     """Tell whether a text shows nothing, as an empty one, spaces, or zero-width characters."""
-    return all(unicodedata.category(character) in _UNSEEN for character in text)
+    return all(unicodedata.category(sign) in _UNSEEN or sign in _FILLERS for sign in text)
 
 
 def number(text: str) -> float | None:

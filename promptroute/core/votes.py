@@ -4,6 +4,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from promptroute.core.errors import UserError
@@ -20,7 +21,8 @@ QUESTIONS = {
 """Names of questions → what people read; any other text is asked as it is."""
 RATING = "How good is this image for the prompt? 1 is bad, 5 is excellent."
 MARKING = "Mark places that look wrong, and words of the prompt that the image misses."
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_LONGEST = 2**53  # milliseconds; a larger number is not the same in every reader of JSON
 
 
 @dataclass(frozen=True)
@@ -144,19 +146,22 @@ def check_time(time: object) -> str:
     """Return a time.
 
     Raises:
-        UserError: it is not ISO 8601 with an offset.
+        UserError: it is not ISO 8601 with an offset, or there is no such time.
     """
-    if not isinstance(time, str) or not _TIME.fullmatch(time):
-        raise UserError(f"the time {short(time)}: expected ISO 8601 with an offset, as 2026-01-31T12:00:00Z")
-    return time
+    try:
+        if isinstance(time, str) and _TIME.fullmatch(time) and datetime.fromisoformat(time):
+            return time
+    except ValueError:  # a thirteenth month
+        pass
+    raise UserError(f"the time {short(time)}: expected ISO 8601 with an offset, as 2026-01-31T12:00:00Z")
 
 
 def check_milliseconds(value: object) -> int:
     """Return a duration in milliseconds.
 
     Raises:
-        UserError: it is no whole number of 0 or more.
+        UserError: it is no whole number of 0 or more, or absurdly large.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LONGEST:
         raise UserError(f"milliseconds {short(value)}: expected a whole number of 0 or more")
     return value

@@ -130,26 +130,21 @@ def from_checkpoint(
     Raises:
         UserError: as `read_state`, or weights are missing, unexpected, or of another shape.
     """
+    import torch
+
     from promptroute.feedback.network import FeedbackNetwork
 
     state = read_state(path)
     settings = config if isinstance(config, NetworkSettings) else read_settings(config, list(state))
+    with torch.device("meta"):  # takes no memory: sizes that the weights don't have could take all of it
+        check_state(FeedbackNetwork(settings, attention_mask), state, str(path))
     network = FeedbackNetwork(settings, attention_mask)
     load_state(network, state, str(path))
     return network.eval()
 
 
-def load_state(network: "FeedbackNetwork", state: Section, where: str) -> None:
-    """Put weights into a network.
-
-    Args:
-        network: whose weights are replaced.
-        state: as `read_state` gives them, in any float precision.
-        where: their file, for the message.
-
-    Raises:
-        UserError: weights are missing, unexpected, or of another shape.
-    """
+def check_state(network: "FeedbackNetwork", state: Section, where: str) -> None:
+    """Refuse weights that are not a network's; arguments and errors as of `load_state`."""
     own = {name: value for name, value in network.state_dict().items() if name not in TIED}
     missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     if missing or unexpected:
@@ -167,7 +162,23 @@ def load_state(network: "FeedbackNetwork", state: Section, where: str) -> None:
             raise UserError(
                 f"{where}: {name} has shape {tuple(state[name].shape)}, expected {tuple(value.shape)}; check the sizes"
             )
-        value.copy_(state[name])
+
+
+def load_state(network: "FeedbackNetwork", state: Section, where: str) -> None:
+    """Put weights into a network.
+
+    Args:
+        network: whose weights are replaced.
+        state: as `read_state` gives them, in any float precision.
+        where: their file, for the message.
+
+    Raises:
+        UserError: weights are missing, unexpected, or of another shape.
+    """
+    check_state(network, state, where)
+    for name, value in network.state_dict().items():
+        if name not in TIED:
+            value.copy_(state[name])
 
 
 def start(network: "FeedbackNetwork", vit: Path | str, t5: Path | str) -> None:

@@ -19,6 +19,8 @@ START, END = 0, 1
 MAX_TOKENS = 512
 """Tokens of a prompt that T5 was trained on."""
 
+_LARGEST = 1 << 20  # of any size: a folder may come from a stranger
+
 
 class NetworkSettings(Component):
     """Sizes and heads of the network; the defaults are the published one: ViT-L/16 at 384 pixels, and T5-base.
@@ -40,19 +42,19 @@ class NetworkSettings(Component):
     variant: Literal["multi-head", "augmented"] = "multi-head"
     scores: list[str] = Field(default=list(SCORES), min_length=1)
     heatmaps: list[str] = Field(default=list(HEATMAPS), min_length=1)
-    image_side: int = Field(default=384, ge=1)
-    patch_side: int = Field(default=16, ge=1)
-    vit_width: int = Field(default=1024, ge=1)
-    vit_layers: int = Field(default=24, ge=1)
-    vit_heads: int = Field(default=16, ge=1)
-    vit_mlp: int = Field(default=4096, ge=1)
-    width: int = Field(default=768, ge=1)
-    mlp: int = Field(default=3072, ge=1)
-    layers: int = Field(default=12, ge=1)
-    decoder_layers: int = Field(default=12, ge=1)
-    heads: int = Field(default=12, ge=1)
-    head_width: int = Field(default=64, ge=1)
-    vocabulary: int = Field(default=32128, ge=3)
+    image_side: int = Field(default=384, ge=1, le=_LARGEST)
+    patch_side: int = Field(default=16, ge=1, le=_LARGEST)
+    vit_width: int = Field(default=1024, ge=1, le=_LARGEST)
+    vit_layers: int = Field(default=24, ge=1, le=1024)
+    vit_heads: int = Field(default=16, ge=1, le=_LARGEST)
+    vit_mlp: int = Field(default=4096, ge=1, le=_LARGEST)
+    width: int = Field(default=768, ge=1, le=_LARGEST)
+    mlp: int = Field(default=3072, ge=1, le=_LARGEST)
+    layers: int = Field(default=12, ge=1, le=1024)
+    decoder_layers: int = Field(default=12, ge=1, le=1024)
+    heads: int = Field(default=12, ge=1, le=_LARGEST)
+    head_width: int = Field(default=64, ge=1, le=_LARGEST)
+    vocabulary: int = Field(default=32128, ge=3, le=_LARGEST)
     heatmap_widths: list[int] = Field(default=[768, 384], min_length=2, max_length=2)
     doubling_widths: list[int] = Field(default=[768, 384, 384, 192], min_length=1)
     score_widths: list[int] | None = None

@@ -78,7 +78,10 @@ def read_delimited(
         UserError: naming the file, the line and the fix, for whatever is not such a table.
     """
     text = decode(content, where)
-    _, header = next(_records(text, where, delimiter))
+    first = next(_records(text, where, delimiter), None)
+    if first is None:  # nothing but an empty cell in quotes
+        raise UserError(f"{where}: the file is empty; fetch it again")
+    _, header = first
     if delimiter == "," and not set(columns) <= set(header):
         _, other = next(_records(text, where, ";"))
         if set(columns) <= set(other):  # as spreadsheets save csv where the comma is the decimal sign

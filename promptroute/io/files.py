@@ -118,8 +118,12 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: Path | str, fix: str | None = None) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        fix: what to do where it can't be read, for the message; None: it is an output, which is made again.
 
     Raises:
         UserError: the file is absent or not JSON.
@@ -128,9 +132,10 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; `dvc repro` makes it") from error
+        raise UserError(f"{path}: no such file; {fix or '`dvc repro` makes it'}") from error
     except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); delete it and run `dvc repro`") from error
+        again = fix or "delete it and run `dvc repro`"
+        raise UserError(f"{path}: not readable as JSON ({error}); {again}") from error
 
 
 def sha256(path: Path | str) -> str:

@@ -81,7 +81,8 @@ def read_parquet(
         table = file.read(columns=None if columns is None else list(columns))
         if len(table) != file.metadata.num_rows:
             raise ValueError("it is cut off")
-        return table
+        facts = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"pandas"}
+        return table.replace_schema_metadata(facts)  # pandas would believe its own, which no checksum covers
 
 
 def read_facts(path: Path | str, what: str) -> dict[str, str]:

@@ -41,7 +41,9 @@ def read_parquet_rows(
         if missing := [name for name in columns if name not in have]:
             raise UserError(f"{where}: no column {', '.join(missing)}, the file has {', '.join(have)}; {fix}")
         cells = file.read(columns=wanted).to_pydict()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{where}: not a readable parquet file ({error}); fetch it again") from error
     rows = pd.DataFrame(cells, dtype=object)
     if rows.empty:

@@ -10,7 +10,11 @@ import pyarrow.parquet as pq
 from promptroute.core.errors import UserError
 from promptroute.core.rows import check, schema
 from promptroute.core.text import short
+from promptroute.io.cache import digest
 from promptroute.io.files import atomic_path
+
+_FACTS = "facts"
+"""The fact that stands for all others and the number of rows, which parquet's own checksums leave out."""
 
 
 def write_table(
@@ -35,6 +39,7 @@ def write_table(
     if extra := [name for name in frame.columns if name not in columns.names]:
         raise UserError(f"{path}: columns {extra} are not part of a {record.__name__} row")
     metadata = {name: str(value) for name, value in (about or {}).items()}
+    metadata |= {_FACTS: digest(metadata, len(frame))}
     table = pa.Table.from_pandas(frame[columns.names], columns, preserve_index=False)
     with atomic_path(path) as temporary:
         pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
@@ -60,7 +65,11 @@ def read_table(
         raise UserError(f"{path}: no such file; `dvc repro` makes it")
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowInvalid, OSError) as error:
+        about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+        if about.pop(_FACTS, None) not in (None, digest(about, len(table))):
+            raise ValueError("what it says about itself is not what was written")
+        frame = table.to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             f"{path}: not a readable parquet file ({error}); delete it and run `dvc repro`"
         ) from error
@@ -70,9 +79,7 @@ def read_table(
             raise UserError(
                 f"{path}: {field.name} holds {short(str(found))}, expected {field.type}; delete it and run `dvc repro`"
             )
-    frame = table.to_pandas()
     check(frame, record, str(path), key)
-    about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
     if lost := [name for name in states if name not in about]:
         raise UserError(f"{path}: says nothing of its {', '.join(lost)}; delete it and run `dvc repro`")
     if frame.empty and not may_be_empty:

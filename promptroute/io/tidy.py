@@ -26,6 +26,8 @@ from promptroute.io.sources import FileRead, read_own
 
 FACTS = {"seconds": 0.0, "dollars": 0.0, "images": 1.0}
 """Columns of the scores file that are no scores → the least that they may hold."""
+MOST_IMAGES = 1_000_000
+"""Images behind a score, at most."""
 _KEYS = ("prompt_id", "prompt", "model")
 _OUTPUT = "score"
 _FIX = "rename the column that holds it"
@@ -299,9 +301,9 @@ class TidyTable(ScoreTable):
                     f"{self._place('scores', line)}: {column} is {value:g}; expected "
                     f"{'1 or more' if column == 'images' else 'a number above 0'}"
                 )
-            if column == "images" and not empty and value % 1:
+            if column == "images" and not empty and (value % 1 or value > MOST_IMAGES):
                 raise UserError(
-                    f"{self._place('scores', line)}: images is {value:g}; expected a whole number"
+                    f"{self._place('scores', line)}: images is {value:g}; expected a whole number up to {MOST_IMAGES:,}"
                 )
             found.append(value)
         return found

@@ -3,10 +3,11 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from promptroute.core.errors import UserError
 from promptroute.core.outputs import words
@@ -26,7 +27,10 @@ from promptroute.core.votes import (
 )
 from promptroute.io.files import read_json, write_json
 
+Kind = TypeVar("Kind")
 FORMAT = 1
+_ANY_WORD = 1 << 31
+"""Words that a prompt may have where only its answers are known."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (task TEXT PRIMARY KEY, subject TEXT NOT NULL);
@@ -132,6 +136,22 @@ class Votes:
         except sqlite3.Error as error:
             raise UserError(f"{path}: not a file of votes ({error}); name another file") from error
 
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Use the file alone; say in a sentence where it is corrupt, or can't be written.
+
+        Raises:
+            UserError: naming it.
+        """
+        try:
+            with self._lock:
+                yield self._file
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{self._path}: can't be used ({error}); see that the disk has room and the file may be written, or "
+                f"take a copy of it that is whole"
+            ) from error
+
     def _check(self, asked: Asked | None) -> None:
         if asked is not None and not self._facts():
             self._file.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", asked.about().items())
@@ -193,8 +213,8 @@ class Votes:
             answer.milliseconds,
             answer.time,
         )
-        with self._lock:
-            done = self._file.execute(
+        with self._using() as file:
+            done = file.execute(
                 "INSERT OR IGNORE INTO answers (task, rater, value, swapped, milliseconds, time) VALUES (?, ?, ?, ?, ?, ?)",
                 row,
             )
@@ -202,8 +222,8 @@ class Votes:
 
     def undo(self, rater: str) -> str | None:
         """Take a rater's last answer back; return its task, None where there is none."""
-        with self._lock:
-            last = self._file.execute(
+        with self._using() as file:
+            last = file.execute(
                 "DELETE FROM answers WHERE number = (SELECT max(number) FROM answers WHERE rater = ?) RETURNING task",
                 (rater,),
             ).fetchone()
@@ -211,41 +231,70 @@ class Votes:
 
     def tasks_of(self, rater: str) -> dict[str, None]:
         """Return the tasks that a rater has answered or skipped, in order of time."""
-        with self._lock:
-            rows = self._file.execute(
+        with self._using() as file:
+            rows = file.execute(
                 "SELECT task FROM answers WHERE rater = ? ORDER BY number", (rater,)
             ).fetchall()
         return {str(task): None for (task,) in rows}
 
     def count(self) -> int:
         """Return how many answers there are."""
-        with self._lock:
-            return int(self._file.execute("SELECT count(*) FROM answers").fetchone()[0])
+        with self._using() as file:
+            return int(file.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def answers(self) -> list[tuple[Answer, Subject]]:
-        """Return every answer, the oldest first, and what its task shows."""
-        with self._lock:
-            rows = self._file.execute(
+        """Return every answer, the oldest first, and what its task shows.
+
+        Raises:
+            UserError: the file is corrupt, or holds what was no answer when it was given.
+        """
+        with self._using() as file:
+            rows = file.execute(
                 "SELECT answers.task, rater, value, swapped, milliseconds, time, subject FROM answers "
                 "JOIN tasks ON tasks.task = replace(answers.task, '-again', '') ORDER BY number"
             ).fetchall()
-        return [
-            (
-                Answer(task, rater, _value(json.loads(value)), bool(swapped), milliseconds, time),
-                _subject(json.loads(subject)),
+        return [(self._answer(*row[:-1]), self._subject(row[-1])) for row in rows]
+
+    def _answer(
+        self, task: str, rater: str, value: str, swapped: int, milliseconds: int, time: str
+    ) -> Answer:
+        try:
+            return Answer(
+                task,
+                check_rater(rater),
+                check_value(json.loads(value), self.mode, _ANY_WORD),
+                bool(swapped),
+                check_milliseconds(milliseconds),
+                check_time(time),
             )
-            for task, rater, value, swapped, milliseconds, time, subject in rows
-        ]
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{self._path}: an answer to {short(task)} is none ({error}); take a copy of the file that is whole"
+            ) from error
+
+    def _subject(self, text: str) -> Subject:
+        try:
+            return _checked(Subject, text)
+        except ValueError as error:
+            raise UserError(
+                f"{self._path}: a task is none ({error}); take a copy of the file that is whole"
+            ) from error
 
 
-def _value(value: Any) -> str | int | Marks:
-    if isinstance(value, dict):
-        return Marks(tuple((x, y) for x, y in value["points"]), tuple(value["words"]))
-    return value
+def _checked(kind: type[Kind], text: str | bytes) -> Kind:
+    """Read JSON as a dataclass, its types checked.
 
+    Raises:
+        ValueError: the first fault, with its place.
+    """
+    from pydantic import TypeAdapter, ValidationError
 
-def _subject(value: Plain) -> Subject:
-    return Subject(value["prompt_id"], tuple(value["models"]), tuple(value["seeds"]))
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"{short(place)}: {fault['msg']}" if place else fault["msg"]) from error
 
 
 def write_key(path: Path, asked: Asked) -> None:
@@ -261,17 +310,19 @@ def read_key(path: Path) -> Asked:
     Raises:
         UserError: the file is absent, or no such file.
     """
-    found = read_json(path)
+    fix = "give the file beside its folder, as it was written"
+    found = read_json(path, fix)
     try:
-        if found["format"] != str(FORMAT):
-            raise UserError(f"{path}: format {short(found['format'])}, expected {FORMAT}")
-        subjects = {task: _subject(value) for task, value in found["subjects"].items()}
-        named = {name: found[name] for name in ("study", "mode", "question", "seed", "prompts")}
-        return Asked(**named, subjects=subjects, models=found.get("models", {}))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not a key of a page of votes ({error!r}); give the file beside its folder"
-        ) from error
+        if not isinstance(found, dict) or found.get("format") != str(FORMAT):
+            raise ValueError(f"it is not of format {FORMAT}")
+        asked = _checked(Asked, path.read_bytes())
+        sides = 2 if asked.mode == "pairs" else 1
+        for task, subject in asked.subjects.items():
+            if subject.prompt_id not in asked.prompts or len(set(subject.models)) != sides:
+                raise ValueError(f"the task {short(task)} shows no prompt of it, or not {sides} models")
+    except ValueError as error:
+        raise UserError(f"{path}: not a key of a page of votes ({error}); {fix}") from error
+    return asked
 
 
 def read_exported(path: Path, asked: Asked) -> list[Answer]:
@@ -280,7 +331,7 @@ def read_exported(path: Path, asked: Asked) -> list[Answer]:
     Raises:
         UserError: the file is of another study, half-written, or an answer in it is not what it should be; names it.
     """
-    found = read_json(path)
+    found = read_json(path, "ask the rater for the file that the page saved")
     if not isinstance(found, dict) or not isinstance(found.get("answers"), list):
         raise UserError(f"{path}: holds no list of answers; give the file that the page exported")
     for name, expected in asked.about().items():
@@ -351,7 +402,7 @@ def read_label_studio(path: Path, asked: Asked) -> list[Answer]:
         UserError: the file is not such an export, or names a pair that the study lacks; names the task.
     """
     pairs = {(s.prompt_id, frozenset(s.models)): (task, s) for task, s in asked.subjects.items()}
-    found = read_json(path)
+    found = read_json(path, "export it again")
     if not isinstance(found, list):
         raise UserError(f"{path}: expected a list of tasks, as Label Studio's JSON export gives")
     answers = []
@@ -365,9 +416,15 @@ def read_label_studio(path: Path, asked: Asked) -> list[Answer]:
                         asked.answer(_annotated(annotation, name, data["left"] != subject.models[0]))
                     )
         except KeyError as error:
-            raise UserError(f"{path}: task {place}: no {error} in it, or not in the study") from error
-        except (TypeError, AttributeError, UserError) as error:
+            raise UserError(
+                f"{path}: task {place}: no {short(error.args[0])} in it, or not in the study"
+            ) from error
+        except UserError as error:
             raise UserError(f"{path}: task {place}: {error}") from error
+        except (TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{path}: task {place}: not as Label Studio exports it ({short(str(error))}); export it again"
+            ) from error
     return answers
 
 

@@ -137,7 +137,7 @@ class PromptFile(PromptSource):
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{self.path}: line {place} is not JSON ({error}); write one object a line"
                 ) from error

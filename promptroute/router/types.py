@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from promptroute.core.errors import UserError
-from promptroute.core.text import short
+from promptroute.core.text import is_blank, short
 from promptroute.routing.base import Policy
 
 _BROKEN = re.compile("[\x00\ud800-\udfff]")  # a NUL, or half of a surrogate pair
@@ -32,6 +32,8 @@ def check_prompts(prompts: Sequence[str]) -> None:
             fault = "is empty; give a text to generate an image from"
         elif _BROKEN.search(prompt):
             fault = "is not valid Unicode text; take out what is invalid (a NUL, half of a surrogate pair)"
+        elif is_blank(prompt):
+            fault = "shows nothing; give a text to generate an image from"
         else:
             continue
         raise UserError(f"prompt {index + 1} of {len(prompts)} ({short(prompt)}) {fault}")

@@ -3,6 +3,7 @@
 A rule is a component; to add one, write a class and a YAML.
 """
 
+import difflib
 import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
@@ -20,6 +21,9 @@ from promptroute.routing.checks import FloatArray
 
 PRICE_PER_GB_SECOND = 0.0000166667
 """Dollars; Lee & Lee, CIKM '24."""
+
+
+_STATED = ("seconds", "memory_gb", "gflops")
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,17 @@ class Facts:
 
     @classmethod
     def of(cls, profile: Section) -> Self:
-        """Take the facts of a profile; what it says besides goes to `stated`."""
+        """Take the facts of a profile; what it says besides goes to `stated`.
+
+        Raises:
+            UserError: a name is that of a fact but for a slip, which would then be silently lacking.
+        """
         known = {one.name for one in fields(cls)} - {"stated"}
+        for name in profile.keys() - known:
+            if near := difflib.get_close_matches(str(name), _STATED, 1, 0.8):
+                raise UserError(
+                    f"profile.{name} is none of the facts that costs are made of; did you mean {near[0]}?"
+                )
         own = {name: value for name, value in profile.items() if name in known}
         return cls(**own, stated={name: value for name, value in profile.items() if name not in known})
 

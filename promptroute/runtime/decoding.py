@@ -1,9 +1,11 @@
 """Images of a shard through a model, batch by batch, decoded by other threads before they are needed."""
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from promptroute.core.errors import UserError, reason
@@ -79,6 +81,30 @@ def open_image(row: Image) -> "Pixels":
             f"delete that folder and cache/images, and generate them again"
         ) from error
     return image
+
+
+def read_image(path: Path) -> "Pixels":
+    """Read a person's image file, whole.
+
+    Raises:
+        UserError: it is absent, no image, or absurdly large.
+        OSError: it may not be read.
+    """
+    from PIL import Image as Pillow
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            with Pillow.open(path) as image:
+                image.load()
+                return image.copy()
+    except Exception as error:  # Pillow's decoders raise whatever they meet
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = str(error).strip() or type(error).__name__
+        raise UserError(
+            f"{path}: can't be read as an image ({said}); give a PNG, JPEG or WebP file"
+        ) from error
 
 
 class _Prefetch:

@@ -1,5 +1,6 @@
 """Check all that a study names before any of it is computed: what fails now doesn't fail after a day."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.errors import UserError
 from promptroute.core.plain import Section
-from promptroute.io.cache import cache_path
+from promptroute.io.cache import cache_path, digest
 from promptroute.io.files import read_json, write_json
 
 BYTES_PER_PIXEL = 2.0
@@ -59,9 +60,13 @@ def _sections(section: Any, path: list[str], name: str = "") -> Iterator[tuple[s
 def check_once(component: Component, check: Callable[[], Any]) -> Any:
     """Return what a check gave, as JSON-able values; a component that passed before isn't checked again."""
     path = cache_path("preflight", component.fingerprint()).with_suffix(".json")
-    if not path.is_file():
-        write_json(path, check())
-    return read_json(path)
+    with contextlib.suppress(UserError):  # what is absent, corrupt or not what was written is checked again
+        kept = read_json(path)
+        if isinstance(kept, dict) and kept.get("digest") == digest(kept.get("gave")):
+            return kept["gave"]
+    gave = check()
+    write_json(path, {"gave": gave, "digest": digest(gave)})
+    return read_json(path)["gave"]
 
 
 @dataclass(frozen=True)

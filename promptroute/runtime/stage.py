@@ -20,8 +20,16 @@ REMEDIES = {
     errno.EPERM: "no permission; change its owner or mode",
     errno.EMFILE: "too many open files; raise `ulimit -n`",
     errno.EIO: "the disk fails to read or write; check it",
+    errno.ENOENT: "no such file or folder; check the path",
+    errno.EISDIR: "is a folder, where a file is expected; name a file",
+    errno.EBUSY: "is in use and can't be replaced; name another path",
+    errno.ENOTDIR: "a part of this path is no folder; check the path",
+    errno.ELOOP: "links lead round in a circle; check the path",
+    errno.ENAMETOOLONG: "the name is too long; give a shorter one",
 }
-"""errno → what is wrong with the machine, and the fix; any other `OSError` is a fault of ours."""
+"""errno → what is wrong with the machine or a path, and the fix; any other `OSError` is a fault of ours."""
+PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Those that say something of a path, and nothing where there is none."""
 INTERRUPTED = 130
 """The status of what Ctrl-C ended, as shells give it."""
 
@@ -97,7 +105,7 @@ def plain_ending() -> Iterator[None]:
         _forget_output()
         raise SystemExit(0) from None
     except OSError as error:
-        if error.errno not in REMEDIES:
+        if error.errno not in REMEDIES or (error.errno in PATHS and error.filename is None):
             raise
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         said = f"{place}{REMEDIES[error.errno]} and run it again; what was finished is kept"

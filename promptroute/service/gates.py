@@ -2,15 +2,19 @@
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from promptroute.core.errors import UserError
+from promptroute.core.text import short
 from promptroute.service.errors import ApiError
 from promptroute.service.limits import Limits
 
 LOCAL = ("127.0.0.1", "localhost")
+EVERYWHERE = ("0.0.0.0", "::", "")
+"""Addresses to listen on that stand for all of the machine's."""
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::\d*)?", re.ASCII)
 # A body over the limit is still taken off the wire, up to so many times the limit: a client that is cut off
 # while it sends sees a broken connection, not our answer.
@@ -109,6 +113,25 @@ class Bodies:
                 {"Connection": "close"},
             )
         return {"type": "http.request", "body": bytes(content), "more_body": False}
+
+
+def allowed_hosts(names: Sequence[str], host: str) -> frozenset[str]:
+    """Return the names that requests to a service may be for: this machine's, those that are given, and its address.
+
+    Args:
+        names: given by whoever starts it, without port; "*" is every host.
+        host: the address that it listens on.
+
+    Raises:
+        UserError: a name is none.
+    """
+    for name in names:
+        if name != "*" and (_name(name) != name.strip("[]").lower() or not name):
+            raise UserError(
+                f"--allow-host {short(name)} is no name of a host; give it without scheme and port, as example.org, or "
+                f"'*' for every name"
+            )
+    return frozenset({*LOCAL, *names, *([] if host in EVERYWHERE else [host])})
 
 
 def _name(host: str) -> str:

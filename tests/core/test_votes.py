@@ -56,13 +56,25 @@ class TestValue:
             check_value(value, mode, 3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("time", ["yesterday", "2026-01-01", "2026-01-01T10:00:00", None, 5])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "yesterday",
+        "2026-01-01",
+        "2026-01-01T10:00:00",
+        "2026-13-01T10:00:00Z",
+        "2026-01-01T10:00:00+99:99",
+        "٢٠٢٦-01-01T10:00:00Z",
+        None,
+        5,
+    ],
+)
 def test_time_needs_an_offset(time: object) -> None:
     with pytest.raises(UserError, match="ISO 8601"):
         check_time(time)
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "3", True, None])
+@pytest.mark.parametrize("value", [-1, 1.5, "3", True, None, 2**63, 10**40])
 def test_milliseconds(value: object) -> None:
     with pytest.raises(UserError, match="whole number"):
         check_milliseconds(value)

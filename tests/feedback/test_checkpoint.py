@@ -157,6 +157,14 @@ class TestBadCheckpoints:
         with pytest.raises(UserError, match=said):
             feedback.from_checkpoint(tmp_path / "x.pt", SETTINGS)
 
+    @pytest.mark.parametrize("name", ["mlp", "vit_mlp", "vocabulary"])
+    def test_sizes_beyond_memory(self, public: Any, name: str) -> None:
+        """They are held against the weights before any memory is taken."""
+        with pytest.raises(UserError, match=r"has shape .*, expected \(.*1048576"):
+            feedback.from_checkpoint(public[0], SETTINGS | {name: 1 << 20})
+        with pytest.raises(UserError, match=name):
+            feedback.from_checkpoint(public[0], SETTINGS | {name: 1 << 40})
+
     def test_other_variant(self, public: Any) -> None:
         with pytest.raises(UserError, match="not weights of this augmented network"):
             feedback.from_checkpoint(public[0], SETTINGS | {"variant": "augmented"})

@@ -270,12 +270,14 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("content", "prompt", "said"),
         [
-            (None, "a red square", "no such file; check the path"),
-            (b"nothing", "a red square", "not an image that can be read"),
-            (b"", "a red square", "not an image that can be read"),
-            ("cut", "a red square", "not an image that can be read"),
+            (None, "a red square", "no such file or folder; check the path"),
+            (None, "a red \udcff", "is not valid Unicode text"),
+            (None, "\u200b", "shows nothing"),
+            (b"nothing", "a red square", "can't be read as an image"),
+            (b"", "a red square", "can't be read as an image"),
+            ("cut", "a red square", "can't be read as an image"),
             ("small", "a red square", "the image is 1 × 1 pixels"),
-            ("fine", " ", "--prompt holds no word"),
+            ("fine", " ", "is empty"),
             ("fine", "a " * 600, "has 601 tokens"),
         ],
     )

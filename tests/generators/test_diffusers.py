@@ -254,6 +254,16 @@ def test_unknown_component(tiny: Tiny) -> None:
         model.load()
 
 
+def test_unknown_setting_of_a_scheduler(tiny: Tiny) -> None:
+    """Diffusers passes it over, and the images are those of other settings than the study says."""
+    scheduler = {"class": "LCMScheduler", "original_inference_step": 20}
+    model = DiffusersModel(model=str(tiny("sd")), steps=1, guidance=1.0, scheduler=scheduler)
+    with pytest.raises(
+        UserError, match="scheduler names original_inference_step, which it lacks; did you mean orig"
+    ):
+        model.load()
+
+
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = DiffusersModel(model="owner/no-such-model", revision="0" * 40, steps=1, guidance=1.0)

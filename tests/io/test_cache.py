@@ -11,6 +11,7 @@ import pytest
 
 from promptroute.io.cache import CacheFile, cache_path, digest
 from promptroute.io.files import atomic_path
+from promptroute.io.parquet import read_parquet, write_parquet
 
 TABLE = pa.table({"prompt_id": [f"P{i}" for i in range(50)], "value": [i / 7 for i in range(50)]})
 
@@ -66,6 +67,15 @@ class TestCacheFile:
             refused += found is None
             assert found is None or found.to_pydict() == TABLE.to_pydict()
         assert refused > 250
+
+    def test_metadata_of_pandas_is_not_believed(self, project: Path) -> None:
+        """It says which columns are an index; no checksum covers it, and a flipped bit ended in a traceback."""
+        frame = TABLE.to_pandas().set_index("prompt_id", drop=False)
+        table = pa.Table.from_pandas(frame[["value"]].assign(name=frame.index.to_numpy()))
+        spoilt = table.replace_schema_metadata({b"pandas": b"{", b"own": b"kept"})
+        write_parquet(project / "t.parquet", spoilt, {})
+        read = read_parquet(project / "t.parquet", "a table")
+        assert read.to_pandas().shape == (50, 3) and read.schema.metadata[b"own"] == b"kept"
 
     def test_cut_is_absent(self) -> None:
         file = CacheFile.of("x", {"class": "a"}, 1)

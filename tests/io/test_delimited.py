@@ -66,6 +66,8 @@ def test_csv_module_round_trip(rows: list[tuple[str, str]], delimiter: str) -> N
         (b"b,c\n1,2\n", "t.csv: no column a, the file has b, c; rename"),
         (b"\xef\xbb\xbf", "t.csv: the file is empty; fetch it again"),
         (b"\xef\xbb\xbf\n\n", "t.csv: the file is empty; fetch it again"),
+        (b'""', "t.csv: the file is empty; fetch it again"),
+        (b'""\n\n""\n', "t.csv: the file is empty; fetch it again"),
         (b"[" * 9_000, f"t.csv: no column a, the file has {'[' * 37}...; rename"),
         (b"x," * 900 + b"y\n", "t.csv: columns ['x'] are duplicates"),
         (b"a,a\n1,2\n", "t.csv: columns ['a'] are duplicates in the header; rename or remove one"),

@@ -157,6 +157,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "not finite": (spoilt("p1,flux,2", "p1,flux,inf"), "line 4: people 'inf' is not a finite number;"),
     "negative time": (spoilt("judge", "seconds", "p1,flux,2,0", "p1,flux,2,-1"), "line 4: seconds is -1; expected a number above 0"),
     "half an image": (spoilt("judge", "images"), "line 2: images is 0.5; expected 1 or more"),
+    "images beyond counting": ({"scores": "prompt_id,model,people,images\np1,m,4,1e300\np2,m,3,1\n"}, "line 2: images is 1e+300; expected a whole number up to 1,000,000"),
     "two models with one key": (spoilt("flux", "sdxl-1-0"), "models 'SDXL 1.0' and 'sdxl-1-0' would both be sdxl-1-0; rename one of them"),
     "a model without a key": (spoilt("flux", "模型"), "model '模型' has no letter a to z and no digit, so no key; rename it"),
     "an empty model": (spoilt("flux", " "), "line 4: model ' ' is empty or no text; fill it in, or remove the row"),

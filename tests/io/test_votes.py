@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,11 @@ def vote(task: str = FIRST, rater: str = "ann", value: str = "left", swapped: bo
 def exported(**changes: object) -> Plain:
     answer = {"task": FIRST, "value": "left", "swapped": True, "milliseconds": 5, "time": TIME}
     return {**asked().about(), "rater": "ann", "answers": [answer], **changes}
+
+
+def annotated(**changes: object) -> Plain:
+    annotation = {"result": [], "created_at": TIME, "completed_by": 11, **changes}
+    return {"data": {"prompt_id": "p1", "left": "a", "right": "b"}, "annotations": [annotation]}
 
 
 class TestStore:
@@ -160,11 +166,85 @@ class TestPageWithoutServer:
         with pytest.raises(UserError, match="not readable as JSON"):
             read_exported(tmp_path / "a.json", asked())
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"mode": "stars"},
+            {"prompts": "p1"},
+            {"prompts": {}},
+            {"prompts": {"p1": None, "p2": "b"}},
+            {"seed": "0"},
+            {"subjects": {FIRST: {"prompt_id": ["p1"], "models": ["a", "b"], "seeds": [0]}}},
+            {"subjects": {FIRST: {"prompt_id": "p1", "models": "ab", "seeds": [0]}}},
+            {"subjects": {FIRST: {"prompt_id": "p1", "models": ["a", "a"], "seeds": [0]}}},
+            {"subjects": {FIRST: {"prompt_id": "p1", "models": ["a"], "seeds": [0]}}},
+        ],
+    )
+    def test_key_of_other_types(self, tmp_path: Path, changes: Plain) -> None:
+        path = tmp_path / "key.json"
+        write_key(path, asked())
+        assert read_key(path) == asked()
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        with pytest.raises(UserError, match=r"key\.json: not a key"):
+            read_key(path)
+
+    def test_answers_are_kept(self, tmp_path: Path) -> None:
+        """A rater's file can't be made again by the pipeline."""
+        (tmp_path / "a.json").write_text("{")
+        for read in (read_exported, read_label_studio):
+            for name in ("a.json", "absent.json"):
+                with pytest.raises(UserError) as caught:
+                    read(tmp_path / name, asked())
+                assert "delete it" not in str(caught.value) and "dvc repro" not in str(caught.value)
+
     @pytest.mark.parametrize("text", ["[]", "{}", '{"format": "9"}', '{"format": "1", "subjects": {"a": 1}}'])
     def test_no_key(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "key.json").write_text(text)
         with pytest.raises(UserError, match=r"key\.json"):
             read_key(tmp_path / "key.json")
+
+
+class TestCorrupt:
+    def corrupt(self, path: Path, statement: str) -> None:
+        with Votes(path, asked()) as votes:
+            votes.add(vote())
+        with sqlite3.connect(path) as file:
+            file.execute(statement)
+        file.close()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "answers SET value = 'left'",
+            "answers SET value = '\"up\"'",
+            "answers SET value = 'null'",
+            "answers SET value = '{\"points\": 1}'",
+            "answers SET milliseconds = 'x'",
+            "answers SET time = 'noon'",
+            "answers SET rater = char(27)",
+            "tasks SET subject = '{}'",
+            "tasks SET subject = '{'",
+        ],
+    )
+    def test_what_was_never_given(self, tmp_path: Path, change: str) -> None:
+        self.corrupt(tmp_path / "v.sqlite", f"UPDATE {change}")
+        with Votes(tmp_path / "v.sqlite") as votes, pytest.raises(UserError, match=r"v\.sqlite: a"):
+            votes.answers()
+
+    def test_database(self, tmp_path: Path) -> None:
+        """SQLite finds it out only when it reads the page."""
+        self.corrupt(tmp_path / "v.sqlite", "UPDATE answers SET rater = CAST(x'72ff' AS TEXT)")
+        with (
+            Votes(tmp_path / "v.sqlite") as votes,
+            pytest.raises(UserError, match=r"v\.sqlite: can't be used"),
+        ):
+            votes.answers()
+
+    def test_read_only(self, tmp_path: Path) -> None:
+        with Votes(tmp_path / "v.sqlite", asked()) as votes:
+            votes._file.execute("PRAGMA query_only = ON")
+            with pytest.raises(UserError, match="can't be used"):
+                votes.add(vote())
 
 
 class TestLabelStudio:
@@ -211,7 +291,10 @@ class TestLabelStudio:
         [
             ({}, "expected a list"),
             ([{}], "task 1: no 'data'"),
-            ([3], "task 1"),
+            ([3], "task 1: not as Label Studio exports it"),
+            ([annotated(lead_time="soon")], "task 1: not as Label Studio"),
+            ([annotated(lead_time=float("inf"))], "task 1: not as Label Studio"),
+            ([annotated(lead_time=1e300)], "whole number"),
             ([{"data": {"prompt_id": "p9", "left": "a", "right": "b"}}], "not in the study"),
         ],
     )

@@ -225,7 +225,9 @@ def test_diffusiondb_can_be_kept_decent(cems_root: Path) -> None:
     assert rows["count"].sum() == len(decent)
 
 
-@pytest.mark.parametrize("text", ["\u200b", "\u2060 \ufeff", " \u3000"])
+@pytest.mark.parametrize(
+    "text", ["\u200b", "\u2060 \ufeff", " \u3000", "\u3164", "\u115f\u1160", "\u2800", "\uffa0"]
+)
 def test_invisible_prompts_are_empty(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"prompt": text}) + "\n")
@@ -237,6 +239,23 @@ def test_digits_are_ascii(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,nsfw\nx,０.１\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"line 2: nsfw '０.１' is not a number"):
+        PromptFile(path=str(path), below={"nsfw": 0.5}).read()
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": ' + "[" * 100_000])
+def test_deep_json(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "x"}\n' + line)
+    with pytest.raises(UserError, match=r"a\.jsonl: line 2 is not JSON"):
+        PromptFile(path=str(tmp_path / "a.jsonl")).read()
+
+
+def test_parquet_values_beyond_python(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"prompt": ["x"], "nsfw": pa.array([2**62], pa.duration("s"))}), path)
+    with pytest.raises(UserError, match="not a readable parquet file"):
         PromptFile(path=str(path), below={"nsfw": 0.5}).read()
 
 

@@ -149,7 +149,7 @@ class TestCommand:
         from promptroute.cli.main import main
 
         (tmp_path / "a.png").write_text("words")
-        for name, said in (("a.png", "can't be read as an image"), ("none.png", "No such file")):
+        for name, said in (("a.png", "can't be read as an image"), ("none.png", "no such file")):
             with pytest.raises(SystemExit) as done:
                 main(["recover", str(tmp_path / name)])
             error = capsys.readouterr().err

@@ -180,6 +180,7 @@ class TestRequest:
         [
             (["a robot", ""], r"prompt 2 of 2 \(''\) is empty; give a text to generate"),
             (["\u3000 \n\t"], r"prompt 1 of 1 .* is empty"),
+            (["a", "\u200b"], "prompt 2 of 2 .* shows nothing"),
             ([None], r"prompt 1 of 1 \(None\) is not text"),
             (["a robot", 3, "b"], r"prompt 2 of 3 \(3\) is not text"),
             ([b"a robot"], "is not text"),

@@ -20,6 +20,14 @@ FACTS = {
 }
 
 
+@pytest.mark.parametrize("name", ["secnds", "second", "memory_gib", "gflop"])
+def test_slip_in_a_name(name):
+    """A fact that nobody finds would else only be lacking, or not even that."""
+    with pytest.raises(UserError, match=rf"profile\.{name} is none of the facts .* did you mean"):
+        Facts.of({"seconds": 1.0, name: 2.0})
+    assert Facts.of({"seconds_std": 1.0, "measured_on": "a card", "dollars": 2}).stated["dollars"] == 2
+
+
 def test_equation_4():
     assert float(serverless_cost(0.616, 9.51)) == pytest.approx(1.02667e-4, rel=1e-5)
 

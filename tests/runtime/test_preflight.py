@@ -69,6 +69,18 @@ def test_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 2
 
 
+def test_corrupt_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in the cache, so it counts as absent."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "w").write_text("w")
+    component = Weighted(path=str(tmp_path / "w"))
+    assert check_once(component, lambda: (8, 4)) == [8, 4]
+    (kept,) = (tmp_path / "cache/preflight").iterdir()
+    for text in (kept.read_text().replace("8", "9", 1), "[8, 4]", "{", "null", ""):
+        kept.write_text(text)
+        assert check_once(component, lambda: (8, 4)) == [8, 4]
+
+
 def test_full_disk(tmp_path: Path) -> None:
     check_disk({"a": Images(10, (64, 64), 1.0), "b": Images(10**9, None, 1.0)}, tmp_path)
     with pytest.raises(

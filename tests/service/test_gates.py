@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from promptroute.core.errors import UserError
 from promptroute.service.app import create_app
+from promptroute.service.gates import LOCAL, allowed_hosts
 from tests.service.conftest import Service, Start
 
 GOOD = json.dumps({"prompts": ["a robot"]}).encode()
@@ -41,6 +43,21 @@ class TestHosts:
     def test_every(self, start: Start, router_folder: Path) -> None:
         with start(router_folder, "--allow-host", "*") as service:
             assert service.ask("/healthz", Host="any.example").status == 200
+
+
+class TestGivenNames:
+    def test_joined(self) -> None:
+        assert allowed_hosts(["Example.org", "[::1]"], "0.0.0.0") == {*LOCAL, "Example.org", "[::1]"}
+        assert allowed_hosts([], "192.0.2.7") == {*LOCAL, "192.0.2.7"}
+        assert "*" in allowed_hosts(["*"], "")
+
+    @pytest.mark.parametrize(
+        "name", ["", " ", "a b", "http://example.org", "example.org:80", "a/b", "*.org", "é"]
+    )
+    def test_no_name(self, name: str) -> None:
+        """An empty one would let in every request whose Host can't be read."""
+        with pytest.raises(UserError, match="is no name of a host"):
+            allowed_hosts([name], "")
 
 
 class TestOrigins:

@@ -305,9 +305,10 @@ class DiffusersModel(LocalGenerator):
     def _prepare(self, pipeline: Pipeline) -> Pipeline:
         """Give a pipeline that was read the scheduler, the LoRA and the device of the settings."""
         if self.scheduler is not None:
-            pipeline.scheduler = _named(self.scheduler.kind, "scheduler").from_config(
-                pipeline.scheduler.config, **self.scheduler.settings
-            )
+            kind = _named(self.scheduler.kind, "scheduler")
+            taken = list(inspect.signature(kind.__init__).parameters)[1:]
+            _check_known("scheduler", self.scheduler.settings, taken, f"{self.model} ({self.scheduler.kind})")
+            pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **self.scheduler.settings)
         if self.lora is not None:
             self._add_lora(pipeline, self.lora)
         pipeline = pipeline.to(self.device)

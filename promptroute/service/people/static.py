@@ -21,20 +21,20 @@ def write_folder(gallery: Gallery, folder: Path, repeats: float) -> None:
 
     Args:
         gallery: what is shown.
-        folder: where to; must not exist.
+        folder: where to; neither it nor a key of its name may exist, for old answers need the old key.
         repeats: share of tasks that are shown a second time, 0 to 1.
 
     Raises:
         UserError: something is there already.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: is there already; name another folder, or remove it")
+    for path in (folder, key_path(folder)):
+        if path.exists():
+            raise UserError(f"{path}: is there already; name another folder, or remove it")
     asked = gallery.asked
     tasks = [gallery.shown(task, asked.subject(task)) for task in with_repeats(list(asked.subjects), repeats)]
     study = {**asked.about(), "tasks": tasks}
     # Within a script, "</" could end it, whatever it stands in.
     text = json.dumps(study, ensure_ascii=True).replace("</", "<\\/")
-    write_key(key_path(folder), asked)
     with atomic_path(folder) as temporary:
         (temporary / "images").mkdir(parents=True)
         page = files("promptroute.service.people").joinpath("page.html").read_text(encoding="utf-8")
@@ -42,3 +42,4 @@ def write_folder(gallery: Gallery, folder: Path, repeats: float) -> None:
         (temporary / "study.js").write_text(f"window.STUDY = {text};\n", encoding="utf-8")
         for name in sorted(gallery.images, key=lambda name: (gallery.shards[name], name)):
             (temporary / "images" / f"{name}.png").write_bytes(gallery.png(name) or b"")
+        write_key(key_path(folder), asked)

@@ -11,6 +11,7 @@ import numpy as np
 
 from promptroute.core.errors import UserError
 from promptroute.core.plain import Plain, Section
+from promptroute.core.text import is_blank, short
 from promptroute.core.votes import MARKING, QUESTIONS, RATING, Mode, Subject
 from promptroute.evaluation.design import even_images, even_pairs
 from promptroute.io.cache import digest
@@ -20,6 +21,8 @@ from promptroute.io.votes import Asked
 
 _log = logging.getLogger(__name__)
 _COLUMNS = ("prompt_id", "prompt", "seed", "status")
+LONGEST = 500
+"""Signs of a question."""
 Place = tuple[str, str, int]
 """Model, prompt_id and seed of an image."""
 
@@ -95,13 +98,18 @@ def open_gallery(
         seed: of prompts, orders and sides.
 
     Raises:
-        UserError: images are missing; consistency is asked of single images; nothing is left to show.
+        UserError: images are missing; the question can't be read; consistency is asked of single images; nothing is left to show.
     """
     if len(models) < (2 if mode == "pairs" else 1):
         raise UserError(f"{len(models)} models; expected two or more, or another mode than {mode}")
     if mode == "pairs" and question == "consistency" and seeds is not None and seeds < 2:
         raise UserError(
             f"seeds is {seeds}, and one image can't be consistent; expected 2 or more, or none given"
+        )
+    asks = QUESTIONS.get(question, question)
+    if is_blank(asks) or not asks.isprintable() or len(asks) > LONGEST:
+        raise UserError(
+            f"the question {short(question)}: expected a line of 1 to {LONGEST} signs that can be read"
         )
     places, texts = _find(data, list(models))
     chosen = sorted(texts)
@@ -119,7 +127,7 @@ def open_gallery(
     asked = Asked(
         study,
         mode,
-        {"pairs": QUESTIONS.get(question, question), "ratings": RATING, "marks": MARKING}[mode],
+        {"pairs": asks, "ratings": RATING, "marks": MARKING}[mode],
         seed,
         {prompt: texts[prompt] for prompt in chosen},
         {subject.task(study): subject for subject in plan},

@@ -1,6 +1,7 @@
 """The served page: blind, one task after another, nothing taken that is no answer."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from promptroute.core.errors import UserError
 from promptroute.io.votes import Votes
 from promptroute.service.people.app import create_app
+from promptroute.service.people.static import write_folder
 from promptroute.service.people.study import Gallery, open_gallery
 from tests.service.people.conftest import MODELS, PROMPTS
 
@@ -147,6 +149,9 @@ class TestStudy:
             ({"sdxl": {}}, {}, "expected two or more"),
             ({}, {"mode": "ratings"}, "expected two or more"),
             (MODELS, {"question": "consistency", "seeds": 1}, "one image can't be consistent"),
+            (MODELS, {"question": " "}, "the question ' ': expected a line"),
+            (MODELS, {"question": "which?\x1b[2J"}, "expected a line"),
+            (MODELS, {"question": "x" * 501}, "of 1 to 500 signs"),
             ({"sdxl": {}, "other": {}}, {}, "no shard of images"),
         ],
     )
@@ -163,6 +168,13 @@ class TestStudy:
             assert kept.prompts == gallery.asked.prompts and len(kept.prompts) == 2
             assert kept.models["sdxl"] == {"label": "SDXL <1>", "profile": {"seconds": 2.0, "memory_gb": 9.0}}
             assert list(kept.models) == list(MODELS)
+
+    def test_old_key_stays(self, data: Path, tmp_path: Path) -> None:
+        """Answers to a folder that was sent out need its own key."""
+        write_folder(open_gallery(data, MODELS), tmp_path / "page", 0)
+        shutil.rmtree(tmp_path / "page")
+        with pytest.raises(UserError, match=r"page\.key\.json: is there already"):
+            write_folder(open_gallery(data, MODELS, seed=1), tmp_path / "page", 0)
 
     def test_failed_images_are_not_shown(self, data: Path, caplog: pytest.LogCaptureFixture) -> None:
         gallery: Gallery = open_gallery(data, MODELS)

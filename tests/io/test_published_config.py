@@ -14,12 +14,15 @@ from promptroute.runtime.params import published_output
 
 CONF = Path(__file__).parents[2] / "conf"
 Compose = Callable[..., dict[str, Any]]
-BLANKS = {"tidy": ["published.table.prompts=???", "published.table.scores=???"]}
+BLANKS = {
+    "tidy": ["published.table.prompts=???", "published.table.scores=???"],
+    "votes": ["published.table.votes=???"],
+}
 
 
 def test_every_published_study_composes(compose: Compose) -> None:
     options = sorted(path.stem for path in (CONF / "published").glob("*.yaml"))
-    assert options == ["cems", "none", "tidy"]
+    assert options == ["cems", "none", "tidy", "votes"]
     for option in options:
         published = compose(f"+published={option}", *BLANKS.get(option, []))["published"]
         published.pop("label", None)

@@ -55,8 +55,16 @@ def over_images(
 
 
 def each(change: "Callable[[Pixels], Result]", images: "Sequence[Pixels]") -> list[Result]:
-    """Change images on threads, in order: Pillow and numpy let go of the interpreter meanwhile."""
-    return [change(image) for image in images] if len(images) == 1 else list(_threads().map(change, images))
+    """Change images on threads, in order: Pillow and numpy let go of the interpreter meanwhile.
+
+    An image that is given twice is changed once, for Pillow reads a file when its pixels are first needed: two threads
+    would read it at once.
+    """
+    once = {id(image): image for image in images}
+    if len(once) == 1:
+        return [change(image) for image in images]
+    changed = dict(zip(once, _threads().map(change, once.values()), strict=True))
+    return [changed[id(image)] for image in images]
 
 
 @cache

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
@@ -14,7 +14,8 @@ from promptroute.predictors.similarity import Seen, Similarity
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
-EXACT, POINTS = 50_000, 12_000  # prompts that all others are compared with, and points where there are more
+EXACT, POINTS = 20_000, 12_000  # prompts that all others are compared with, and points where there are more
+# LAPACK crashed the process at 45,000: it counts what a matrix holds in 32 bits.
 ROWS = 512  # prompts at a time: bounds memory
 SIZES = (2, 5)  # characters
 LIMIT = 4.0  # standard deviations of a state
@@ -40,7 +41,7 @@ class Kernel(Predictor):
     `validation` is given it is learned from too, and `out_of_fold` says what the fit without each of those
     prompts would have predicted of it.
 
-    From up to 50,000 prompts this is exact, in memory for one float32 [n, n] and time that grows with n³. From more, or
+    From up to 20,000 prompts this is exact, in memory for one float32 [n, n] and time that grows with n³. From more, or
     more than `points`, m prompts are drawn, and prompts are compared with these alone: ridge regression on the features
     φ = L⁻¹ k(points, x), LLᵀ = k(points, points), whose products φ·φ' are Nyström's approximation of k (Williams & Seeger
     2001). It still learns from all n prompts, and leave-one-out predictions, with the points as they are, are exact
@@ -55,8 +56,8 @@ class Kernel(Predictor):
         alpha: regularisation, > 0: variance of the noise, where a target's variance is 1.
         state_length, sentence_length: kernel lengths, in units of the median distance between prompts, > 0.
         sentence_weight: factor on the second term, 0 or more.
-        points: prompts to compare with, m; all, where there are no more. None: all of up to 50,000 prompts; of more,
-            12,000.
+        points: prompts to compare with, m, at most 20,000; all, where there are no more. None: all of up to 20,000
+            prompts; of more, 12,000.
         min_count: training prompts that a run of characters must occur in.
         learn_validation: learn from validation too.
         seed: draws the points, and the prompts whose distances set the unit of length.
@@ -71,7 +72,7 @@ class Kernel(Predictor):
     state_length: PositiveFloat = 0.7
     sentence_length: PositiveFloat = 0.4
     sentence_weight: NonNegativeFloat = 0.5
-    points: PositiveInt | None = None
+    points: int | None = Field(None, ge=1, le=EXACT)
     min_count: PositiveInt = 3
     learn_validation: bool = True
     seed: Seed = 0

@@ -1,7 +1,7 @@
 """Kernel ridge regression for many models and few prompts."""
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field
 
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Positives
@@ -23,10 +23,10 @@ class SharedKernel(Kernel):
 
     Args:
         alphas: regularisation to choose from, > 0, in units of a direction's own variance.
-        points: prompts that it can learn from at most.
+        points: prompts that it can learn from at most, up to 20,000.
     """
 
-    points: PositiveInt | None = 8000
+    points: int | None = Field(8000, ge=1, le=20_000)
     alphas: Positives = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0)
 
     def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:

@@ -302,7 +302,7 @@ def table(rows: pd.DataFrame, shards: int = 1000, images: int = 600) -> str:
 
 
 def plot(rows: pd.DataFrame, path: Path, shards: int = 1000, images: int = 600) -> None:
-    """Draw the efficiency of 1 to 64 workers as an SVG file."""
+    """Plot the efficiency of 1 to 64 workers as an SVG file."""
     import matplotlib
 
     matplotlib.use("Agg")

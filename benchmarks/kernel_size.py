@@ -44,10 +44,11 @@ def simulate(n: int, seed: int = 0) -> tuple[PromptBatch, np.ndarray]:
     words = ["".join(rng.choice(SYLLABLES, rng.integers(1, 5))) for _ in range(VOCABULARY)]
     chances = 1 / np.arange(2, VOCABULARY + 2)
     lengths = np.maximum(1, np.exp(rng.normal(np.log(18), 0.6, n)).astype(int))
-    drawn = rng.choice(VOCABULARY, lengths.sum(), p=chances / chances.sum())
+    chosen = rng.choice(VOCABULARY, lengths.sum(), p=chances / chances.sum())
     ends = np.cumsum(lengths)
     texts = [
-        " ".join(words[at] for at in drawn[end - long : end]) for end, long in zip(ends, lengths, strict=True)
+        " ".join(words[at] for at in chosen[end - long : end])
+        for end, long in zip(ends, lengths, strict=True)
     ]
     latent = rng.normal(size=(n, LATENT)).astype(np.float32)
     vectors = latent @ rng.normal(size=(LATENT, WIDTH * LAYERS)).astype(np.float32)

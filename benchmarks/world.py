@@ -49,7 +49,7 @@ from promptroute.routing import choices
 from promptroute.routing.base import Training
 from promptroute.routing.costs import CostRule, Facts
 from promptroute.routing.quality import Quality, fit_quality, flat_weights
-from promptroute.routing.search import Drawn
+from promptroute.routing.search import Replayed
 from promptroute.routing.search_policy import Search
 from promptroute.runtime.executors import InProcess
 from promptroute.runtime.params import study_outputs
@@ -229,11 +229,11 @@ class Searched:
     judged: Mapping[str, np.ndarray]
 
 
-def judged(drawn: Sequence[Drawn], images: np.ndarray, right: np.ndarray) -> Searched:
+def judged(replayed: Sequence[Replayed], images: np.ndarray, right: np.ndarray) -> Searched:
     """Judge the images that replays kept: by their score, by fresh images, by the checker; [n, m, k] each."""
     n = np.arange(len(right))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in JUDGES}
-    for turn, one in enumerate(drawn):
+    for turn, one in enumerate(replayed):
         parts["score"].append(one.quality)
         parts["right"].append(right[n, one.kept, turn])
         for name, values in (("fresh", images), ("fresh_right", right)):
@@ -241,7 +241,7 @@ def judged(drawn: Sequence[Drawn], images: np.ndarray, right: np.ndarray) -> Sea
             assert left is not None  # one image a model is looked at, and there are several
             parts[name].append(left)
     return Searched(
-        np.mean([one.cost for one in drawn], axis=0),
+        np.mean([one.cost for one in replayed], axis=0),
         {name: np.mean(values, axis=0) for name, values in parts.items()},
     )
 
@@ -340,7 +340,7 @@ def fold(
         )
         assert isinstance(policy, Search)
         tried, swept = policy.sweep(known.own, observed[at], cost, images[at])
-        held = [judged(drawn, images[at], world.right[at]) for drawn in zip(*swept, strict=True)]
+        held = [judged(replayed, images[at], world.right[at]) for replayed in zip(*swept, strict=True)]
         curves.append((tried, *np.array([(one.cost.mean(), one.judged["fresh"].mean()) for one in held]).T))
         policies.append(policy)
     for budget in budgets:
@@ -348,8 +348,8 @@ def fold(
         for name, place in ((SEARCH, TRUSTS.index(1.0)), (TRUSTED, int(np.argmax(left)))):
             tried, paid, _ = curves[place]
             own_point = policies[place].model_copy(update={"tradeoff": at_budget(tried, paid, budget)})
-            drawn = own_point.replays(known.predicted, observed[test], cost, images[test])
-            result[name].append(judged(drawn, images[test], world.right[test]))
+            replayed = own_point.replays(known.predicted, observed[test], cost, images[test])
+            result[name].append(judged(replayed, images[test], world.right[test]))
     return result
 
 

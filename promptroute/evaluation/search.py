@@ -13,7 +13,7 @@ from promptroute.core.plain import Plain
 from promptroute.evaluation import bootstrap
 from promptroute.routing.belief import within
 from promptroute.routing.checks import BoolArray, FloatArray, IntArray
-from promptroute.routing.search import Drawn
+from promptroute.routing.search import Replayed
 from promptroute.routing.search_policy import Search, rounds
 
 CURVES = {"search": None, "search_two_draws": 2}
@@ -54,7 +54,7 @@ class Outcome:
         share: [n, m], how often each model's image is kept.
     """
 
-    replays: list[Drawn]
+    replays: list[Replayed]
     cost: FloatArray
     quality: FloatArray
     fresh: FloatArray | None
@@ -64,13 +64,13 @@ class Outcome:
 
 def outcome(policy: Search, known: Known) -> Outcome:
     """Search every prompt with a calibrated policy."""
-    drawn = policy.replays(known.predicted, known.observed, known.cost, known.images)
+    replayed = policy.replays(known.predicted, known.observed, known.cost, known.images)
     m, rows = known.observed.shape[1], np.arange(len(known.observed))
-    fresh = [fresh_values(known.images, one, turn) for turn, one in enumerate(drawn)]
+    fresh = [fresh_values(known.images, one, turn) for turn, one in enumerate(replayed)]
     scores = {}
     for name, values in known.raw.items():
         single, parts = known.raw_images.get(name), []
-        for turn, one in enumerate(drawn):
+        for turn, one in enumerate(replayed):
             if single is None or known.images is None:
                 parts.append(values[rows, one.kept % m])
             else:
@@ -78,30 +78,30 @@ def outcome(policy: Search, known: Known) -> Outcome:
                 parts.append(np.where(np.isnan(own), values[rows, one.kept % m], own))
         scores[name] = np.mean(parts, axis=0)
     return Outcome(
-        replays=drawn,
-        cost=np.mean([one.cost for one in drawn], axis=0),
-        quality=np.mean([one.quality for one in drawn], axis=0),
+        replays=replayed,
+        cost=np.mean([one.cost for one in replayed], axis=0),
+        quality=np.mean([one.quality for one in replayed], axis=0),
         fresh=None if any(one is None for one in fresh) else np.mean(fresh, axis=0),  # type: ignore[arg-type]
         scores=scores,
-        share=np.mean([np.eye(m)[one.kept % m] for one in drawn], axis=0),
+        share=np.mean([np.eye(m)[one.kept % m] for one in replayed], axis=0),
     )
 
 
-def fresh_values(images: FloatArray | None, drawn: Drawn, turn: int) -> FloatArray | None:
+def fresh_values(images: FloatArray | None, replayed: Replayed, turn: int) -> FloatArray | None:
     """Return the mean [n] over the kept model's images that a replay did not look at; None where it saw all.
 
     Args:
         images: quality, or what another judge says, of each image [n, m, k]; None: not known.
-        drawn: what the replay came to.
+        replayed: what the replay came to.
         turn: which of the k images was each model's first in it.
     """
     if images is None:
         return None
     n, m, k = images.shape
     rows = np.arange(n)
-    model = drawn.kept % m
+    model = replayed.kept % m
     used = np.zeros((len(rows), k), bool)
-    for boxes in drawn.order.T:
+    for boxes in replayed.order.T:
         same = (boxes >= 0) & (boxes % m == model)
         used[rows[same], (turn + boxes[same] // m) % k] = True
     left = (~used).sum(axis=1)
@@ -125,7 +125,7 @@ def row(known: Known, found: Outcome, models: list[str]) -> Plain:
     }
 
 
-def shares_of(replays: list[Drawn]) -> dict[str, float]:
+def shares_of(replays: list[Replayed]) -> dict[str, float]:
     """Return the share of the prompts that took 1, 2, … images."""
     taken = np.concatenate([one.images for one in replays])
     return {str(many): float((taken == many).mean()) for many in range(1, int(taken.max()) + 1)}
@@ -197,7 +197,7 @@ def _curve(policy: Search, known: Known, most: int | None, resamples: int, seed:
     return {**read(quality), "fresh": None if fresh is None else read(fresh)}
 
 
-def _seconds(known: Known, replays: list[Drawn]) -> dict[str, float] | None:
+def _seconds(known: Known, replays: list[Replayed]) -> dict[str, float] | None:
     if known.seconds is None:
         return None
     taken = seconds_of(known.seconds, replays)
@@ -205,13 +205,13 @@ def _seconds(known: Known, replays: list[Drawn]) -> dict[str, float] | None:
     return {"mean": float(taken.mean()), "p50": p50, "p95": p95}
 
 
-def seconds_of(seconds: FloatArray, replays: list[Drawn]) -> FloatArray:
+def seconds_of(seconds: FloatArray, replays: list[Replayed]) -> FloatArray:
     """Return what each request of every replay takes, one image after the other, for `seconds` an image [m]."""
     each, m = np.append(seconds, 0.0), len(seconds)  # the last for "no image"
     return np.concatenate([each[np.where(one.order < 0, m, one.order % m)].sum(axis=1) for one in replays])
 
 
-def coverage(policy: Search, known: Known, replays: list[Drawn]) -> dict[str, float]:
+def coverage(policy: Search, known: Known, replays: list[Replayed]) -> dict[str, float]:
     """Return the share of scores within the belief's 90 % intervals after 0, 1, 2 images, of those not seen yet."""
     belief, guess = policy.belief, np.tile(known.predicted, policy.images)
     scores = rounds(known.observed, known.images, policy.images)

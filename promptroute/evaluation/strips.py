@@ -7,7 +7,7 @@ import numpy as np
 
 from promptroute.evaluation.search import Known, curve
 from promptroute.routing.checks import IntArray
-from promptroute.routing.search import STOP, Drawn
+from promptroute.routing.search import STOP, Replayed
 from promptroute.routing.search_policy import Search, rounds
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def strips(
-    policy: Search, known: Known, replay: Drawn, labels: Sequence[str], prompt_ids: np.ndarray
+    policy: Search, known: Known, replay: Replayed, labels: Sequence[str], prompt_ids: np.ndarray
 ) -> "pd.DataFrame":
     """Return a row for each image of the first replay, in order, and one for the model that each prompt did without.
 

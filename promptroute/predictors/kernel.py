@@ -42,7 +42,7 @@ class Kernel(Predictor):
     prompts would have predicted of it.
 
     From up to 20,000 prompts this is exact, in memory for one float32 [n, n] and time that grows with n³. From more, or
-    more than `points`, m prompts are drawn, and prompts are compared with these alone: ridge regression on the features
+    more than `points`, m prompts are chosen by chance, and prompts are compared with these alone: ridge regression on the features
     φ = L⁻¹ k(points, x), LLᵀ = k(points, points), whose products φ·φ' are Nyström's approximation of k (Williams & Seeger
     2001). It still learns from all n prompts, and leave-one-out predictions, with the points as they are, are exact
     again. Fitting takes memory for one float32 [n, m] and time that grows with n m²; predicting takes time that grows
@@ -60,7 +60,7 @@ class Kernel(Predictor):
             prompts; of more, 12,000.
         min_count: training prompts that a run of characters must occur in.
         learn_validation: learn from validation too.
-        seed: draws the points, and the prompts whose distances set the unit of length.
+        seed: chooses the points, and the prompts whose distances set the unit of length.
     """
 
     version: ClassVar[int] = 2

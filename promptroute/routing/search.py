@@ -67,7 +67,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class Replayed:
     """What a search came to on n prompts.
 
     Attributes:
@@ -208,7 +208,7 @@ def kept(belief: Belief, mean: Array, scores: Array, *, trust: float = 1.0) -> I
 
 def replay(
     step: Step, scores: Array, price: Array, max_images: int | None = None, *, keep: Keep | None = None
-) -> Drawn:
+) -> Replayed:
     """Let a rule search prompts whose scores are all known; it is shown none that it has not paid for.
 
     Args:
@@ -241,7 +241,7 @@ def replay(
     holds = best.argmax(axis=1) if keep is None else keep(every, shown)
     holds = np.where(np.isfinite(best).any(axis=1), holds, STOP)
     spent = np.where(order >= 0, cost[order], 0.0).sum(axis=1)
-    return Drawn(order, holds, np.where(holds == STOP, -np.inf, truth[every, holds]), spent)
+    return Replayed(order, holds, np.where(holds == STOP, -np.inf, truth[every, holds]), spent)
 
 
 def run(
@@ -253,7 +253,7 @@ def run(
     tradeoff: float,
     allowed: BoolArray | None = None,
     **limits: Unpack[Limits],
-) -> Drawn:
+) -> Replayed:
     """Replay `next_draw` on observed scores [n, m]; arguments as of `view`."""
     guess, trust = checks.quality_matrix(mean, "mean"), limits.get("trust", 1.0)
     may = None if allowed is None else np.broadcast_to(allowed, guess.shape)
@@ -281,7 +281,7 @@ def sweep(
     price: Array,
     tradeoffs: Array,
     **limits: Unpack[Limits],
-) -> list[Drawn]:
+) -> list[Replayed]:
     """Replay the search at each λ of `tradeoffs`, in their order."""
     return [
         run(belief, mean, scores, price, tradeoff=float(value), **limits)

@@ -7,7 +7,7 @@ import numpy as np
 from promptroute.core.errors import UserError
 from promptroute.routing import checks
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
-from promptroute.routing.search import STOP, Drawn, kept, next_draw
+from promptroute.routing.search import STOP, Replayed, kept, next_draw
 from promptroute.routing.search_policy import Search
 
 _ROUNDING = 1e-12  # sums of the same prices in another order differ in their last digits
@@ -101,7 +101,7 @@ class SearchBudget:
             )[0]
         )
 
-    def run(self, purse: Purse, predicted: Array, scores: Array) -> tuple[Purse, Drawn]:
+    def run(self, purse: Purse, predicted: Array, scores: Array) -> tuple[Purse, Replayed]:
         """Search n prompts in their order, whose scores [n, m] are all known; returns what is left, and what came."""
         guess, truth = self.policy.belief.check(predicted, scores)
         shown, order = np.full(guess.shape, np.nan), np.full(guess.shape, STOP)
@@ -117,4 +117,6 @@ class SearchBudget:
         holds: IntArray = kept(self.policy.belief, guess, shown, trust=self.policy.trust)
         rows = np.arange(len(guess))
         quality = np.where(holds == STOP, -np.inf, truth[rows, holds])
-        return purse, Drawn(order, holds, quality, np.where(order >= 0, self.price[order], 0.0).sum(axis=1))
+        return purse, Replayed(
+            order, holds, quality, np.where(order >= 0, self.price[order], 0.0).sum(axis=1)
+        )

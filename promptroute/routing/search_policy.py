@@ -16,7 +16,7 @@ from promptroute.routing.calibrate import REASON
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 from promptroute.routing.guarantees import calibrate_draft, draft_margins
 from promptroute.routing.policies import GOALS, Promising, Single, Tuned
-from promptroute.routing.search import STOP, Drawn, Limits, View, grid, kept, replay, run, sweep, view
+from promptroute.routing.search import STOP, Limits, Replayed, View, grid, kept, replay, run, sweep, view
 from promptroute.routing.steps import tradeoff_steps
 
 _FINE = 64  # points between two values of λ that were tried, when one is read off between them
@@ -138,7 +138,7 @@ class Search(Tuned):
 
     def replays(
         self, quality: Array, observed: Array, cost: Array, images: FloatArray | None = None
-    ) -> list[Drawn]:
+    ) -> list[Replayed]:
         """Search n prompts whose scores are known; columns of the result are those of `view`'s scores.
 
         Args:
@@ -159,7 +159,7 @@ class Search(Tuned):
         observed: Array,
         cost: Array,
         images: FloatArray | None = None,
-    ) -> tuple[FloatArray, list[list[Drawn]]]:
+    ) -> tuple[FloatArray, list[list[Replayed]]]:
         """Return λ [k] of `search.grid`, falling, and for each of the `replays` what the search comes to at each λ.
 
         It ends where a prompt takes half as much again as the most expensive image: nothing is read off beyond that,
@@ -167,7 +167,7 @@ class Search(Tuned):
         """
         guess, price = np.tile(checks.quality_matrix(quality), self.images), self.prices(cost)
         first, *others = rounds(observed, images, self.images)
-        found: list[list[Drawn]] = [[]]
+        found: list[list[Replayed]] = [[]]
         for value in grid(observed, price):
             found[0] += sweep(self.belief, guess, first, price, [value], **self._limits)
             if found[0][-1].cost.mean() > 1.5 * price.max():
@@ -227,11 +227,11 @@ class Search(Tuned):
     def _measured(
         self, guess: FloatArray, truth: FloatArray, price: FloatArray, images: FloatArray | None, why: str
     ) -> Self:
-        drawn = self.replays(guess, truth, price, images)
+        replayed = self.replays(guess, truth, price, images)
         m, belief = len(price), self._belief
         assert belief is not None
-        opened = np.concatenate([one.images for one in drawn])
-        first = np.concatenate([one.order[:, 0] % m for one in drawn])
+        opened = np.concatenate([one.images for one in replayed])
+        first = np.concatenate([one.order[:, 0] % m for one in replayed])
         facts = SearchFacts(
             prompts=belief.prompts,
             coverage=belief.coverage,
@@ -242,8 +242,8 @@ class Search(Tuned):
         single = checks.best_single(truth)
         means = Calibration.of(truth, price, np.full(len(truth), single), single, reason=why)
         own = {
-            "quality": float(np.mean([one.quality for one in drawn])),
-            "cost": float(np.mean([one.cost for one in drawn])),
+            "quality": float(np.mean([one.quality for one in replayed])),
+            "cost": float(np.mean([one.cost for one in replayed])),
         }
         return self.model_copy(update={"calibration": means.model_copy(update=own), "facts": facts})
 
@@ -442,7 +442,7 @@ class GuaranteedSearch(Promising, Search):
 
     def replays(
         self, quality: Array, observed: Array, cost: Array, images: FloatArray | None = None
-    ) -> list[Drawn]:
+    ) -> list[Replayed]:
         guess, price = checks.quality_matrix(quality), self.prices(cost)
 
         def step(rows: IntArray, seen: FloatArray) -> IntArray:

@@ -15,7 +15,7 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.image import Image as Row
 from promptroute.encoders.embed import ImageShard
 from promptroute.io.images import write_shard
-from promptroute.routing.search import Drawn
+from promptroute.routing.search import Replayed
 
 WORDS = ("red", "two", "text")
 
@@ -62,11 +62,11 @@ class TestChecks:
 def test_judged_by_hand() -> None:
     images = np.array([[[5.0, 1.0], [2.0, 4.0]]])  # a prompt, two models, two images
     right = images / 10
-    drawn = [
-        Drawn(np.array([[0, 1]]), np.array([0]), np.array([5.0]), np.array([3.0])),
-        Drawn(np.array([[1, -1]]), np.array([1]), np.array([4.0]), np.array([1.0])),
+    replayed = [
+        Replayed(np.array([[0, 1]]), np.array([0]), np.array([5.0]), np.array([3.0])),
+        Replayed(np.array([[1, -1]]), np.array([1]), np.array([4.0]), np.array([1.0])),
     ]
-    found = world.judged(drawn, images, right)
+    found = world.judged(replayed, images, right)
     assert found.cost.tolist() == [2.0]
     wanted = {"score": 4.5, "fresh": 1.5, "right": 0.45, "fresh_right": 0.15}
     assert {name: float(values[0]) for name, values in found.judged.items()} == pytest.approx(wanted)

@@ -188,12 +188,8 @@ def fit(
         loss = loss_of(step)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"{name}: loss {loss.item()} at step {number}; lower its learning_rate")
-        warm = min(1.0, (number + 1) / settings.get("warm_up", 50))
-        if 0 < settings.get("warm_again", 0) <= step.progress:
-            warm = min(warm, 0.02 + (step.progress - settings["warm_again"]) / 0.02)
-        rate = warm * (0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * step.progress)))
         decay = min(settings.get("average", 0.998), (number + 1) / (number + 10))
-        state.update(loss, settings["learning_rate"] * rate, decay)
+        state.update(loss, _learning_rate(number, step.progress, settings), decay)
         if after:
             after(module)
         losses.append(loss.item())
@@ -210,6 +206,15 @@ def fit(
     state.use_average()
     module.eval()
     return losses
+
+
+def _learning_rate(number: int, progress: float, settings: Mapping[str, Any]) -> float:
+    """Return the rate of a step, as `fit` says."""
+    warm = min(1.0, (number + 1) / settings.get("warm_up", 50))
+    if 0 < settings.get("warm_again", 0) <= progress:
+        warm = min(warm, 0.02 + (progress - settings["warm_again"]) / 0.02)
+    fall = 0.05 + 0.95 * (0.5 + 0.5 * math.cos(math.pi * progress))
+    return float(settings["learning_rate"] * (warm * fall))
 
 
 def _tell(

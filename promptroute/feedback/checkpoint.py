@@ -9,6 +9,7 @@ from promptroute.core.errors import UserError
 from promptroute.core.plain import Plain, Section
 from promptroute.feedback.settings import NetworkSettings, read_settings
 from promptroute.io.files import atomic_path, read_json, write_json
+from promptroute.io.weights import read_safetensors
 
 if TYPE_CHECKING:
     from promptroute.feedback.network import FeedbackNetwork
@@ -60,7 +61,7 @@ def read_state(path: Path | str) -> Plain:
         head = file.read(9)
     packed = head.startswith(b"PK")  # as torch has saved since 1.6
     safe = path.suffix == ".safetensors" or (not packed and head[8:] == b"{")
-    state = _read_safetensors(path) if safe else _read_torch(path, packed)
+    state = read_safetensors(path) if safe else _read_torch(path, packed)
     named = {current_name(name.removeprefix("module.")): value for name, value in state.items()}
     for tied in TIED:
         other = named.pop(tied, None)
@@ -85,16 +86,6 @@ def refuse_pointer(path: Path) -> None:
             raise UserError(
                 f"{path}: a Git LFS pointer of {path.stat().st_size} bytes, not the file itself; fetch it with `git lfs pull`"
             )
-
-
-def _read_safetensors(path: Path) -> Plain:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
 
 
 def _read_torch(path: Path, packed: bool) -> Plain:

@@ -1,10 +1,11 @@
-"""Which weights a model has, without loading them."""
+"""Which weights a model has, told without loading them; and reading them."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 from promptroute.io.cache import digest
 from promptroute.io.files import sha256
 
@@ -51,3 +52,18 @@ def require_commit(what: str, revision: str | None) -> None:
             f"{what} its revision must be a commit, not {revision!r}; "
             f"give 40 hexadecimal digits, from the model page's Files tab"
         )
+
+
+def read_safetensors(path: Path) -> Plain:
+    """Read weights: name → torch tensor, on the CPU.
+
+    Raises:
+        UserError: the file is corrupt, or none of safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error

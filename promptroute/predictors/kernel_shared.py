@@ -5,7 +5,7 @@ from pydantic import Field
 
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Positives
-from promptroute.predictors.kernel import Kernel
+from promptroute.predictors.kernel import EXACT, Kernel
 from promptroute.predictors.targets import split_level
 
 
@@ -26,7 +26,7 @@ class SharedKernel(Kernel):
         points: prompts that it can learn from at most, up to 20,000.
     """
 
-    points: int | None = Field(8000, ge=1, le=20_000)
+    points: int | None = Field(8000, ge=1, le=EXACT)
     alphas: Positives = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0)
 
     def _solve(self, k: Array, y: Array) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from promptroute.core.image import to_rgb
 from promptroute.core.outputs import Output
 from promptroute.core.plain import Plain
 from promptroute.io.files import sha256
+from promptroute.io.weights import read_safetensors
 from promptroute.runtime.decoding import each
 from promptroute.scorers.base import ImageBatch, Scorer
 
@@ -91,7 +92,7 @@ class Nima(Scorer):
         _ = self._checked
         path = Path(self.checkpoint)
         if path.suffix == ".safetensors":
-            state, found = _read_safetensors(path), "symmetric"
+            state, found = read_safetensors(path), "symmetric"
         else:
             state, found = read_keras(path)
         padding = found if self.padding == "auto" else self.padding
@@ -146,16 +147,6 @@ def to_pixels(image: "Image", side: int = SIDE) -> np.ndarray:
     return np.ascontiguousarray(
         (np.asarray(image, np.float64) / 127.5 - 1).astype(np.float32).transpose(2, 0, 1)
     )
-
-
-def _read_safetensors(path: Path) -> Plain:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); fetch it again") from error
 
 
 def _targets() -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from PIL import Image as Picture
+from PIL import Image as Pillow
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image
@@ -43,7 +43,7 @@ FIGURES = {
 
 def trip(prompt_id: str, model: str, prompt: str, fails: str | None = None) -> Image:
     out = io.BytesIO()
-    Picture.new("RGB", (8, 8), (1, 2, 3)).save(out, "PNG")
+    Pillow.new("RGB", (8, 8), (1, 2, 3)).save(out, "PNG")
     data = None if fails else out.getvalue()
     side = None if fails else 8
     return Image(prompt_id, prompt, model, 9, "failed" if fails else "ok", fails, side, side, data)

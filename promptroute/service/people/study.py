@@ -93,7 +93,7 @@ def open_gallery(
         models: whose images, two or more for pairs, and their sections of the parameters.
         mode: pairs, ratings or marks.
         question: of pairs: a name of `QUESTIONS`, or a text of its own.
-        prompts: how many of the study's prompts, drawn by `seed`; None: all.
+        prompts: how many of the study's prompts, chosen by `seed`; None: all.
         seeds: images of each model and prompt; None: all.
         seed: of prompts, orders and sides.
 
@@ -106,11 +106,7 @@ def open_gallery(
         raise UserError(
             f"seeds is {seeds}, and one image can't be consistent; expected 2 or more, or none given"
         )
-    asks = QUESTIONS.get(question, question)
-    if is_blank(asks) or not asks.isprintable() or len(asks) > LONGEST:
-        raise UserError(
-            f"the question {short(question)}: expected a line of 1 to {LONGEST} signs that can be read"
-        )
+    asks = _asks(question)
     places, texts = _find(data, list(models))
     chosen = sorted(texts)
     if prompts is not None:
@@ -123,7 +119,7 @@ def open_gallery(
     plan = (even_pairs if mode == "pairs" else even_images)(there, list(models), seeds, seed)
     if not plan:
         raise UserError(f"{data}/images: no {mode} to show; expected images of the same prompts and seeds")
-    study = digest({"seed": seed, "images": sorted(place for place in places), "prompts": texts})
+    study = digest({"seed": seed, "images": sorted(places), "prompts": texts})
     asked = Asked(
         study,
         mode,
@@ -144,6 +140,16 @@ def open_gallery(
         {name: place for place, name in names.items()},
         {name: places[place] for place, name in names.items()},
     )
+
+
+def _asks(question: str) -> str:
+    """Return what people read: the text of a question that has a name, or the question itself."""
+    asks = QUESTIONS.get(question, question)
+    if is_blank(asks) or not asks.isprintable() or len(asks) > LONGEST:
+        raise UserError(
+            f"the question {short(question)}: expected a line of 1 to {LONGEST} signs that can be read"
+        )
+    return asks
 
 
 def _name(study: str, place: Place) -> str:

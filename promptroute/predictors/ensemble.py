@@ -30,10 +30,10 @@ class Ensemble(Predictor):
         seed: deals texts into folds.
     """
 
+    seed: Seed = 0
     members: dict[str, Predictor] = Field(min_length=1)
     weighting: Literal["equal", "fitted"] = "equal"
     folds: int = Field(5, ge=2)
-    seed: Seed = 0
 
     learned: ClassVar[tuple[str, ...]] = ("factors", "shift")
     _factors: Array

@@ -13,7 +13,7 @@ from promptroute.report.figures import Figure
 from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
 from promptroute.report.images import ExampleImage, Images
 from promptroute.report.recovery import Back, Trip, Trips
-from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
+from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Paired, Result, Row
 from promptroute.report.search import Shot, ending, searched_lines, shots
 
 _HERE = Path(__file__).parent
@@ -104,15 +104,34 @@ def headline(result: Result) -> list[str]:
         return [
             *searched_lines(result),
             f"Choosing before any image is made, by the same predictions: {before}",
+            *_against_per_set(result),
             *few,
         ]
     return [
-        f"Against {result.labels[result.best_single]}, the best single model, the router's cost changes by "
-        f"{interval(router.cost_change, 1, share=True, signed=True)} and its mean quality by "
-        f"{interval(router.quality_gain, 3, signed=True)}, at the operating point that was set beforehand on other "
-        f"prompts.",
+        f"Against {result.labels[result.best_single]}, the best single model, {_changes(router)}, at the operating point "
+        f"that was set beforehand on other prompts.",
+        *_against_per_set(result),
         f"Read off the frontier on these test prompts, so without an operating point set beforehand: {before}",
         *few,
+    ]
+
+
+def _changes(paired: Paired) -> str:
+    cost, gain = paired.cost_change, paired.quality_gain
+    return (
+        f"the router's cost changes by {interval(cost, 1, share=True, signed=True)} and its mean quality by "
+        f"{interval(gain, 3, signed=True)}"
+    )
+
+
+def _against_per_set(result: Result) -> list[str]:
+    """Say what the router, and choosing at no more than its cost, gain on the best model per prompt set."""
+    rows = [_changes(paired) for paired in result.values.against_best_per_set.values()]
+    if not rows:
+        return []
+    found = "; held beforehand to what that costs, ".join(rows)
+    return [
+        f"Against each prompt set's own best model, learnt on the training prompts, {found}. The router isn't told the set."
     ]
 
 

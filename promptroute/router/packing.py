@@ -251,7 +251,9 @@ def pack(
         look=None if look is None else look.dollars,
         images=trained.quality.of_images(held.images, held.raw),
     )
-    others = to_calibrate(policy)
+    train = trained.part("train")
+    per_set = metrics.best_per_set(trained.quality.of(train.raw), train.sets, held.sets)
+    others = to_calibrate(policy, float(draft.cost[per_set].mean()))
     calibrated = {name: one.calibrate(predicted, observed, cost, training) for name, one in others.items()}
     own = policy.calibrate(predicted, observed, cost, training)
     known = Known(predicted, observed, draft.cost, {}, training.images, {}, None)

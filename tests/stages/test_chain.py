@@ -304,6 +304,7 @@ def test_calibrate_packs_policies(study: Path, policy: tuple[str, ...], line: st
     one = Router.load(study / "data/router")
     assert list(one.compared) == [
         "cost_aware_quality", "cost_aware_cost", "cheapest_within_quality", "cheapest_within_cost",
+        "cost_aware_per_set",
     ]  # fmt: skip
     validation = table()[table()["prompt_id"].map(sides(study)) == "validation"]
     assert [model.mean_quality for model in one.models] == pytest.approx(matrix(validation, "nima").mean(0))

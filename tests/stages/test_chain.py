@@ -433,7 +433,7 @@ def test_prompt_on_no_side(study: Path) -> None:
     file = study / "data/split.parquet"
     pd.read_parquet(file).iloc[1:].to_parquet(file, index=False)
     first = table()["prompt_id"][0]
-    assert f"prompt {first} is on no side; run `dvc repro split`" in run(study, "train").err
+    assert f"prompt {first} is on no side; make it again with `dvc repro`" in run(study, "train").err
 
 
 def test_model_removed_after_training(study: Path) -> None:

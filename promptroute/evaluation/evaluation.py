@@ -177,17 +177,10 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
     """
     predicted, observed, cost = judged.predicted, judged.observed, judged.cost
     policies = compared(observed, cost, judged.models, judged.calibrated, seed)
-    chosen = {
-        name: policy.choose(observed if policy.sees_observed else predicted, cost)
-        for name, policy in policies.items()
-        if not policy.looks
-    }
+    chosen = _choices(judged, policies)
     searches = {
         name: outcome(policy, judged.known) for name, policy in policies.items() if isinstance(policy, Search)
     }
-    chosen["router"] = judged.decided
-    if judged.per_set is not None:
-        chosen[PER_SET] = judged.per_set
     gained, paid = observed[np.arange(len(observed)), judged.decided], cost[judged.decided]
     searched: Plain = {}
     if isinstance(judged.policy, Search):
@@ -195,9 +188,8 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         searched = figures(judged.policy, judged.known, found, resamples=resamples, seed=seed)
         gained, paid = found.quality, found.cost
     own = bootstrap.outcome_intervals(observed, cost, gained, paid, seed=seed, resamples=resamples)
-    few = {"few": f"only {len(observed)} prompts, too few to tell much by"} if len(observed) < FEW else {}
     return {
-        **few,
+        **({"few": f"only {len(observed)} prompts, too few to tell much by"} if len(observed) < FEW else {}),
         **judged.policy.figures(observed, cost, judged.decided, judged.models),
         "prompts": len(observed),
         "best_single": judged.models[metrics.best_single(observed)],
@@ -214,6 +206,17 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         **_against_per_set(judged, chosen, gained, paid, resamples, seed),
         **searched,
     }
+
+
+def _choices(judged: Judged, policies: Mapping[str, Policy]) -> dict[str, IntArray]:
+    """Return the choices [n] of all policies that don't look at images, of the router and of the best model per set."""
+    chosen = {
+        name: policy.choose(judged.observed if policy.sees_observed else judged.predicted, judged.cost)
+        for name, policy in policies.items()
+        if not policy.looks
+    }
+    chosen["router"] = judged.decided
+    return chosen if judged.per_set is None else chosen | {PER_SET: judged.per_set}
 
 
 def _against_per_set(

@@ -5,18 +5,17 @@ from pydantic import Field
 from promptroute.core.plain import Section
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.ensemble import Ensemble
-from promptroute.predictors.features import Features
 from promptroute.predictors.kernel import Kernel
-from promptroute.predictors.ridge import Ridge
+from promptroute.predictors.text_statistics import TextStatistics
 
 
 def _members(given: Section) -> dict[str, Predictor]:
-    seed, counts = given["seed"], Features(embeddings=(), words=False)
-    return {"kernel": Kernel(seed=seed), "statistics": Ridge(features=counts, seed=seed)}
+    seed = {"seed": given["seed"]}
+    return {"kernel": Kernel.model_validate(seed), "statistics": TextStatistics.model_validate(seed)}
 
 
 class KernelStatistics(Ensemble):
-    """The mean of `Kernel` and of ridge regression on the text statistics alone.
+    """The mean of `Kernel` and of `TextStatistics`.
 
     Where a few hundred prompts are learnt from, counts of words, commas, digits and capitals tell more than the states of an
     encoder do; where there are thousands they add nothing (benchmarks/ROUTER_LOG.md).

@@ -65,30 +65,26 @@ def page(
         recovery=None if back is None else back.cells,
         searches=result.strips is not None,
         fresh=result.values.searched is not None and result.values.searched.fresh is not None,
-        figures=[
-            {
-                "title": visible(figure.title),
-                "alt": visible(figure.alt),
-                "data": _base64(figure.png),
-                "size": _size(figure.png),
-            }
-            for figure in figures.values()
-        ],
+        figures=[_figure(figure) for figure in figures.values()],
         veils=[visible(name) for name in _veils(images)],
-        groups=[
-            (
-                heading,
-                why,
-                [
-                    _example(result, shown, images, {} if back is None else back.trips)
-                    for shown in examples
-                    if shown.group == group
-                ],
-            )
-            for group, (heading, why) in GROUPS.items()
-            if any(shown.group == group for shown in examples)
-        ],
+        groups=_groups(result, examples, images, {} if back is None else back.trips),
     )
+
+
+def _figure(figure: Figure) -> Cells:
+    texts = {"title": visible(figure.title), "alt": visible(figure.alt)}
+    return {**texts, "data": _base64(figure.png), "size": _size(figure.png)}
+
+
+def _groups(
+    result: Result, examples: Sequence[Example], images: Images, trips: Trips
+) -> list[tuple[str, str, list[Cells]]]:
+    """Return heading, reason and cards of each group of examples that has any."""
+    groups = [
+        (*words, [_example(result, shown, images, trips) for shown in examples if shown.group == group])
+        for group, words in GROUPS.items()
+    ]
+    return [group for group in groups if group[2]]
 
 
 def headline(result: Result) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from promptroute.routing import checks
 from promptroute.routing.base import Calibration
-from promptroute.routing.checks import FloatArray, IntArray
+from promptroute.routing.checks import BoolArray, FloatArray, IntArray
 from promptroute.routing.frontier import visits
 from promptroute.routing.steps import Steps, StepsOf
 
@@ -23,9 +23,9 @@ def set_point(
     observed: FloatArray,
     cost: FloatArray,
     target: str,
-    *,
     standard_errors: float = 0.0,
     budget: float | None = None,
+    *,
     single: int | None = None,
 ) -> tuple[float | None, Calibration]:
     """Find the operating point on calibration prompts: `predicted` and `observed` quality [n, m], `cost` [m].
@@ -40,8 +40,7 @@ def set_point(
     the best single model itself does so at less cost (or with more quality), the point is None and `reached`
     False: that model is the choice. The best single model is found on these prompts unless `single` names it.
     """
-    model = checks.best_single(observed, single)
-    steps = steps_of(predicted, cost)
+    model, steps = checks.best_single(observed, single), steps_of(predicted, cost)
     points, taken = visits(steps)
     # The choice at infinity is that at any point above the first breakpoint: keep the record finite.
     points = np.where(np.isinf(points), 2 * steps.key[:1].sum(), points)
@@ -49,22 +48,12 @@ def set_point(
     mean_cost = steps.means(np.broadcast_to(cost, observed.shape), taken)
     gain = steps.means(lead, taken)
     single_cost, single_quality = float(cost[model]), float(observed[:, model].mean())
-    scale = _ROUNDING * float(np.abs(observed).max())
-    limit, least = (single_cost, -scale) if budget is None else (budget, -np.inf)
-    affordable = mean_cost <= limit * (1 + _ROUNDING)
+    scale, limit = _ROUNDING * float(np.abs(observed).max()), single_cost if budget is None else budget
+    good = gain >= -scale if budget is None else np.ones(len(gain), bool)
     if target == "quality":
         good = gain >= standard_errors * _error(steps, lead, gain, taken) - scale
-        fits, order = good & affordable, np.lexsort((-gain, mean_cost))
-        why = "no operating point reaches the best single model's quality" + (
-            "" if standard_errors == 0 else f" by {standard_errors:g} standard errors"
-        )
-        if good.any():
-            why = "the best single model's quality is reached only at more than that model's cost"
-    else:
-        fits, order = affordable & (gain >= least), np.lexsort((mean_cost, -gain))
-        why = "at no more than the best single model's cost no operating point matches its quality"
-        if budget is not None:
-            why = "every model costs more than the budget"
+    order = np.lexsort((-gain, mean_cost) if target == "quality" else (mean_cost, -gain))
+    fits = good & (mean_cost <= limit * (1 + _ROUNDING))
     place = next((int(k) for k in order if fits[k]), None)
     reached = place is not None
     facts = Calibration(
@@ -78,9 +67,21 @@ def set_point(
         reached=reached,
         reason=REASON[target if budget is None else "budget"]
         if reached
-        else f"{why}, so every prompt goes to the best single model",
+        else f"{_fault(target, budget, standard_errors, good)}, so every prompt goes to the best single model",
     )
     return (None if place is None else float(points[place])), facts
+
+
+def _fault(target: str, budget: float | None, standard_errors: float, good: BoolArray) -> str:
+    """Say why no point fits; `good`: those whose quality is enough."""
+    if budget is not None:
+        return "every model costs more than the budget"
+    if target == "cost":
+        return "at no more than the best single model's cost no operating point matches its quality"
+    if good.any():
+        return "the best single model's quality is reached only at more than that model's cost"
+    by = f" by {standard_errors:g} standard errors" if standard_errors else ""
+    return f"no operating point reaches the best single model's quality{by}"
 
 
 def _error(steps: Steps, lead: FloatArray, gain: FloatArray, taken: IntArray) -> FloatArray:

@@ -237,8 +237,8 @@ class Tuned(Policy):
         setting = self.operating_point.setting
         if getattr(self, setting) is not None:
             return self.measured(guess, truth, price)
-        limits = {"standard_errors": self.standard_errors, "budget": self.budget}
-        point, facts = set_point(self.steps, guess, truth, price, self.target, **limits)
+        bounds = self.standard_errors, self.budget
+        point, facts = set_point(self.steps, guess, truth, price, self.target, *bounds)
         if point is None:
             because = f"no operating point met the target ({self.target}) on validation, so every prompt goes to one model"
             return Single(model=facts.single, because=because, calibration=facts)

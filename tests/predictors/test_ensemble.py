@@ -14,6 +14,7 @@ from promptroute.predictors.kernel_statistics import KernelStatistics
 from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
 from promptroute.predictors.targets import text_folds
+from promptroute.predictors.text_statistics import TextStatistics
 
 
 def spread(quality: np.ndarray) -> np.ndarray:
@@ -59,10 +60,12 @@ class TestOutOfFold:
 def test_kernel_statistics(problem) -> None:  # type: ignore[no-untyped-def]
     (train, quality), held = problem(60), problem(12, seed=1)
     batch, held = PromptBatch(train.texts), (PromptBatch(held[0].texts), held[1])
-    ridge = {"_target_": Ridge.class_path(), "features": {"embeddings": [], "words": False}, "seed": 3}
     section = {
         "_target_": Ensemble.class_path(),
-        "members": {"kernel": {"_target_": Kernel.class_path(), "seed": 3}, "statistics": ridge},
+        "members": {
+            "kernel": {"_target_": Kernel.class_path(), "seed": 3},
+            "statistics": {"_target_": TextStatistics.class_path(), "seed": 3},
+        },
         "seed": 3,
     }
     spelled = build(section, "predictor", Predictor).fit(batch, quality, held)

@@ -129,9 +129,10 @@ def speedup(baseline: pd.Series, ours: pd.Series, digits: int, note: str = "") -
     return f"{middle} × ({low} to {high}{note})"
 
 
-def cells(rows: "pd.DataFrame", line: str) -> list[list[str]]:
+def cells(rows: pd.DataFrame, line: str) -> list[list[str]]:
     """Fill a line of cells, parted by ` | `, with the columns of each row, as in `{seed} | {gain:+.4f}`."""
-    return [[cell.format(**row) for cell in line.split(" | ")] for row in rows.to_dict("records")]
+    records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return [[cell.format(**row) for cell in line.split(" | ")] for row in records]
 
 
 def markdown(head: str, rows: Sequence[Sequence[str]]) -> str:

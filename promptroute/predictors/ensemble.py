@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.core.rows import MODEL_NAME, check_names
+from promptroute.core.names import MODEL_NAME, check_names
 from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
 from promptroute.predictors.targets import split_level, text_folds
 

@@ -26,9 +26,9 @@ def by_hand(learnt: list[int], asked: list[int], alpha: float = 0.5, length: flo
     return np.asarray(level + k[np.ix_(asked, learnt)] @ weights)
 
 
-def fitted(**settings: float) -> TextStatistics:
+def fitted(**settings: object) -> TextStatistics:
     held = PromptBatch(TEXTS[30:]), QUALITY[30:]
-    return TextStatistics(**settings).fit(PromptBatch(TEXTS[:30]), QUALITY[:30], held)
+    return TextStatistics.model_validate(settings).fit(PromptBatch(TEXTS[:30]), QUALITY[:30], held)
 
 
 def test_predicts() -> None:
@@ -57,5 +57,7 @@ def test_most() -> None:
 def test_validation_aside() -> None:
     alone = fitted(learn_validation=False)
     assert alone.out_of_fold is None and alone.predict(PromptBatch(TEXTS[:1])) == pytest.approx(
-        TextStatistics().fit(PromptBatch(TEXTS[:30]), QUALITY[:30]).predict(PromptBatch(TEXTS[:1]))
+        TextStatistics.model_validate({})
+        .fit(PromptBatch(TEXTS[:30]), QUALITY[:30])
+        .predict(PromptBatch(TEXTS[:1]))
     )

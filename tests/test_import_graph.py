@@ -165,6 +165,6 @@ def test_saved_parts_are_light() -> None:
     while waiting:
         if (name := waiting.pop()) not in reached:
             reached.add(name)
-            waiting += [found for one in imported(TREES[name], top=True) if (found := own(one))]
+            waiting += [target for one in imported(TREES[name], top=True) if (target := own(one))]
     found = imports(HEAVY, {name: TREES[name] for name in reached}, top=True)
     assert not found, report(found)

@@ -22,7 +22,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from benchmarks.machine import here, measured_on, now
-from benchmarks.reporting import RESULTS, markdown, numbers, options, run
+from benchmarks.reporting import RESULTS, cells, markdown, numbers, options, run
 from promptroute.core.batch import PromptBatch
 from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.targets import split_level
@@ -92,18 +92,8 @@ def measure(sizes: Sequence[int], threads: int, settings: Mapping[str, Any]) -> 
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown."""
-    lines = [
-        [
-            f"{row.prompts:,}",
-            f"{row.compared:,}",
-            f"{row.seconds:,.0f}",
-            f"{row.cpu_seconds:,.0f}",
-            f"{row.peak_gib:.1f}",
-            f"{100 * row.explained:.1f}",
-            f"{row.predicts_per_s:,.0f}",
-        ]
-        for row in rows.itertuples()
-    ]
+    line = "{prompts:,} | {compared:,} | {seconds:,.0f} | {cpu_seconds:,.0f} | {peak_gib:.1f} | {explained:.1f} | {predicts_per_s:,.0f}"
+    lines = cells(rows.assign(explained=100 * rows["explained"]), line)
     return f"{measured_on(rows)}\n\n{markdown(HEAD, lines)}"
 
 

@@ -129,6 +129,12 @@ def speedup(baseline: pd.Series, ours: pd.Series, digits: int, note: str = "") -
     return f"{middle} × ({low} to {high}{note})"
 
 
+def cells(rows: pd.DataFrame, line: str) -> list[list[str]]:
+    """Fill a line of cells, parted by ` | `, with the columns of each row, as in `{seed} | {gain:+.4f}`."""
+    records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return [[cell.format(**row) for cell in line.split(" | ")] for row in records]
+
+
 def markdown(head: str, rows: Sequence[Sequence[str]]) -> str:
     """Format a table in Markdown: the first column is text, the others are figures; ` | ` parts the columns' names."""
     rule = ["---", *["---:"] * head.count(" | ")]

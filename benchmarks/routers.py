@@ -22,6 +22,7 @@ import pandas as pd
 from benchmarks import study
 from benchmarks.reporting import (
     RESULTS,
+    cells,
     markdown,
     names,
     numbers,
@@ -185,16 +186,8 @@ def table(rows: pd.DataFrame) -> str:
 
 def paired_table(rows: pd.DataFrame) -> str:
     """Format the paired differences in Markdown."""
-    lines = [
-        [
-            f"{row.score}: {row.predictor} less {row.less}",
-            f"{row.area_lead:+.4f}",
-            f"[{row.low:+.4f}, {row.high:+.4f}]",
-            f"{row.seeds_ahead} of {row.seeds}",
-        ]
-        for row in rows.itertuples()
-    ]
-    return markdown("area under the frontier | difference | 95 % interval | seeds ahead", lines)
+    line = "{score}: {predictor} less {less} | {area_lead:+.4f} | [{low:+.4f}, {high:+.4f}] | {seeds_ahead} of {seeds}"
+    return markdown("area under the frontier | difference | 95 % interval | seeds ahead", cells(rows, line))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

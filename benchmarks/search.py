@@ -165,13 +165,13 @@ def search_row(fit: Fit, most: int | None) -> dict[str, float]:
     row |= {f"coverage_{looks}": share for looks, share in coverage(own, known, found.replays).items()}
     if most == 2:
         promise = fit.calibrated(GuaranteedSearch(epsilon=EPSILONS[fit.score]))
-        drawn = promise.replays(known.predicted, known.observed, known.cost)[0]
-        return row | fit.promised(drawn.quality, drawn.cost)
+        replayed = promise.replays(known.predicted, known.observed, known.cost)[0]
+        return row | fit.promised(replayed.quality, replayed.cost)
     budget = SearchBudget.fit(own, fit.held, fit.held_true, known.cost)
     for percent in BUDGETS:
         purse = budget.start(fit.dollars(percent), len(known.observed))
-        drawn = budget.run(purse, known.predicted, known.observed)[1]
-        row |= fit.against(drawn.quality, drawn.cost, f"budget_{percent}")
+        replayed = budget.run(purse, known.predicted, known.observed)[1]
+        row |= fit.against(replayed.quality, replayed.cost, f"budget_{percent}")
     return row
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import study
-from benchmarks.reporting import RESULTS, markdown, resample_counts, run
+from benchmarks.reporting import RESULTS, cells, markdown, resample_counts, run
 from promptroute.evaluation import metrics
 from promptroute.routing.ood import OodDetector
 from promptroute.routing.policies import CostAware
@@ -107,16 +107,18 @@ def measure(predictor: str, score: str, left_out: str, seeds: Sequence[int]) -> 
 
 def table(rows: pd.DataFrame) -> str:
     """Format the table in Markdown."""
-    lines = [
-        [
-            f"{row.score}, {row.left_out} ({row.prompts} prompts): {row.strategy}",
-            f"{row.gain:+.4f} [{row.gain_low:+.4f}, {row.gain_high:+.4f}]",
-            f"{100 * row.cost_change:+.1f}",
-            f"{100 * row.sent_away:.0f}",
-            "–" if np.isnan(row.gain_by_chance) else f"{row.gain_by_chance:+.4f}",
-        ]
-        for row in rows[rows["strategy"] != "best single"].itertuples()
-    ]
+    shown = rows[rows["strategy"] != "best single"]
+    chance = ["–" if np.isnan(gain) else f"{gain:+.4f}" for gain in shown["gain_by_chance"]]
+    line = (
+        "{score}, {left_out} ({prompts} prompts): {strategy} | {gain:+.4f} [{gain_low:+.4f}, {gain_high:+.4f}] | "
+        "{cost_change:+.1f} | {sent_away:.0f} | {chance}"
+    )
+    lines = cells(
+        shown.assign(
+            cost_change=100 * shown["cost_change"], sent_away=100 * shown["sent_away"], chance=chance
+        ),
+        line,
+    )
     head = "left out | quality against best single | cost, % | fallback, % | as many at random"
     return markdown(head, lines)
 

@@ -1,7 +1,7 @@
 """Every stage but those that need images, at the size of the paper's study: seconds and peak memory of each.
 
     python -m benchmarks.size                                    12,500 and 50,000 prompts, predictor=ridge
-    python -m benchmarks.size --predictor kernel                 the default predictor, with its own encoder
+    python -m benchmarks.size --predictor kernel                 the usual predictor, with its own encoder
     python -m benchmarks.size --prompts 2000 --quick             a try; writes no results
     python -m benchmarks.size --table                            only print the table of benchmarks/results/size.csv
 

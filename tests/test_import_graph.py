@@ -156,3 +156,15 @@ def test_light_at_the_top() -> None:
 def test_command_line_libraries_stay_there() -> None:
     found = imports({"typer", "rich"}, {name: tree for name, tree in TREES.items() if room(name) != "cli"})
     assert not found, report(found)
+
+
+def test_saved_parts_are_light() -> None:
+    """A router loads where nothing heavy is installed, whichever predictor and policy it holds."""
+    reached: set[str] = set()
+    waiting = [name for name in MODULES if room(name) in ("predictors", "routing")]
+    while waiting:
+        if (name := waiting.pop()) not in reached:
+            reached.add(name)
+            waiting += [target for one in imported(TREES[name], top=True) if (target := own(one))]
+    found = imports(HEAVY, {name: TREES[name] for name in reached}, top=True)
+    assert not found, report(found)

@@ -105,13 +105,13 @@ def intervals(
     groups = [rows for _, rows in table.groupby("prompt_id").indices.items()]
     rng = np.random.default_rng(SEED)
     found = statistic(table)
-    drawn: list[Figures] = []
+    sampled: list[Figures] = []
     for _ in range(RESAMPLES):
         taken: NDArray[np.int64] = np.concatenate(
             [groups[i] for i in rng.integers(0, len(groups), len(groups))]
         )
-        drawn.append(statistic(table.iloc[taken]))
-    ends = {name: np.nanpercentile([one[name] for one in drawn], (2.5, 97.5)) for name in found}
+        sampled.append(statistic(table.iloc[taken]))
+    ends = {name: np.nanpercentile([one[name] for one in sampled], (2.5, 97.5)) for name in found}
     return {
         name: {"estimate": value, "low": float(ends[name][0]), "high": float(ends[name][1])}
         for name, value in found.items()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptroute.cli.extras import needs_extra
 from promptroute.core.errors import UserError
 from promptroute.core.votes import Mode
 
@@ -127,24 +128,17 @@ def export_votes(votes: Path, out: Path) -> str:
 def _serve(
     gallery: "Gallery", votes: Path, repeats: float, host: str, port: int, names: "Sequence[str]"
 ) -> None:
-    try:
-        from promptroute.service.connections import Server, fit_connections, server_config
+    with needs_extra("the page", "serve"):
+        from promptroute.service.connections import fit_connections
         from promptroute.service.gates import allowed_hosts
         from promptroute.service.limits import Limits
         from promptroute.service.people.app import create_app
-    except ImportError as error:
-        raise UserError(
-            f"the page needs a library that is not installed ({error.name}); pip install 'promptroute[serve]'"
-        ) from error
-    from promptroute.cli.serve import listen
+    from promptroute.cli.serve import run
     from promptroute.io.votes import Votes
 
     hosts = allowed_hosts(names, host)
     limits = Limits(connections=fit_connections(Limits().connections))
-    with Votes(votes, gallery.asked) as kept, listen(host, port) as server:
-        address, number = server.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        tasks = len(gallery.asked.subjects)
-        line = f"annotate: {tasks} tasks on http://{shown}:{number}, answers go to {votes} (Ctrl-C stops it)"
-        app = create_app(gallery, kept, repeats=repeats, hosts=hosts)
-        Server(server_config(app, limits), line).run(sockets=[server])
+    tasks = len(gallery.asked.subjects)
+    line = f"annotate: {tasks} tasks on {{}}, answers go to {votes} (Ctrl-C stops it)"
+    with Votes(votes, gallery.asked) as kept:
+        run(create_app(gallery, kept, repeats=repeats, hosts=hosts), limits, host, port, line)

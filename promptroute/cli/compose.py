@@ -4,17 +4,14 @@ from typing import Annotated
 
 import typer
 
+from promptroute.cli.extras import needs_extra
+
 OVERRIDES = typer.Argument(help="what differs from conf/config.yaml, as predictor=ridge", metavar="OVERRIDE")
 
 
 def compose(overrides: Annotated[list[str] | None, OVERRIDES] = None) -> None:
     """Compose conf/ of the current folder into params.yaml, and run nothing."""
-    from promptroute.core.errors import UserError
     from promptroute.runtime.compose import compose_params
 
-    try:
+    with needs_extra("composing", "pipeline"):
         typer.echo(compose_params(*(overrides or [])))
-    except ImportError as error:
-        raise UserError(
-            f"composing needs a library that is not installed ({error.name}); pip install 'promptroute[pipeline]'"
-        ) from error

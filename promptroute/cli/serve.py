@@ -5,13 +5,17 @@ curl -H 'Content-Type: application/json' -d '{"prompts": ["a red car"]}' http://
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptroute.cli.extras import needs_extra
 from promptroute.cli.route import ALLOW
 from promptroute.core.errors import UserError
 from promptroute.service.limits import Limits
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 GIVEN = Limits()
 
@@ -51,14 +55,10 @@ def serve(
     max_connections: Annotated[int, CONNECTIONS] = GIVEN.connections,
 ) -> None:
     """Serve a trained router: POST /route, GET /healthz, GET /metrics, and a page at /."""
-    try:
+    with needs_extra("the service", "serve"):
         from promptroute.service.app import create_app
-        from promptroute.service.connections import Server, fit_connections, server_config
+        from promptroute.service.connections import fit_connections
         from promptroute.service.gates import allowed_hosts
-    except ImportError as error:
-        raise UserError(
-            f"the service needs a library that is not installed ({error.name}); pip install 'promptroute[serve]'"
-        ) from error
     from promptroute.router.router import Router
     from promptroute.runtime.device import set_threads
 
@@ -75,11 +75,23 @@ def serve(
     loaded = Router.load(router, allow or ())
     loaded.warm()
     set_threads(threads)
+    run(create_app(loaded, limits, hosts), limits, host, port, f"serve: {router} on {{}} (Ctrl-C stops it)")
+
+
+def run(app: "FastAPI", limits: Limits, host: str, port: int, line: str) -> None:
+    """Serve until Ctrl-C, and print `line` once it can be reached, with the address in place of {}.
+
+    Raises:
+        UserError: see `listen`.
+    """
+    from promptroute.service.connections import Server, server_config
+
     with listen(host, port) as server:
         address, number = server.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        line = f"serve: {router} on http://{shown}:{number} (Ctrl-C stops it)"
-        Server(server_config(create_app(loaded, limits, hosts), limits), line).run(sockets=[server])
+        Server(server_config(app, limits), line.replace("{}", f"http://{shown}:{number}")).run(
+            sockets=[server]
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:

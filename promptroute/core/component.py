@@ -68,12 +68,13 @@ class Component(BaseModel):
 
     def settings(self) -> Plain:
         """Give the settings that differ from their defaults, as plain values; a component in one names its class."""
-        shown = {
-            name: getattr(self, name)
+        given = dict(self)
+        return {
+            name: _plain(given[name])
             for name, field in type(self).model_fields.items()
-            if name != "device" and getattr(self, name) != field.get_default(call_default_factory=True)
+            if name != "device"
+            and given[name] != field.get_default(call_default_factory=True, validated_data=given)
         }
-        return {name: _plain(value) for name, value in shown.items()}
 
     def to_section(self) -> Plain:
         """Give the section that `build` makes an equal component of."""

@@ -9,6 +9,15 @@ class UserError(ValueError):
     """Something that a person gave us is wrong. The message names it, what was expected, and the fix."""
 
 
+CORRUPT = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)
+"""What reading a file that is not what it should be may raise; a library's own errors come besides."""
+
+
+class NotMade(UserError):
+    """A file that a stage makes is absent, or not what it wrote. The message ends with that it be made again; whoever
+    knows how stages are run says it there."""
+
+
 def quiet_interrupts() -> None:
     """Let Ctrl-C end a program without a traceback, also while it still imports; its status stays.
 

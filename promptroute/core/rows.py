@@ -5,7 +5,6 @@ and `check(frame, Record)` refuses one that does not. Nothing here reads or writ
 """
 
 import dataclasses
-import re
 import types
 import typing
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ import pyarrow as pa
 
 from promptroute.core.errors import UserError
 
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-SCORER_NAME = re.compile(r"[a-z0-9_]+")
 SPLITS = ("train", "validation", "test")
 LARGEST = 1e30
 """Size of a score, at most: what lies beyond can't be squared and summed in float64, and is no score."""
@@ -153,14 +150,3 @@ def _refuse(
     at = ", ".join(f"{part} {row[part]!r}" for part in key)
     value = f" ({row[name]!r})" if name in row.index else ""
     raise UserError(f"{where}: {name}{value} {what} in the row of {at}; {int(bad.sum())} such row(s)")
-
-
-def check_names(names: typing.Iterable[str], pattern: re.Pattern[str], what: str) -> None:
-    """Refuse names that can't be keys, paths and stage names at once.
-
-    Raises:
-        UserError: naming the first bad name and the pattern it must match.
-    """
-    for name in names:
-        if not isinstance(name, str) or not pattern.fullmatch(name):
-            raise UserError(f"{what} {name!r} can't be used: a name must match {pattern.pattern}; rename it")

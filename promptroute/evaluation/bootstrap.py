@@ -192,6 +192,32 @@ def outcome_intervals(
     return intervals(table, statistic, seed=seed, resamples=resamples)
 
 
+def paired_intervals(
+    gained: FloatArray,
+    paid: FloatArray,
+    other: FloatArray,
+    other_paid: FloatArray,
+    *,
+    seed: int,
+    resamples: int = 1000,
+) -> dict[str, Interval]:
+    """Return the intervals of one policy's figures against another's on the same prompts.
+
+    `quality_gain` is the mean difference in quality, `cost_change` the ratio of mean costs less 1.
+
+    Args:
+        gained, paid: each prompt's quality and dollars with the one, [n] both.
+        other, other_paid: with the other.
+        seed, resamples: as of `intervals`.
+    """
+
+    def statistic(means: FloatArray) -> dict[str, FloatArray]:
+        return {"quality_gain": means[:, 0] - means[:, 1], "cost_change": means[:, 2] / means[:, 3] - 1}
+
+    table = np.column_stack([gained, other, paid, other_paid])
+    return intervals(table, statistic, seed=seed, resamples=resamples)
+
+
 def _counts(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
     generator = np.random.default_rng(seed)
     even = np.full(n, 1 / n)

@@ -24,19 +24,22 @@ from promptroute.routing.search_policy import Search
 
 PER_SET = "best_per_set"
 """The row of the best model per prompt set."""
+AT_PER_SET = "cost_aware_per_set"
+"""The row of `CostAware` at no more than what that row costs, as far as the prompts to calibrate on can tell."""
 FEW = 30
 """Fewer test prompts than this are too few to tell much by."""
 
 
-def to_calibrate(policy: Policy) -> dict[str, Policy]:
+def to_calibrate(policy: Policy, per_set: float | None = None) -> dict[str, Policy]:
     """Give the policies that a router of `policy` is compared with, to be calibrated as it is: name → policy.
 
-    One that looks at images is compared with itself for either target too.
+    One that looks at images is compared with itself for either target too. `per_set`: dollars an image of the best model
+    per prompt set on the prompts to calibrate on; None: not known.
     """
     targets: tuple[Literal["quality", "cost"], ...] = ("quality", "cost")
     looking = {
         f"search_{target}": policy.model_copy(
-            update={"target": target, "tradeoff": None, "standard_errors": 0.0}
+            update={"target": target, "tradeoff": None, "standard_errors": 0.0, "budget": None}
         )
         for target in targets
         if type(policy) is Search
@@ -47,6 +50,7 @@ def to_calibrate(policy: Policy) -> dict[str, Policy]:
         "cost_aware_cost": CostAware(target="cost"),
         "cheapest_within_quality": CheapestWithin(target="quality"),
         "cheapest_within_cost": CheapestWithin(target="cost"),
+        **({} if per_set is None else {AT_PER_SET: CostAware(target="cost", budget=per_set)}),
     }
 
 
@@ -167,21 +171,16 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         `choice`: accuracy, macro precision, recall, F1 and AUC of the router and of `best_predicted`;
         `strategies`: see `strategy_rows`; the router's own choice is called `router`, that of the best model per
         prompt set `best_per_set`;
+        `against_best_per_set`, where that is known: of the router, and of choosing beforehand at no more than its cost, see
+        `bootstrap.paired_intervals`;
         of a policy that looks also what `evaluation.search.figures` gives.
     """
     predicted, observed, cost = judged.predicted, judged.observed, judged.cost
     policies = compared(observed, cost, judged.models, judged.calibrated, seed)
-    chosen = {
-        name: policy.choose(observed if policy.sees_observed else predicted, cost)
-        for name, policy in policies.items()
-        if not policy.looks
-    }
+    chosen = _choices(judged, policies)
     searches = {
         name: outcome(policy, judged.known) for name, policy in policies.items() if isinstance(policy, Search)
     }
-    chosen["router"] = judged.decided
-    if judged.per_set is not None:
-        chosen[PER_SET] = judged.per_set
     gained, paid = observed[np.arange(len(observed)), judged.decided], cost[judged.decided]
     searched: Plain = {}
     if isinstance(judged.policy, Search):
@@ -189,9 +188,8 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
         searched = figures(judged.policy, judged.known, found, resamples=resamples, seed=seed)
         gained, paid = found.quality, found.cost
     own = bootstrap.outcome_intervals(observed, cost, gained, paid, seed=seed, resamples=resamples)
-    few = {"few": f"only {len(observed)} prompts, too few to tell much by"} if len(observed) < FEW else {}
     return {
-        **few,
+        **({"few": f"only {len(observed)} prompts, too few to tell much by"} if len(observed) < FEW else {}),
         **judged.policy.figures(observed, cost, judged.decided, judged.models),
         "prompts": len(observed),
         "best_single": judged.models[metrics.best_single(observed)],
@@ -205,7 +203,49 @@ def evaluate(judged: Judged, *, resamples: int, seed: int) -> Plain:
             **strategy_rows(observed, judged.raw, cost, judged.models, chosen),
             **{name: row(judged.known, one, list(judged.models)) for name, one in searches.items()},
         },
+        **_against_per_set(judged, chosen, gained, paid, resamples, seed),
         **searched,
+    }
+
+
+def _choices(judged: Judged, policies: Mapping[str, Policy]) -> dict[str, IntArray]:
+    """Return the choices [n] of all policies that don't look at images, of the router and of the best model per set."""
+    chosen = {
+        name: policy.choose(judged.observed if policy.sees_observed else judged.predicted, judged.cost)
+        for name, policy in policies.items()
+        if not policy.looks
+    }
+    chosen["router"] = judged.decided
+    return chosen if judged.per_set is None else chosen | {PER_SET: judged.per_set}
+
+
+def _against_per_set(
+    judged: Judged,
+    chosen: Mapping[str, IntArray],
+    gained: FloatArray,
+    paid: FloatArray,
+    resamples: int,
+    seed: int,
+) -> Plain:
+    """Compare the router, that gave [n] quality for [n] dollars, with the best model per prompt set, by prompt."""
+    if judged.per_set is None:
+        return {}
+    each = np.arange(len(judged.observed))
+    pairs = {"router": (gained, paid)} | {
+        name: (judged.observed[each, chosen[name]], judged.cost[chosen[name]])
+        for name in (AT_PER_SET, PER_SET)
+        if name in chosen
+    }
+    base = pairs.pop(PER_SET)
+    found = {
+        name: bootstrap.paired_intervals(*pair, *base, seed=seed, resamples=resamples)
+        for name, pair in pairs.items()
+    }
+    return {
+        f"against_{PER_SET}": {
+            name: {figure: asdict(interval) for figure, interval in figures.items()}
+            for name, figures in found.items()
+        }
     }
 
 

@@ -27,9 +27,19 @@ def cost_table(result: Section) -> str:
             + _interval(frontier["iso_quality_cost"], "+.1%"),
             "                           oracle gap closed at no more cost "
             + _interval(frontier["oracle_gap_closed"], ".1%"),
+            *_against_per_set(result),
             *(_searched(result) if "searched" in result else ()),
         ]
     )
+
+
+def _against_per_set(result: Section) -> list[str]:
+    """Return what the router, and choosing at no more than its cost, gain on the best model per prompt set."""
+    return [
+        f"{name} against best_per_set: quality {_interval(figures['quality_gain'], '+.4f')} and cost "
+        + _interval(figures["cost_change"], "+.1%")
+        for name, figures in result.get("against_best_per_set", {}).items()
+    ]
 
 
 def _searched(result: Section) -> list[str]:

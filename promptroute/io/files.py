@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import NotMade, UserError
+
+AGAIN = "delete it and make it again"
 
 
 @contextlib.contextmanager
@@ -126,16 +128,15 @@ def read_json(path: Path | str, fix: str | None = None) -> Any:
         fix: what to do where it can't be read, for the message; None: it is an output, which is made again.
 
     Raises:
-        UserError: the file is absent or not JSON.
+        UserError: the file is absent or not JSON; `NotMade` without `fix`.
     """
-    path = Path(path)
+    path, fault = Path(path), UserError if fix else NotMade
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; {fix or '`dvc repro` makes it'}") from error
+        raise fault(f"{path}: no such file; {fix or 'make it'}") from error
     except (ValueError, RecursionError, OSError) as error:
-        again = fix or "delete it and run `dvc repro`"
-        raise UserError(f"{path}: not readable as JSON ({error}); {again}") from error
+        raise fault(f"{path}: not readable as JSON ({error}); {fix or AGAIN}") from error
 
 
 def sha256(path: Path | str) -> str:

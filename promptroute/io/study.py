@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from promptroute.core.batch import PromptBatch
-from promptroute.core.errors import UserError
+from promptroute.core.errors import NotMade
 from promptroute.core.rows import Performance, Prompt, SplitRow
 from promptroute.core.study import StudyData
 from promptroute.io.embeddings import read_embeddings
@@ -49,9 +49,9 @@ def join(
         table = matrix(rows, "mean")
         if table.isna().any(axis=None):
             row, col = np.argwhere(table.isna().to_numpy())[0]
-            raise UserError(
+            raise NotMade(
                 f"data/performance.parquet: no {score} score of model {models[col]} for prompt {ids[row]} "
-                f"({int(table.isna().sum().sum())} missing in all); run `dvc repro table`"
+                f"({int(table.isna().sum().sum())} missing in all); make it again"
             )
         raw[score] = table.to_numpy(dtype=np.float64)
         seconds = np.where(np.isnan(seconds), matrix(rows, "seconds").to_numpy(dtype=np.float64), seconds)
@@ -73,9 +73,7 @@ def _rows(frame: pd.DataFrame, ids: np.ndarray, name: str) -> np.ndarray:
     index = position.reindex(ids)
     if index.isna().any():
         lost = ids[index.isna().to_numpy()][0]
-        raise UserError(
-            f"data/text/{name}.parquet: no embedding of prompt {lost}; run `dvc repro encode@{name}`"
-        )
+        raise NotMade(f"data/text/{name}.parquet: no embedding of prompt {lost}; make it again")
     return np.stack(list(frame["embedding"])).astype(np.float32)[index.to_numpy().astype(int)]
 
 
@@ -92,8 +90,8 @@ def load_study(
     prompts = prompts[prompts["prompt_id"].isin(performance["prompt_id"])].reset_index(drop=True)
     sides = split.reindex(prompts["prompt_id"])
     if sides.isna().any():
-        raise UserError(
-            f"{data / 'split.parquet'}: prompt {sides.index[sides.isna()][0]} is on no side; run `dvc repro split`"
+        raise NotMade(
+            f"{data / 'split.parquet'}: prompt {sides.index[sides.isna()][0]} is on no side; make it again"
         )
     return join(prompts, performance, embeddings, models, scores), sides.to_numpy(dtype=str)
 

@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import NotMade, UserError
 from promptroute.core.rows import check, schema
 from promptroute.core.text import short
 from promptroute.io.cache import digest
-from promptroute.io.files import atomic_path
+from promptroute.io.files import AGAIN, atomic_path
 
 _FACTS = "facts"
 """The fact that stands for all others and the number of rows, which parquet's own checksums leave out."""
@@ -62,7 +62,7 @@ def read_table(
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `dvc repro` makes it")
+        raise NotMade(f"{path}: no such file; make it")
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
@@ -70,20 +70,16 @@ def read_table(
             raise ValueError("what it says about itself is not what was written")
         frame = table.to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a readable parquet file ({error}); delete it and run `dvc repro`"
-        ) from error
+        raise NotMade(f"{path}: not a readable parquet file ({error}); {AGAIN}") from error
     for field in schema(record):
         found = table.schema.field(field.name).type if field.name in table.column_names else field.type
         if _kind(found) not in (_kind(field.type), "null"):
-            raise UserError(
-                f"{path}: {field.name} holds {short(str(found))}, expected {field.type}; delete it and run `dvc repro`"
-            )
+            raise NotMade(f"{path}: {field.name} holds {short(str(found))}, expected {field.type}; {AGAIN}")
     check(frame, record, str(path), key)
     if lost := [name for name in states if name not in about]:
-        raise UserError(f"{path}: says nothing of its {', '.join(lost)}; delete it and run `dvc repro`")
+        raise NotMade(f"{path}: says nothing of its {', '.join(lost)}; {AGAIN}")
     if frame.empty and not may_be_empty:
-        raise UserError(f"{path}: holds no rows; delete it and run `dvc repro`")
+        raise NotMade(f"{path}: holds no rows; {AGAIN}")
     frame = frame[schema(record).names]
     frame.attrs = about
     return frame

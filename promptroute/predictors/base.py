@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, build
-from promptroute.core.errors import UserError, reason
+from promptroute.core.errors import CORRUPT, UserError, reason
 from promptroute.core.plain import Plain
 from promptroute.core.text import short
 from promptroute.io.files import atomic_path, read_json, sha256, write_json
@@ -179,15 +179,7 @@ class Predictor(Component):
                 raise ValueError(f"it predicts {tried.tolist()} for {self._models} models")
         except UserError:
             raise
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            SafetensorError,
-        ) as error:
+        except (*CORRUPT, SafetensorError) as error:
             raise UserError(f"{folder}: not a whole {name} ({reason(error)}); train it again") from error
         return self
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.core.rows import MODEL_NAME, check_names
+from promptroute.core.names import MODEL_NAME, check_names
 from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
 from promptroute.predictors.targets import split_level, text_folds
 
@@ -30,10 +30,10 @@ class Ensemble(Predictor):
         seed: deals texts into folds.
     """
 
+    seed: Seed = 0
     members: dict[str, Predictor] = Field(min_length=1)
     weighting: Literal["equal", "fitted"] = "equal"
     folds: int = Field(5, ge=2)
-    seed: Seed = 0
 
     learned: ClassVar[tuple[str, ...]] = ("factors", "shift")
     _factors: Array

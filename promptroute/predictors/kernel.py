@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
 from promptroute.predictors.base import Array, Arrays, Predictor, Seed, State, Validation
-from promptroute.predictors.similarity import Seen, Similarity
+from promptroute.predictors.similarity import Seen, Similarity, median_distance
 from promptroute.predictors.targets import Targets
 from promptroute.predictors.tfidf import TfIdf
 
@@ -113,7 +113,7 @@ class Kernel(Predictor):
         some = np.random.default_rng(self.seed).permutation(len(y))[:SAMPLE]
         self._lengths = np.array(
             [
-                length * _median_distance(rows[some])
+                length * median_distance(rows[some])
                 for length, rows in ((self.state_length, self._z), (self.sentence_length, self._e))
             ]
         )
@@ -284,11 +284,3 @@ def principal_axes(rows: Array, count: int) -> Array:
     if few:
         axes = rows.T @ (axes / np.sqrt(values))
     return np.ascontiguousarray(axes, np.float32)
-
-
-def _median_distance(rows: Array) -> float:
-    """Return the root of the median squared distance between rows; 1 where they are equal."""
-    norm = (rows**2).sum(1)
-    squared = np.maximum(norm[:, None] + norm - 2 * rows @ rows.T, 0)[np.triu_indices(len(rows), 1)]
-    median = float(np.sqrt(np.median(squared))) if len(squared) else 0.0
-    return median if median > 1e-6 else 1.0

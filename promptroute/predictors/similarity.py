@@ -176,3 +176,11 @@ def matern(a: Array, b: Array, b_norms: Array, length: float) -> Array:
     r += 1
     r *= decay
     return r
+
+
+def median_distance(rows: Array) -> float:
+    """Return the root of the median squared distance between rows; 1 where they are equal."""
+    norm = (rows**2).sum(1)
+    squared = np.maximum(norm[:, None] + norm - 2 * rows @ rows.T, 0)[np.triu_indices(len(rows), 1)]
+    median = float(np.sqrt(np.median(squared))) if len(squared) else 0.0
+    return median if median > 1e-6 else 1.0

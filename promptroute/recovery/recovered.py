@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from promptroute.core.component import Component, build
-from promptroute.core.errors import UserError, reason
+from promptroute.core.errors import CORRUPT, UserError, reason
 from promptroute.io.cache import digest
 from promptroute.io.files import atomic_path, read_json, write_json
 from promptroute.recovery.learners.base import Learner
@@ -188,14 +188,6 @@ class Recovery:
                 raise ValueError(f"it predicts {tried.shape} for a bank {bank.vectors.shape}")
         except UserError:
             raise
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
+        except (*CORRUPT, SafetensorError) as error:
             raise UserError(f"{folder}: not a whole recovery ({reason(error)}); train it again") from error
         return loaded

@@ -13,7 +13,7 @@ from promptroute.report.figures import Figure
 from promptroute.report.format import Cells, estimate_and_ends, interval, number, percent, visible
 from promptroute.report.images import ExampleImage, Images
 from promptroute.report.recovery import Back, Trip, Trips
-from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Result, Row
+from promptroute.report.result import LARGEST_SHARE, Interval, Measured, Paired, Result, Row
 from promptroute.report.search import Shot, ending, searched_lines, shots
 
 _HERE = Path(__file__).parent
@@ -65,30 +65,26 @@ def page(
         recovery=None if back is None else back.cells,
         searches=result.strips is not None,
         fresh=result.values.searched is not None and result.values.searched.fresh is not None,
-        figures=[
-            {
-                "title": visible(figure.title),
-                "alt": visible(figure.alt),
-                "data": _base64(figure.png),
-                "size": _size(figure.png),
-            }
-            for figure in figures.values()
-        ],
+        figures=[_figure(figure) for figure in figures.values()],
         veils=[visible(name) for name in _veils(images)],
-        groups=[
-            (
-                heading,
-                why,
-                [
-                    _example(result, shown, images, {} if back is None else back.trips)
-                    for shown in examples
-                    if shown.group == group
-                ],
-            )
-            for group, (heading, why) in GROUPS.items()
-            if any(shown.group == group for shown in examples)
-        ],
+        groups=_groups(result, examples, images, {} if back is None else back.trips),
     )
+
+
+def _figure(figure: Figure) -> Cells:
+    texts = {"title": visible(figure.title), "alt": visible(figure.alt)}
+    return {**texts, "data": _base64(figure.png), "size": _size(figure.png)}
+
+
+def _groups(
+    result: Result, examples: Sequence[Example], images: Images, trips: Trips
+) -> list[tuple[str, str, list[Cells]]]:
+    """Return heading, reason and cards of each group of examples that has any."""
+    groups = [
+        (*words, [_example(result, shown, images, trips) for shown in examples if shown.group == group])
+        for group, words in GROUPS.items()
+    ]
+    return [group for group in groups if group[2]]
 
 
 def headline(result: Result) -> list[str]:
@@ -104,15 +100,34 @@ def headline(result: Result) -> list[str]:
         return [
             *searched_lines(result),
             f"Choosing before any image is made, by the same predictions: {before}",
+            *_against_per_set(result),
             *few,
         ]
     return [
-        f"Against {result.labels[result.best_single]}, the best single model, the router's cost changes by "
-        f"{interval(router.cost_change, 1, share=True, signed=True)} and its mean quality by "
-        f"{interval(router.quality_gain, 3, signed=True)}, at the operating point that was set beforehand on other "
-        f"prompts.",
+        f"Against {result.labels[result.best_single]}, the best single model, {_changes(router)}, at the operating point "
+        f"that was set beforehand on other prompts.",
+        *_against_per_set(result),
         f"Read off the frontier on these test prompts, so without an operating point set beforehand: {before}",
         *few,
+    ]
+
+
+def _changes(paired: Paired) -> str:
+    cost, gain = paired.cost_change, paired.quality_gain
+    return (
+        f"the router's cost changes by {interval(cost, 1, share=True, signed=True)} and its mean quality by "
+        f"{interval(gain, 3, signed=True)}"
+    )
+
+
+def _against_per_set(result: Result) -> list[str]:
+    """Say what the router, and choosing at no more than its cost, gain on the best model per prompt set."""
+    rows = [_changes(paired) for paired in result.values.against_best_per_set.values()]
+    if not rows:
+        return []
+    found = "; held beforehand to what that costs, ".join(rows)
+    return [
+        f"Against each prompt set's own best model, learnt on the training prompts, {found}. The router isn't told the set."
     ]
 
 

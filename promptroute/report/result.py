@@ -69,13 +69,18 @@ class Frontier(Values):
     oracle_gap_closed: Interval
 
 
-class AtOperatingPoint(Values):
-    """The router's own choices, at the operating point that was set on other prompts."""
+class Paired(Values):
+    """A policy's figures less another's on the same prompts; `cost_change` is relative to the other's cost."""
+
+    quality_gain: Interval
+    cost_change: Interval
+
+
+class AtOperatingPoint(Paired):
+    """The router's own choices, at the operating point that was set on other prompts; against the best single model."""
 
     quality: Interval
     cost: Interval
-    quality_gain: Interval
-    cost_change: Interval
 
 
 class SearchFrontier(Frontier):
@@ -127,11 +132,13 @@ class Measured(Values):
         few: a warning, where the prompts are too few to tell much by.
         best_single: the model with the highest mean observed quality on them.
         searched, search, search_two_draws: of a router that looks at images; None of another.
+        against_best_per_set: row → its figures against the best model per prompt set; empty where that is not known.
     """
 
     searched: Searched | None = None
     search: SearchFrontier | None = None
     search_two_draws: SearchFrontier | None = None
+    against_best_per_set: dict[str, Paired] = Field(default_factory=dict)
     few: str = ""
     prompts: int
     best_single: str

@@ -8,7 +8,7 @@ import numpy as np
 from promptroute.core.errors import UserError
 from promptroute.core.plain import Plain, Section
 from promptroute.core.study import StudyData
-from promptroute.evaluation.evaluation import PER_SET, Judged, compared, evaluate, strategy_rows
+from promptroute.evaluation.evaluation import AT_PER_SET, PER_SET, Judged, compared, evaluate, strategy_rows
 from promptroute.evaluation.metrics import best_per_set
 from promptroute.evaluation.search import outcome
 from promptroute.router.router import Router
@@ -150,6 +150,8 @@ def headline(result: Section, policy: Policy) -> Plain:
     if PER_SET in rows:
         base = rows[PER_SET]["quality"]
         learnt["gain_on_best_per_set"] = rows["router"]["quality"] - base
+        if AT_PER_SET in rows:
+            learnt["gain_on_best_per_set_at_its_cost"] = rows[AT_PER_SET]["quality"] - base
         if looked:
             left = rows["router"]["fresh_quality"]
             looked["gain_on_best_per_set_on_fresh_images"] = None if left is None else left - base

@@ -251,11 +251,17 @@ def pack(
         look=None if look is None else look.dollars,
         images=trained.quality.of_images(held.images, held.raw),
     )
-    others = to_calibrate(policy)
+    others = to_calibrate(policy, _cost_per_set(trained, held, draft.cost))
     calibrated = {name: one.calibrate(predicted, observed, cost, training) for name, one in others.items()}
     own = policy.calibrate(predicted, observed, cost, training)
     known = Known(predicted, observed, draft.cost, {}, training.images, {}, None)
     return replace(draft, policy=own, compared=calibrated, about={**draft.about, **_searched(own, known)})
+
+
+def _cost_per_set(trained: Trained, held: StudyData, cost: np.ndarray) -> float:
+    """Return the mean cost of the best model per prompt set, learnt on the training prompts, for prompts held out."""
+    train = trained.part("train")
+    return float(cost[metrics.best_per_set(trained.quality.of(train.raw), train.sets, held.sets)].mean())
 
 
 def _searched(policy: Policy, known: Known) -> Plain:

@@ -2,7 +2,7 @@
 
 The statement: "the cheapest model whose quality is within epsilon of the best single model's, with
 probability at least 1 - alpha". Conformal risk control (Angelopoulos et al., arXiv 2208.02814) makes it
-true for any predictor, on average over draws of the calibration prompts and of the new prompt, as long as
+true for any predictor, on average over samples of the calibration prompts and of the new prompt, as long as
 these are exchangeable. It doesn't hold prompt by prompt, set by set, or for prompts of another kind.
 """
 

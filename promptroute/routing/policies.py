@@ -178,11 +178,13 @@ class Tuned(Policy):
     Settings:
         target: "quality": the best single model's quality at least cost; "cost": most quality at no more
             than the best single model's cost.
+        budget: for "cost": dollars per image to pay at most, on average, in place of that model's cost.
         standard_errors: for "quality": ask for so many standard errors of the mean difference more than the
             best single model's quality, 0 or more, so that new prompts fall short less often.
     """
 
     target: Literal["quality", "cost"] = "quality"
+    budget: float | None = Field(default=None, gt=0)
     standard_errors: float = Field(default=0.0, ge=0)
 
     @staticmethod
@@ -197,11 +199,20 @@ class Tuned(Policy):
                 f"standard_errors is {self.standard_errors} for target 'cost', expected 0: it makes only "
                 f"'quality' safer"
             )
+        if self.target == "quality" and self.budget is not None:
+            raise UserError(f"budget is {self.budget} for target 'quality', expected null: it bounds 'cost'")
         return self
 
     @property
     def name(self) -> str:
-        return f"{self.title}, to keep {self.target}"
+        return f"{self.title}, {f'to keep {self.target}' if self.budget is None else 'within a budget'}"
+
+    @property
+    def goal(self) -> str:
+        """Say what the operating point is set for."""
+        if self.budget is None:
+            return GOALS[self.target]
+        return f"for most quality at no more than ${1000 * self.budget:.4g} per 1,000 images"
 
     @property
     def point(self) -> float:
@@ -226,9 +237,8 @@ class Tuned(Policy):
         setting = self.operating_point.setting
         if getattr(self, setting) is not None:
             return self.measured(guess, truth, price)
-        point, facts = set_point(
-            self.steps, guess, truth, price, self.target, standard_errors=self.standard_errors
-        )
+        bounds = self.standard_errors, self.budget
+        point, facts = set_point(self.steps, guess, truth, price, self.target, *bounds)
         if point is None:
             because = f"no operating point met the target ({self.target}) on validation, so every prompt goes to one model"
             return Single(model=facts.single, because=because, calibration=facts)
@@ -255,7 +265,7 @@ class CostAware(Tuned):
 
     @property
     def description(self) -> str:
-        return f"predicted quality less λ · cost; λ set {GOALS[self.target]}"
+        return f"predicted quality less λ · cost; λ set {self.goal}"
 
     def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         return choices.cost_aware(quality, cost, tradeoff=self.point)
@@ -276,7 +286,7 @@ class CheapestWithin(Tuned):
 
     @property
     def description(self) -> str:
-        return f"the cheapest model within ε of the best predicted; ε set {GOALS[self.target]}"
+        return f"the cheapest model within ε of the best predicted; ε set {self.goal}"
 
     def rule(self, quality: FloatArray, cost: FloatArray) -> IntArray:
         return choices.cheapest_within(quality, cost, slack=self.point)

@@ -15,7 +15,7 @@ from promptroute.routing.belief import Belief, fit
 from promptroute.routing.calibrate import REASON
 from promptroute.routing.checks import Array, BoolArray, FloatArray, IntArray
 from promptroute.routing.guarantees import calibrate_draft, draft_margins
-from promptroute.routing.policies import GOALS, Promising, Single, Tuned
+from promptroute.routing.policies import Promising, Single, Tuned
 from promptroute.routing.search import STOP, Limits, Replayed, View, grid, kept, replay, run, sweep, view
 from promptroute.routing.steps import tradeoff_steps
 
@@ -74,7 +74,7 @@ class Search(Tuned):
     @property
     def description(self) -> str:
         most = "" if self.max_images is None else f", at most {self.max_images} images"
-        return f"an image, a look at its score, then another or the best so far{most}; λ set {GOALS[self.target]}"
+        return f"an image, a look at its score, then another or the best so far{most}; λ set {self.goal}"
 
     @property
     def belief(self) -> Belief:
@@ -200,7 +200,7 @@ class Search(Tuned):
                 for name in ("cost", "quality")
             )
             point, why = set_tradeoff(
-                values, spent, gained, truth, price, self.target, standard_errors=self.standard_errors
+                values, spent, gained, truth, price, self.target, self.standard_errors, self.budget
             )
             if point is None:
                 single = checks.best_single(truth)
@@ -343,20 +343,20 @@ def set_tradeoff(
     observed: FloatArray,
     cost: FloatArray,
     target: str,
-    *,
     standard_errors: float = 0.0,
+    budget: float | None = None,
 ) -> tuple[float | None, str]:
     """Return λ that meets a target on calibration prompts, None where none does, and the reason in words.
 
     target "quality": least mean cost at the best single model's mean quality, plus `standard_errors` of the paired
-    difference; "cost": highest mean quality at no more than its cost. Between the λ tried, mean cost and quality are
+    difference; "cost": highest mean quality at no more than its cost, or the budget. Between the λ tried, mean cost and quality are
     interpolated in ln λ.
 
     Args:
         tradeoffs: λ tried, falling [k].
         spent, gained: dollars and observed quality of each prompt at each [k, n].
         observed, cost: of the models alone, [n, m] and [m].
-        target, standard_errors: as settings of `Tuned`.
+        target, standard_errors, budget: as settings of `Tuned`.
     """
     model = checks.best_single(observed)
     lead = gained - observed[:, model]
@@ -366,15 +366,16 @@ def set_tradeoff(
     price, gain, doubt = (
         np.interp(-fine, -log, values) for values in (spent.mean(axis=1), lead.mean(axis=1), error)
     )
-    affordable = price <= cost[model] * (1 + 1e-9)
-    fits = affordable & (gain >= (standard_errors * doubt if target == "quality" else 0) - 1e-12)
+    affordable = price <= (cost[model] if budget is None else budget) * (1 + 1e-9)
+    least = standard_errors * doubt if target == "quality" else 0 if budget is None else -np.inf
+    fits = affordable & (gain >= least - 1e-12)
     if not fits.any():
         return None, (
             f"no search met the target ({target}) on the prompts that it was calibrated on, so every prompt goes to "
             f"the best single model"
         )
     place = np.flatnonzero(fits)[(price if target == "quality" else -gain)[fits].argmin()]
-    return float(np.exp(fine[place])), REASON[target]
+    return float(np.exp(fine[place])), REASON[target if budget is None else "budget"]
 
 
 class GuaranteedSearch(Promising, Search):

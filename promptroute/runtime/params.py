@@ -6,9 +6,9 @@ from typing import Any
 
 from promptroute.core.component import TARGET, Component, build, locate, no_such_setting
 from promptroute.core.errors import UserError
+from promptroute.core.names import MODEL_NAME, SCORER_NAME, check_names
 from promptroute.core.outputs import Output, full_name
 from promptroute.core.plain import Plain, Section
-from promptroute.core.rows import MODEL_NAME, SCORER_NAME, check_names
 from promptroute.core.text import short
 
 MAX_SEED = 2**32 - 1  # scikit-learn takes no larger one

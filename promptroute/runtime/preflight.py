@@ -1,6 +1,7 @@
 """Check all that a study names before any of it is computed: what fails now doesn't fail after a day."""
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,9 +65,9 @@ def check_once(component: Component, check: Callable[[], Any]) -> Any:
         kept = read_json(path)
         if isinstance(kept, dict) and kept.get("digest") == digest(kept.get("gave")):
             return kept["gave"]
-    gave = check()
-    write_json(path, {"gave": gave, "digest": digest(gave)})
-    return read_json(path)["gave"]
+    gave = json.loads(json.dumps(check()))  # as it will be read
+    write_json(path, {"gave": gave, "digest": digest(gave)}, digits=17)
+    return gave
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import NotMade, UserError
 
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -97,7 +97,8 @@ def plain_ending() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except UserError as error:
-        print("error:", one_line(str(error)) + _in_a_copy(), file=sys.stderr)
+        how = " with `dvc repro`" if isinstance(error, NotMade) else ""
+        print("error:", one_line(str(error)) + how + _in_a_copy(), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

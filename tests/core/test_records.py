@@ -6,7 +6,8 @@ import pytest
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import UserError
-from promptroute.core.rows import MODEL_NAME, Prompt, Score, SplitRow, check, check_names, schema
+from promptroute.core.names import MODEL_NAME, check_names
+from promptroute.core.rows import Prompt, Score, SplitRow, check, schema
 
 
 def prompts(**changes: object) -> pd.DataFrame:

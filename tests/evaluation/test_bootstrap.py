@@ -168,3 +168,19 @@ def test_tiny_gap_is_undefined():
     assert np.isnan(got["oracle_gap_closed"].estimate) and got["oracle_gap_closed"].undefined == 1
     headline = bootstrap.headline(-true, true, cost, seed=0, resamples=50)
     assert np.isnan(headline["oracle_gap_closed"].low)
+
+
+def test_paired_plain_loop():
+    random = np.random.default_rng(0)
+    gained, other = random.normal(size=(2, 50))
+    paid, other_paid = random.uniform(1, 2, (2, 50))
+    got = bootstrap.paired_intervals(gained, paid, other, other_paid, seed=5, resamples=120)
+
+    def figures(rows):
+        return (gained - other)[rows].mean(), paid[rows].mean() / other_paid[rows].mean() - 1
+
+    ends = np.quantile([figures(rows) for rows in resamples_of(50, 120, 5)], [0.025, 0.975], axis=0).T
+    for name, estimate, (low, high) in zip(
+        ("quality_gain", "cost_change"), figures(np.arange(50)), ends, strict=True
+    ):
+        assert (got[name].estimate, got[name].low, got[name].high) == pytest.approx((estimate, low, high))

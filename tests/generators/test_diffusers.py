@@ -96,7 +96,7 @@ def test_threads_give_the_same_bits(tiny: Tiny, name: str) -> None:
     meet = threading.Barrier(3, timeout=60)
 
     def generate(item: tuple[str, int]) -> np.ndarray:
-        meet.wait()  # three at a time, so that nobody draws alone
+        meet.wait()  # three at a time, so that none generates alone
         return model.generate([item[0]], [item[1]])
 
     with ThreadPoolExecutor(3) as pool:
@@ -300,7 +300,7 @@ def test_missing_and_extra_tensors(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_old_position_ids(tiny: Tiny, tmp_path: Path) -> None:
-    """The hub's older CLIP files keep a buffer that transformers has long made anew."""
+    """The hub's older CLIP files keep a buffer that transformers has long computed itself."""
     import torch
 
     old = spoilt(

@@ -1,4 +1,4 @@
-"""Text-to-image pipelines of the true classes with random weights, small enough to draw in a test.
+"""Text-to-image pipelines of the true classes with random weights, small enough to generate with in a test.
 
 Each is saved as the hub lays a model out, so the code under test loads it as it would load the real one.
 """
@@ -221,7 +221,7 @@ PIPELINES = {
         {"steps": 2, "guidance": 4.5, "call": {"use_resolution_binning": False, "clean_caption": False}},
     ),
 }
-"""name → (its maker, how it is drawn with)."""
+"""name → (its maker, what it is called with)."""
 
 
 def save(name: str, folder: Path) -> Path:
@@ -256,7 +256,7 @@ LORA = "pytorch_lora_weights.safetensors"
 
 
 def _scale(model: Any) -> None:
-    """Keep the signal's size through every layer, so that the picture depends on the prompt and the seed."""
+    """Keep the signal's size through every layer, so that the image depends on the prompt and the seed."""
     import torch
 
     for weight in model.parameters():

@@ -78,7 +78,7 @@ def test_bad_table(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "p.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=f"p.parquet: {message}.*dvc repro"):
+    with pytest.raises(UserError, match=f"p.parquet: {message}.*make it"):
         read_table(path, Prompt)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from promptroute.core.component import build
-from promptroute.core.rows import MODEL_NAME, SCORER_NAME
+from promptroute.core.names import MODEL_NAME, SCORER_NAME
 from promptroute.io.published import PublishedTable
 from promptroute.io.sources import Source
 from promptroute.runtime.params import published_output

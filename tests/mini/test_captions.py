@@ -123,7 +123,7 @@ def test_spans_survive_files() -> None:
 
 
 def test_texts_stay(request: pytest.FixtureRequest) -> None:
-    """Keeping spans draws nothing: all committed prompts are made again, byte for byte."""
+    """Keeping spans takes no random number: all committed prompts are made again, byte for byte."""
     folder = request.config.rootpath / "mini"
     wanted = yaml.safe_load((folder / "pipeline" / "params.yaml").read_text())["prompts"]
     for name in PROMPT_SETS:

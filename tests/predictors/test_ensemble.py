@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 
 from promptroute.core.batch import PromptBatch
+from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.predictors.base import Predictor
 from promptroute.predictors.cems_frozen import CemsFrozen
 from promptroute.predictors.ensemble import Ensemble
 from promptroute.predictors.kernel import Kernel
+from promptroute.predictors.kernel_statistics import KernelStatistics
 from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
 from promptroute.predictors.targets import text_folds
+from promptroute.predictors.text_statistics import TextStatistics
 
 
 def spread(quality: np.ndarray) -> np.ndarray:
@@ -51,6 +55,25 @@ class TestOutOfFold:
         (train, quality), held = problem(40), problem(12, seed=1)
         members = {"ridge": Ridge(), "mean": Mean()}
         assert Ensemble(members=members).fit(train, quality, held).out_of_fold is None
+
+
+def test_kernel_statistics(problem) -> None:  # type: ignore[no-untyped-def]
+    (train, quality), held = problem(60), problem(12, seed=1)
+    batch, held = PromptBatch(train.texts), (PromptBatch(held[0].texts), held[1])
+    section = {
+        "_target_": Ensemble.class_path(),
+        "members": {
+            "kernel": {"_target_": Kernel.class_path(), "seed": 3},
+            "statistics": {"_target_": TextStatistics.class_path(), "seed": 3},
+        },
+        "seed": 3,
+    }
+    spelled = build(section, "predictor", Predictor).fit(batch, quality, held)
+    short = KernelStatistics(seed=3)
+    assert short.settings() == {"seed": 3}
+    short.fit(batch, quality, held)
+    np.testing.assert_array_equal(short.predict(held[0]), spelled.predict(held[0]))
+    np.testing.assert_array_equal(short.out_of_fold, spelled.out_of_fold)
 
 
 class Echo(Mean):

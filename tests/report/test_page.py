@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from promptroute.report.format import visible
+from promptroute.report.page import headline
 from tests.report.conftest import write_result
 from tests.report.made import Report, report_of
 from tests.report.test_figures import NAMES
@@ -94,6 +95,21 @@ class TestTells:
         source = report_of(written).source
         assert "Beware: only 9 prompts." in source
         assert html.escape("<i>mine</i>, at the operating point set beforehand") in source
+
+    def test_best_per_set(self, written: Path) -> None:
+        values = json.loads((written / "evaluate.json").read_text())
+        lower, higher = ({"estimate": x, "low": x - 0.25, "high": x + 0.25} for x in (-0.5, 0.125))
+        rows = {
+            "router": {"quality_gain": higher, "cost_change": lower},
+            "cost_aware_per_set": {"quality_gain": lower, "cost_change": higher},
+        }
+        (written / "evaluate.json").write_text(json.dumps(values | {"against_best_per_set": rows}))
+        (line,) = [one for one in headline(report_of(written).result) if "own best model" in one]
+        assert (
+            "cost changes by −50.0\u00a0% [−75.0\u00a0%, −25.0\u00a0%] and its mean quality by +0.125 ["
+            in line
+        )
+        assert "held beforehand to what that costs, the router's cost changes by +12.5\u00a0% [" in line
 
     def test_labels_escaped(self, tmp_path: Path) -> None:
         report = report_of(write_result(tmp_path, labels=["A & <B>", "C"]))

@@ -12,7 +12,7 @@ TABLE_2 = np.array([1.0266687e-4, 1.466670e-5, 3.2600025e-5, 1.0586687e-4])
 
 @st.composite
 def problems(draw: st.DrawFn, prompts: int = 6, models: int = 4, least: int = 1) -> Any:
-    """Draw (quality [n, m], cost [m]) with n <= `prompts`, m <= `models`, and many ties in both."""
+    """Make (quality [n, m], cost [m]) with n <= `prompts`, m <= `models`, and many ties in both."""
     n, m = draw(st.integers(least, prompts)), draw(st.integers(1, models))
     # Multiples of an eighth: sums and differences are exact, so that ties are ties.
     quality = draw(hnp.arrays(np.float64, (n, m), elements=st.integers(-16, 16).map(lambda k: k / 8)))

@@ -46,6 +46,13 @@ def test_targets_by_hand():
         assert facts.mean_quality == [3.5, 2.0]
         assert 0.1 / 3 < got.tradeoff < 1 / 3
         assert got.choose(predicted, cost).tolist() == [0, 1]
+    # (1, 2) alone is within 2 dollars; no more than the most is asked of 3.
+    for budget, quality, paid in ((2.0, 2.0, 1.0), (3.0, 4.0, 2.5)):
+        got = CostAware(target="cost", budget=budget).calibrate(predicted, true, cost)
+        facts = best_from(got)
+        assert (facts.quality, facts.cost, facts.reason) == (quality, paid, "most quality within the budget")
+    facts = best_from(CostAware(target="cost", budget=0.5).calibrate(predicted, true, cost))
+    assert not facts.reached and facts.reason.startswith("every model costs more than the budget, so every")
     # Compared with the cheaper model (2 at 1 dollar), that model's cost allows only itself.
     _, facts = set_point(CostAware.steps, predicted, true, cost, "cost", single=1)
     assert (facts.quality, facts.cost, facts.reached) == (2.0, 1.0, True)
@@ -159,6 +166,7 @@ def test_standard_errors_make_quality_safer():
     [
         ({"target": "speed"}, "target is 'speed'; expected 'quality' or 'cost'"),
         ({"target": "cost", "standard_errors": 1.0}, "standard_errors is 1.0 for target 'cost'"),
+        ({"budget": 0.1}, "budget is 0.1 for target 'quality', expected null"),
         ({"standard_errors": -1.0}, "standard_errors is -1.0"),
         ({"tradeoff": -1.0}, "tradeoff is -1.0"),
     ],

@@ -31,9 +31,9 @@ class TestGuarantee:
         for seed in range(12):
             policy = made(400, 2 * seed, epsilon=epsilon, alpha=alpha)
             predicted, observed, _ = simulated(1500, 2 * seed + 1)
-            drawn = policy.replays(predicted, observed, TABLE_2)[0]
-            short.append((drawn.quality < observed[:, 0] - epsilon).mean())
-            cost.append(drawn.cost.mean() / TABLE_2[0])
+            replayed = policy.replays(predicted, observed, TABLE_2)[0]
+            short.append((replayed.quality < observed[:, 0] - epsilon).mean())
+            cost.append(replayed.cost.mean() / TABLE_2[0])
         assert np.mean(short) <= alpha + 2 * np.std(short) / np.sqrt(12) + 0.005
         assert np.mean(short) > alpha / 2  # and it isn't held by never trying
         assert np.mean(cost) < 1
@@ -49,12 +49,12 @@ class TestGuarantee:
     def test_stops_and_goes_on_as_it_says(self) -> None:
         policy = made(epsilon=0.3, alpha=0.2)
         predicted, observed, _ = simulated(500, 9)
-        drawn = policy.replays(predicted, observed, TABLE_2)[0]
-        assert set(map(tuple, drawn.order[:, :2])) == {(0, -1), (1, -1), (1, 0)}
-        alone = drawn.order[:, 0] == 0
-        np.testing.assert_allclose(drawn.cost[alone], TABLE_2[0])  # nothing is looked at
-        both = drawn.order[:, 1] == 0
-        np.testing.assert_allclose(drawn.cost[both], PRICE[0] + PRICE[1])
+        replayed = policy.replays(predicted, observed, TABLE_2)[0]
+        assert set(map(tuple, replayed.order[:, :2])) == {(0, -1), (1, -1), (1, 0)}
+        alone = replayed.order[:, 0] == 0
+        np.testing.assert_allclose(replayed.cost[alone], TABLE_2[0])  # nothing is looked at
+        both = replayed.order[:, 1] == 0
+        np.testing.assert_allclose(replayed.cost[both], PRICE[0] + PRICE[1])
 
     def test_probability_of_stopping_by_simulation(self) -> None:
         belief = fit(*simulated(2000, 4)[:2])

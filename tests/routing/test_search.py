@@ -167,17 +167,17 @@ class TestNextDraw:
     @pytest.mark.parametrize("tradeoff", [1e6, np.inf])
     def test_huge_lambda_asks_the_cheapest_alone(self, tradeoff: float) -> None:
         mean, scores = problem()
-        drawn = run(belief(), mean, scores, PRICE, tradeoff=tradeoff)
-        assert (drawn.order == [0, -1, -1]).all() and (drawn.kept == 0).all()
+        replayed = run(belief(), mean, scores, PRICE, tradeoff=tradeoff)
+        assert (replayed.order == [0, -1, -1]).all() and (replayed.kept == 0).all()
 
     @settings(max_examples=60, deadline=None)
     @given(world=worlds())
     def test_at_most_one_image_is_choosing_before(self, world: Any) -> None:
         own, mean, scores, price, tradeoff = world
-        drawn = run(own, mean, scores, price, tradeoff=tradeoff, max_images=1)
+        replayed = run(own, mean, scores, price, tradeoff=tradeoff, max_images=1)
         chosen = choices.cost_aware(mean, price, tradeoff=tradeoff)
-        np.testing.assert_array_equal(drawn.kept, chosen)
-        np.testing.assert_array_equal(drawn.images, 1)
+        np.testing.assert_array_equal(replayed.kept, chosen)
+        np.testing.assert_array_equal(replayed.images, 1)
 
     @settings(max_examples=60, deadline=None)
     @given(
@@ -189,13 +189,13 @@ class TestNextDraw:
         self, world: Any, other: np.ndarray, most: int | None
     ) -> None:
         own, mean, scores, price, tradeoff = world
-        drawn = run(own, mean, scores, price, tradeoff=tradeoff, max_images=most)
+        replayed = run(own, mean, scores, price, tradeoff=tradeoff, max_images=most)
         n, m = scores.shape
-        paid = (drawn.order[:, :, None] == np.arange(m)).any(axis=1)
+        paid = (replayed.order[:, :, None] == np.arange(m)).any(axis=1)
         changed = np.where(paid, scores, other[:n, :m])
         again = run(own, mean, changed, price, tradeoff=tradeoff, max_images=most)
-        np.testing.assert_array_equal(again.order, drawn.order)
-        np.testing.assert_array_equal(again.kept, drawn.kept)
+        np.testing.assert_array_equal(again.order, replayed.order)
+        np.testing.assert_array_equal(again.kept, replayed.kept)
 
     def test_two_images_against_quadrature(self) -> None:
         own, mean, tradeoff = belief(), np.array([[0.0, 0.4, 0.1]]), 0.1
@@ -219,14 +219,14 @@ class TestNextDraw:
     def test_two_images_beat_an_index_rule_that_is_cut(self) -> None:
         mean, scores = problem(4000)
         for tradeoff in (0.03, 0.1):
-            drawn = run(belief(), mean, scores, PRICE, tradeoff=tradeoff, max_images=2)
+            replayed = run(belief(), mean, scores, PRICE, tradeoff=tradeoff, max_images=2)
 
             def cut(rows: np.ndarray, seen: np.ndarray, tradeoff: float = tradeoff) -> np.ndarray:
                 return next_draw(belief(), mean[rows], seen, PRICE, tradeoff=tradeoff)
 
             blind = replay(cut, scores, PRICE, max_images=2)
-            assert drawn.images.max() == 2 and blind.images.max() == 2
-            assert (drawn.quality - tradeoff * drawn.cost).mean() > (
+            assert replayed.images.max() == 2 and blind.images.max() == 2
+            assert (replayed.quality - tradeoff * replayed.cost).mean() > (
                 blind.quality - tradeoff * blind.cost
             ).mean()
 
@@ -323,22 +323,22 @@ class TestReplay:
     @given(world=worlds(), most=st.sampled_from([None, 1, 2, 3]))
     def test_cost_is_the_sum_of_the_order(self, world: Any, most: int | None) -> None:
         own, mean, scores, price, tradeoff = world
-        drawn = run(own, mean, scores, price, tradeoff=tradeoff, max_images=most)
+        replayed = run(own, mean, scores, price, tradeoff=tradeoff, max_images=most)
         for row in range(len(mean)):
-            opened = drawn.order[row][drawn.order[row] >= 0]
+            opened = replayed.order[row][replayed.order[row] >= 0]
             assert len(set(opened)) == len(opened) >= 1
-            assert drawn.cost[row] == pytest.approx(price[opened].sum())
-            assert drawn.quality[row] == scores[row, opened].max()
-            assert drawn.kept[row] in opened
+            assert replayed.cost[row] == pytest.approx(price[opened].sum())
+            assert replayed.quality[row] == scores[row, opened].max()
+            assert replayed.kept[row] in opened
 
     def test_failed_images_are_paid(self) -> None:
         scores = np.array([[-np.inf, 1.0, 0.5]])
-        drawn = run(belief(), np.zeros((1, 3)), scores, PRICE, tradeoff=0.5)
-        assert drawn.order[0, 0] == 0 and drawn.cost[0] > PRICE[0] and np.isfinite(drawn.quality[0])
+        replayed = run(belief(), np.zeros((1, 3)), scores, PRICE, tradeoff=0.5)
+        assert replayed.order[0, 0] == 0 and replayed.cost[0] > PRICE[0] and np.isfinite(replayed.quality[0])
 
     def test_everything_failed(self) -> None:
-        drawn = run(belief(), np.zeros((1, 3)), np.full((1, 3), -np.inf), PRICE, tradeoff=0.5)
-        assert drawn.kept[0] == STOP and drawn.quality[0] == -np.inf and drawn.cost[0] == PRICE.sum()
+        replayed = run(belief(), np.zeros((1, 3)), np.full((1, 3), -np.inf), PRICE, tradeoff=0.5)
+        assert replayed.kept[0] == STOP and replayed.quality[0] == -np.inf and replayed.cost[0] == PRICE.sum()
 
     @pytest.mark.parametrize("answer", [0, 7, -2])
     def test_rule_that_asks_amiss(self, answer: int) -> None:
@@ -362,9 +362,9 @@ class TestSweep:
         mean, scores = problem(50)
         found = sweep(belief(), mean, scores, PRICE, [0.5, 0.1], max_images=2)
         for place, tradeoff in enumerate([0.5, 0.1]):
-            drawn = run(belief(), mean, scores, PRICE, tradeoff=tradeoff, max_images=2)
-            np.testing.assert_array_equal(found[place].cost, drawn.cost)
-            np.testing.assert_array_equal(found[place].order, drawn.order)
+            replayed = run(belief(), mean, scores, PRICE, tradeoff=tradeoff, max_images=2)
+            np.testing.assert_array_equal(found[place].cost, replayed.cost)
+            np.testing.assert_array_equal(found[place].order, replayed.order)
 
     def test_grid_of_equal_scores(self) -> None:
         assert (grid(np.ones((3, 2)), PRICE) > 0).all() and len(grid(np.ones((3, 2)), PRICE)) == 33

@@ -31,12 +31,12 @@ class TestSearchBudget:
             place = np.argsort(observed[:, 0])
             predicted, observed = predicted[place], observed[place]
         dollars = share * N * cost[0]
-        left, drawn = budget.run(budget.start(dollars, N), predicted, observed)
-        assert drawn.cost.sum() <= dollars * (1 + 1e-9)
-        assert left.prompts == 0 and left.dollars == pytest.approx(dollars - drawn.cost.sum(), abs=1e-12)
-        assert (drawn.images >= 1).all()
+        left, replayed = budget.run(budget.start(dollars, N), predicted, observed)
+        assert replayed.cost.sum() <= dollars * (1 + 1e-9)
+        assert left.prompts == 0 and left.dollars == pytest.approx(dollars - replayed.cost.sum(), abs=1e-12)
+        assert (replayed.images >= 1).all()
         if 0.2 < share < 1.5:
-            assert drawn.cost.sum() > 0.95 * dollars
+            assert replayed.cost.sum() > 0.95 * dollars
 
     def test_more_money_more_quality(self, budget: SearchBudget) -> None:
         predicted, observed, cost = simulated(N, 1)
@@ -49,15 +49,15 @@ class TestSearchBudget:
     def test_least_buys_the_cheapest_alone(self, budget: SearchBudget) -> None:
         predicted, observed, _ = simulated(N, 1)
         least = N * float(budget.price.min())
-        _, drawn = budget.run(budget.start(least, N), predicted, observed)
-        assert (drawn.kept == 1).all() and (drawn.images == 1).all()
+        _, replayed = budget.run(budget.start(least, N), predicted, observed)
+        assert (replayed.kept == 1).all() and (replayed.images == 1).all()
 
     def test_tradeoff_of_its_own_curve(self, budget: SearchBudget) -> None:
         predicted, observed, _ = simulated(N, 0)
         belief, price = budget.policy.belief, budget.price
         for dollars in (0.4 * TABLE_2[0], TABLE_2[0]):
-            drawn = run(belief, predicted, observed, price, tradeoff=budget.tradeoff(dollars))
-            assert drawn.cost.mean() == pytest.approx(dollars, rel=0.05)
+            replayed = run(belief, predicted, observed, price, tradeoff=budget.tradeoff(dollars))
+            assert replayed.cost.mean() == pytest.approx(dollars, rel=0.05)
         assert budget.tradeoff(0.0) == np.inf
 
     @pytest.mark.parametrize(("dollars", "prompts"), [(0.0, 1), (1.0, 0), (1e-6, 10), (float("nan"), 3)])

@@ -28,17 +28,17 @@ def made(n: int = 3000, seed: int = 0, **settings: Any) -> tuple[Search, np.ndar
 class TestCalibrate:
     def test_quality_target_holds_on_new_prompts(self) -> None:
         policy, predicted, observed = made()
-        drawn = policy.replays(predicted, observed, TABLE_2)[0]
+        replayed = policy.replays(predicted, observed, TABLE_2)[0]
         before = CostAware().calibrate(predicted, observed, TABLE_2)
-        assert drawn.quality.mean() == pytest.approx(observed[:, 0].mean(), abs=0.05)
+        assert replayed.quality.mean() == pytest.approx(observed[:, 0].mean(), abs=0.05)
         assert before.calibration is not None
-        assert drawn.cost.mean() < before.calibration.cost < TABLE_2[0]
+        assert replayed.cost.mean() < before.calibration.cost < TABLE_2[0]
 
     def test_cost_target_holds_on_new_prompts(self) -> None:
         policy, predicted, observed = made(target="cost")
-        drawn = policy.replays(predicted, observed, TABLE_2)[0]
-        assert drawn.cost.mean() == pytest.approx(TABLE_2[0], rel=0.05)
-        assert drawn.quality.mean() > observed[:, 0].mean() + 0.2
+        replayed = policy.replays(predicted, observed, TABLE_2)[0]
+        assert replayed.cost.mean() == pytest.approx(TABLE_2[0], rel=0.05)
+        assert replayed.quality.mean() > observed[:, 0].mean() + 0.2
 
     def test_standard_errors_ask_for_more(self) -> None:
         plain, safe = made(1000)[0], made(1000, standard_errors=2.0)[0]
@@ -95,9 +95,9 @@ class TestOneImage:
         assert isinstance(search, Search) and isinstance(before, CostAware)
         assert search.tradeoff == before.tradeoff
         np.testing.assert_array_equal(search.choose(predicted, cost), before.choose(predicted, cost))
-        drawn = search.replays(predicted, observed, cost)[0]
-        np.testing.assert_array_equal(drawn.kept, before.choose(predicted, cost))
-        np.testing.assert_allclose(drawn.cost, cost[drawn.kept])  # nothing is looked at
+        replayed = search.replays(predicted, observed, cost)[0]
+        np.testing.assert_array_equal(replayed.kept, before.choose(predicted, cost))
+        np.testing.assert_allclose(replayed.cost, cost[replayed.kept])  # nothing is looked at
         assert search.calibration and before.calibration
         assert search.calibration.cost == pytest.approx(before.calibration.cost)
 
@@ -120,8 +120,8 @@ class TestSeveralImages:
         assert once.belief.noise is not None and once.belief.noise == pytest.approx(0.64, rel=0.1)
         assert len(twice.belief) == 8
         assert once.calibration and twice.calibration and twice.calibration.quality > once.calibration.quality
-        drawn = twice.replays(predicted, images.mean(axis=2), cost, images)
-        assert len(drawn) == 3 and max(one.order.max() for one in drawn) > 3
+        replayed = twice.replays(predicted, images.mean(axis=2), cost, images)
+        assert len(replayed) == 3 and max(one.order.max() for one in replayed) > 3
 
     def test_more_than_the_study_has(self) -> None:
         predicted, observed, cost = simulated(100, 1)

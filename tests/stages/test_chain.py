@@ -304,6 +304,7 @@ def test_calibrate_packs_policies(study: Path, policy: tuple[str, ...], line: st
     one = Router.load(study / "data/router")
     assert list(one.compared) == [
         "cost_aware_quality", "cost_aware_cost", "cheapest_within_quality", "cheapest_within_cost",
+        "cost_aware_per_set",
     ]  # fmt: skip
     validation = table()[table()["prompt_id"].map(sides(study)) == "validation"]
     assert [model.mean_quality for model in one.models] == pytest.approx(matrix(validation, "nima").mean(0))
@@ -432,7 +433,7 @@ def test_prompt_on_no_side(study: Path) -> None:
     file = study / "data/split.parquet"
     pd.read_parquet(file).iloc[1:].to_parquet(file, index=False)
     first = table()["prompt_id"][0]
-    assert f"prompt {first} is on no side; run `dvc repro split`" in run(study, "train").err
+    assert f"prompt {first} is on no side; make it again with `dvc repro`" in run(study, "train").err
 
 
 def test_model_removed_after_training(study: Path) -> None:

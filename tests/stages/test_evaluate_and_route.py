@@ -183,7 +183,7 @@ def test_few_prompts_are_said(finished: tuple[Path, Any]) -> None:
 class TestSummary:
     def test_a_dozen_figures(self, finished: tuple[Path, Any]) -> None:
         summary, found = result(finished[0], "metrics/summary.json"), result(finished[0])
-        assert len(summary) == 13 and not any(isinstance(value, dict | list) for value in summary.values())
+        assert len(summary) == 14 and not any(isinstance(value, dict | list) for value in summary.values())
         rows, single = found["strategies"], f"single_{found['best_single']}"
         for name, expected in {
             "test_prompts": 15,
@@ -192,6 +192,8 @@ class TestSummary:
             "dollars_per_1000": 1000 * rows["router"]["cost"],
             "best_single_dollars_per_1000": 1000 * rows[single]["cost"],
             "gain_on_best_per_set": rows["router"]["quality"] - rows["best_per_set"]["quality"],
+            "gain_on_best_per_set_at_its_cost": rows["cost_aware_per_set"]["quality"]
+            - rows["best_per_set"]["quality"],
         }.items():
             assert summary[name] == (expected and pytest.approx(expected, rel=6e-4)), name
         assert summary["calibrated"] in (0, 1) and summary["study"] == found["study"]["settings"]
@@ -212,6 +214,10 @@ def test_best_per_set(finished: tuple[Path, Any]) -> None:
         matrix(test, "nima")[np.arange(len(test)), choice].mean(), rel=1e-7
     )
     assert row["cost"] == pytest.approx(EQUATION_4[choice].mean(), rel=1e-7)
+    for name, one in found["against_best_per_set"].items():
+        own = found["strategies"][name]
+        assert one["quality_gain"]["estimate"] == pytest.approx(own["quality"] - row["quality"], abs=1e-7)
+        assert one["cost_change"]["estimate"] == pytest.approx(own["cost"] / row["cost"] - 1, abs=1e-7)
     for name, part in found["sets"].items():
         assert part["strategies"]["best_per_set"]["share"][MODELS[best[name]]] == 1
 

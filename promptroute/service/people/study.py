@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -112,10 +112,7 @@ def open_gallery(
     if prompts is not None:
         order = np.random.default_rng(seed).permutation(len(chosen))[:prompts]
         chosen = [chosen[place] for place in sorted(order.tolist())]
-    there: dict[str, dict[str, list[int]]] = {prompt: {} for prompt in chosen}
-    for model, prompt, number in places:
-        if prompt in there:
-            there[prompt].setdefault(model, []).append(number)
+    there = _seeds(places, chosen)
     plan = (even_pairs if mode == "pairs" else even_images)(there, list(models), seeds, seed)
     if not plan:
         raise UserError(f"{data}/images: no {mode} to show; expected images of the same prompts and seeds")
@@ -127,10 +124,7 @@ def open_gallery(
         seed,
         {prompt: texts[prompt] for prompt in chosen},
         {subject.task(study): subject for subject in plan},
-        {
-            name: {key: section[key] for key in ("label", "profile") if key in section}
-            for name, section in models.items()
-        },
+        {name: {key: one[key] for key in ("label", "profile") if key in one} for name, one in models.items()},
     )
     used = {(model, s.prompt_id, number) for s in plan for model in s.models for number in s.seeds}
     names = {place: _name(study, place) for place in sorted(used)}
@@ -140,6 +134,15 @@ def open_gallery(
         {name: place for place, name in names.items()},
         {name: places[place] for place, name in names.items()},
     )
+
+
+def _seeds(places: Iterable[Place], prompts: Sequence[str]) -> dict[str, dict[str, list[int]]]:
+    """Return the seeds of the images that there are: prompt → model → seeds."""
+    there: dict[str, dict[str, list[int]]] = {prompt: {} for prompt in prompts}
+    for model, prompt, number in places:
+        if prompt in there:
+            there[prompt].setdefault(model, []).append(number)
+    return there
 
 
 def _asks(question: str) -> str:

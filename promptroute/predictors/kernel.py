@@ -258,6 +258,7 @@ class Kernel(Predictor):
         self._c = csr_array(
             (arrays["c"], arrays["c.columns"], arrays["c.ends"]), shape=(len(self._z), len(self._tfidf.terms))
         )
+        self._c.check_format(full_check=True)  # scipy trusts the indices, and would read beyond its arrays
         self._prepare()
 
 

@@ -13,7 +13,7 @@ def compose(overrides: Annotated[list[str] | None, OVERRIDES] = None) -> None:
     from promptroute.runtime.compose import compose_params
 
     try:
-        typer.echo(compose_params(*(overrides or [])))
+        print(compose_params(*(overrides or [])))
     except ImportError as error:
         raise UserError(
             f"composing needs a library that is not installed ({error.name}); pip install 'promptroute[pipeline]'"

@@ -32,9 +32,9 @@ def evaluate(
     if show == (performance is not None or out is not None) or (performance is None) != (out is None):
         raise typer.BadParameter("give --performance DIR and --out FILE, or --show [FILE]")
     if performance is None or out is None:
-        typer.echo(shown(file))
+        print(shown(file))
     else:
-        typer.echo(f"evaluate: {judge_table(performance, out, router, every)}")
+        print(f"evaluate: {judge_table(performance, out, router, every)}")
 
 
 def shown(path: Path) -> str:

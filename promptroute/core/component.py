@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain, Section
 from promptroute.core.text import short
 
@@ -154,6 +154,13 @@ def locate(path: object, kind: type[Kind], where: str, allow: Collection[str] | 
     except ImportError as error:
         raise UserError(
             f"{where}: {path} can't be imported ({error}); check the path, or install its package"
+        ) from error
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a script that is no module, or a mistake in somebody's own class
+        raise UserError(
+            f"{where}: {path} can't be imported ({reason(error)}); `python -c 'import {module}'` shows where it fails"
         ) from error
     if not isinstance(found, type):
         raise UserError(f"{where}: {module} has no class {name}; check the name")

@@ -98,6 +98,15 @@ class TestRoute:
         sys.stdout.flush()
         assert out.getvalue().isascii() and rb"\u" in out.getvalue()
 
+    @pytest.mark.parametrize(
+        "content", ["null", "[]", "{}", '{"labels": 7}', '{"frontier": null, "labels": {}, "router": {}}']
+    )
+    def test_no_result(self, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(SystemExit, match="1"):
+            main(["evaluate", "--show", str(tmp_path / "other.json")])
+        assert "other.json: no result of evaluate (" in capsys.readouterr().err
+
     def test_closed_pipe(self, router_folder: Path, tmp_path: Path) -> None:
         (tmp_path / "prompts.txt").write_text("a robot at night\n" * 4000)
         process = start("route", "-r", str(router_folder), "--file", str(tmp_path / "prompts.txt"))

@@ -65,6 +65,12 @@ class Predictor(Component):
         """Return the width of the embeddings that it was fitted with, by encoder name."""
         return {}
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the text encoders that its settings ask for."""
+        named = getattr(getattr(self, "features", None), "embeddings", "all")
+        return frozenset() if named == "all" else frozenset(named)
+
     def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self:
         """Learn from n prompts and their quality.
 

@@ -33,9 +33,7 @@ def compose(output: Path, overrides: Sequence[str] = (), project: Path | None = 
         compose_and_dump(
             str(output), str(project / "conf"), None, "config", str(project), [str(one) for one in overrides]
         )
-    except (
-        Exception
-    ) as error:  # Hydra raises plain errors too: ValueError for GROUP=null, TypeError for GROUP=[1]
+    except Exception as error:  # also a plain ValueError for GROUP=null, a TypeError for GROUP=[1]
         raise _explained(error, [str(one) for one in overrides]) from error
 
 

@@ -64,15 +64,13 @@ def agreement(
         )
     found = rater_agreement(named, level, seed=seed, resamples=resamples)
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        print(json.dumps(asdict(found)))
         return
-    typer.echo(f"{found.ratings} ratings of {found.units} units by {found.raters} raters")
+    print(f"{found.ratings} ratings of {found.units} units by {found.raters} raters")
     for name, figure in found.figures.items():
-        typer.echo(
-            f"{name.replace('_', ' '):16} {figure.estimate:6.3f}  [{figure.low:.3f}, {figure.high:.3f}]"
-        )
+        print(f"{name.replace('_', ' '):16} {figure.estimate:6.3f}  [{figure.low:.3f}, {figure.high:.3f}]")
     for pair, kappa in found.cohen_kappa.items():
-        typer.echo(f"cohen kappa      {kappa:6.3f}  {one_line(pair)}")
+        print(f"cohen kappa      {kappa:6.3f}  {one_line(pair)}")
 
 
 def _together(cells: "Sequence[str]") -> str:

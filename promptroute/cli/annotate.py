@@ -66,10 +66,10 @@ def annotate(
     if label_studio and not take:
         raise typer.BadParameter("--label-studio goes with --import FILE")
     if export is not None:
-        typer.echo(f"annotate: {export_votes(votes, export)}")
+        print(f"annotate: {export_votes(votes, export)}")
         return
     if take and key is not None:
-        typer.echo(f"annotate: {take_in(votes, take, read_key(key), label_studio)}")
+        print(f"annotate: {take_in(votes, take, read_key(key), label_studio)}")
         return
     if key is not None:
         raise typer.BadParameter("--key goes with --import FILE")
@@ -81,12 +81,12 @@ def annotate(
         study / "data", models, mode=mode, question=question, prompts=prompts, seeds=seeds, seed=seed
     )
     if take:
-        typer.echo(f"annotate: {take_in(votes, take, gallery.asked, label_studio)}")
+        print(f"annotate: {take_in(votes, take, gallery.asked, label_studio)}")
     elif static is not None:
         from promptroute.service.people.static import key_path, write_folder
 
         write_folder(gallery, static, repeats)
-        typer.echo(
+        print(
             f"annotate: {len(gallery.asked.subjects)} tasks in {static}/index.html; keep {key_path(static)}, which says "
             "whose images they are, to yourself"
         )

@@ -14,4 +14,4 @@ def compose(overrides: Annotated[list[str] | None, OVERRIDES] = None) -> None:
     from promptroute.runtime.compose import compose_params
 
     with needs_extra("composing", "pipeline"):
-        typer.echo(compose_params(*(overrides or [])))
+        print(compose_params(*(overrides or [])))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptroute.core.errors import UserError
-from promptroute.core.plain import Section
+from promptroute.core.errors import UserError, reason
+from promptroute.core.plain import Plain, Section
 from promptroute.core.study import StudyData
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def evaluate(
     if show == (performance is not None or out is not None) or (performance is None) != (out is None):
         raise typer.BadParameter("give --performance DIR and --out FILE, or --show [FILE]")
     if performance is None or out is None:
-        typer.echo(shown(file))
+        print(shown(file))
     else:
-        typer.echo(f"evaluate: {judge_table(performance, out, router, every)}")
+        print(f"evaluate: {judge_table(performance, out, router, every)}")
 
 
 def shown(path: Path) -> str:
@@ -42,12 +42,24 @@ def shown(path: Path) -> str:
 
     Of the study's own result, scores are called what their classes call them today.
     """
-    from promptroute.evaluation.origin import difference, origin
-    from promptroute.evaluation.table import cost_table
     from promptroute.io.files import read_json
-    from promptroute.runtime.params import load_params, study_outputs
 
     result = read_json(path)
+    try:
+        return _told(result, path)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{path}: no result of evaluate ({reason(error)}); give {RESULT}, or what --out wrote"
+        ) from error
+
+
+def _told(result: Plain, path: Path) -> str:
+    from promptroute.evaluation.origin import difference, origin
+    from promptroute.evaluation.table import cost_table
+    from promptroute.runtime.params import load_params, study_outputs
+
     if "table" not in result and Path("params.yaml").is_file():
         params = load_params()
         if note := difference(result.get("study") or {}, origin(params, Path("data/split.parquet"))):
@@ -55,7 +67,10 @@ def shown(path: Path) -> str:
         else:
             today = {name: output.label for name, output in study_outputs(params).items()}
             result["scores"] = {name: today.get(name, label) for name, label in result["scores"].items()}
-    return cost_table(result)
+    # Labels may be other people's text.
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in cost_table(result)
+    )
 
 
 def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:

@@ -27,7 +27,7 @@ def plan(
 
     rows = study_images(prompts)
     if not rows:
-        typer.echo("plan: no model generates images in this study")
+        print("plan: no model generates images in this study")
         return
     head = ("model", "images", "in the cache", "hours on 1 card", f"on {cards}", "GB at most", "dollars")
     work = [one for _, one in rows]
@@ -42,14 +42,14 @@ def plan(
     lines.append(_cells("all", *every, cards))
     widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
     for line in (head, *lines):
-        typer.echo(
+        print(
             "  ".join(
                 cell.ljust(w) if i == 0 else cell.rjust(w)
                 for i, (cell, w) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
         )
     if hours is None:
-        typer.echo("–: not known; give models.NAME.profile.seconds, or time the models with cost=measured")
+        print("–: not known; give models.NAME.profile.seconds, or time the models with cost=measured")
 
 
 def study_images(prompts: int | None) -> "list[tuple[str, Images]]":

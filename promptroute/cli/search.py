@@ -12,6 +12,8 @@ from promptroute.router.router import Router
 from promptroute.router.types import Next
 from promptroute.runtime.stage import one_line
 
+LINE = 8192  # bytes; a terminal gives no more than 4,096
+
 
 def walk(router: Router, prompt: str, models: Sequence[str] | None, as_json: bool) -> None:
     """Ask for the score of each image that the router asks for, until it has seen enough.
@@ -60,7 +62,10 @@ def ask(router: Router, label: str) -> Look:
             print(
                 f"    {which} of {label}'s image (nothing: it failed): ", end="", file=sys.stderr, flush=True
             )
-        line = sys.stdin.buffer.readline(4096).decode("utf-8", "replace")
+        read = sys.stdin.buffer.readline(LINE)
+        if len(read) == LINE:  # its rest would be taken for the next image's score
+            raise UserError(f"standard input: a line of {LINE} bytes or more; expected {len(names)} numbers")
+        line = read.decode("utf-8", "replace")
         if not line:
             raise UserError(
                 f"standard input: no score of {label}'s image; give {' and '.join(names)} a line, or an empty line "

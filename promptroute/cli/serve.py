@@ -106,6 +106,6 @@ def listen(host: str, port: int) -> socket.socket:
         # Connections inherit it. Without it an answer's second packet waits 40 ms for the client's receipt.
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return server
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"can't listen on {host} port {port} ({reason}); choose another --port") from error

@@ -13,14 +13,15 @@ Nothing else knows of it: no registry, no list of kinds. This module imports no 
 
 import difflib
 import importlib
+import inspect
 import re
 from collections.abc import Collection, Mapping
 from importlib.metadata import version as installed_version
 from typing import Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain, Section
 from promptroute.core.text import short
 
@@ -54,6 +55,13 @@ class Component(BaseModel):
     """Distributions whose version decides a result."""
     incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size"})
     """Settings that decide no result, or that `weights` stands for, as a path of weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: object) -> object:
+        if inspect.isabstract(cls):
+            raise ValueError(f"expected a section that names a class by {TARGET}")
+        return given
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -148,10 +156,19 @@ def locate(path: object, kind: type[Kind], where: str, allow: Collection[str] | 
         raise UserError(
             f"{where}: {path} can't be imported ({error}); check the path, or install its package"
         ) from error
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a script that is no module, or a mistake in somebody's own class
+        raise UserError(
+            f"{where}: {path} can't be imported ({reason(error)}); `python -c 'import {module}'` shows where it fails"
+        ) from error
     if not isinstance(found, type):
         raise UserError(f"{where}: {module} has no class {name}; check the name")
     if not issubclass(found, Component) or not issubclass(found, kind):
         raise UserError(f"{where}: {path} is no {kind.__name__}; only components can be named here")
+    if inspect.isabstract(found):
+        raise UserError(f"{where}: {path} is the kind itself; name a class of it")
     return found
 
 

@@ -4,9 +4,21 @@ import os
 import sys
 from types import TracebackType
 
+LONGEST = 2000  # characters of a message
+
 
 class UserError(ValueError):
-    """Something that a person gave us is wrong. The message names it, what was expected, and the fix."""
+    """Something that a person gave us is wrong. The message names it, what was expected, and the fix.
+
+    What it quotes may be other people's: it becomes one line of bounded length, its control characters escaped, so that
+    it can't forge a line of a log or steer a terminal.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
 
 
 CORRUPT = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)

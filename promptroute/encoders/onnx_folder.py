@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from promptroute.core.errors import UserError, reason
 from promptroute.core.parsing import first_fault
 from promptroute.encoders.bert_onnx import INPUT, OPERATORS, OUTPUT
+from promptroute.encoders.tokens import read_tokenizer, tokenize
 from promptroute.io.files import atomic_path, sha256, write_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FACTS, MODEL, TOKENIZER = "encoder.json", "model.onnx", "tokenizer.json"
+NODES = 5000  # of a graph; 24 layers take about 900
 FILES = (MODEL, TOKENIZER)
 
 
@@ -106,11 +108,8 @@ class OnnxFolder:
         Raises:
             UserError: it is no network of this kind.
         """
-        from tokenizers import Tokenizer
-
         try:
-            tokenizer: Tokenizer = Tokenizer.from_file(str(self.path / TOKENIZER))
-            tokenizer.no_padding()
+            tokenizer = read_tokenizer((self.path / TOKENIZER).read_text(encoding="utf-8"))
             tokenizer.enable_truncation(max_length)
             network = Network(_session(self.path / MODEL), tokenizer, self.facts)
             network.states(["a red car"])
@@ -135,7 +134,7 @@ class Network:
         Raises:
             ValueError: the network doesn't take the tokenizer's tokens, or gives something else than it says.
         """
-        return self.of_ids([one.ids for one in self.tokenizer.encode_batch_fast(list(texts))], threads)
+        return self.of_ids([one.ids for one in tokenize(self.tokenizer, texts)], threads)
 
     def of_ids(self, ids: Sequence[Sequence[int]], threads: int = 1) -> np.ndarray:
         """Return `states` of texts given as token ids, special tokens included."""
@@ -204,7 +203,11 @@ def check_graph(model: bytes) -> None:
 
 
 def _check(data: memoryview, schema: Schema, where: str) -> None:
+    nodes = 0
     for number, value in _fields(data):
+        nodes += schema is _GRAPH and number == 1
+        if nodes > NODES:
+            raise ValueError(f"the ONNX file has more than {NODES} operations")
         if number not in schema:
             raise ValueError(f"the ONNX file's {where} has field {number}, which no encoder of ours has")
         inner = schema[number]

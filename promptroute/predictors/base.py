@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat
 
 from promptroute.core.batch import PromptBatch
 from promptroute.core.component import TARGET, Component, build
-from promptroute.core.errors import CORRUPT, UserError, reason
+from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain
 from promptroute.core.text import short
 from promptroute.io.files import atomic_path, read_json, sha256, write_json
@@ -22,6 +22,7 @@ Validation = tuple[PromptBatch, Array] | None
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # scikit-learn takes no larger seed
 Positives = Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)]
 
+WIDEST = 1_000_000  # columns of an encoder's vectors
 FORMAT = 2
 FACTS, ARRAYS = "predictor.json", "arrays.safetensors"
 ROOM = "promptroute.predictors."
@@ -63,6 +64,12 @@ class Predictor(Component):
     def embedding_widths(self) -> Mapping[str, int]:
         """Return the width of the embeddings that it was fitted with, by encoder name."""
         return {}
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the text encoders that its settings ask for."""
+        named = getattr(getattr(self, "features", None), "embeddings", "all")
+        return frozenset() if named == "all" else frozenset(named)
 
     def fit(self, prompts: PromptBatch, quality: Array, validation: Validation = None) -> Self:
         """Learn from n prompts and their quality.
@@ -149,7 +156,6 @@ class Predictor(Component):
 
         Shapes that don't fit together show here, not in a user's request.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         facts, name = _read_facts(folder), type(self).__name__
@@ -165,21 +171,24 @@ class Predictor(Component):
             fault = "changed since the predictor was saved (SHA-256)" if changed[0] in now else "is missing"
             raise UserError(f"{folder / changed[0]}: {fault}; train it again")
         try:
+            if not (folder / ARRAYS).is_file():
+                raise ValueError(f"{ARRAYS} is no file")
             arrays = load_file(folder / ARRAYS)
             for array, values in arrays.items():
                 if np.isnan(values).any():  # the prompt below may not meet it, a user's does
                     raise ValueError(f"{array} holds NaN")
             self._restore(folder, facts["state"], arrays)
             self._models = int(facts["models"])
-            probe = {
-                encoder: np.zeros((1, width), np.float32) for encoder, width in self.embedding_widths.items()
-            }
+            widths = self.embedding_widths
+            if any(width > WIDEST for width in widths.values()):
+                raise ValueError(f"embeddings are wider than {WIDEST}")
+            probe = {encoder: np.zeros((1, width), np.float32) for encoder, width in widths.items()}
             tried = self.predict(PromptBatch(["a probe"], probe))
             if tried.shape != (1, self._models) or not np.isfinite(tried).all():
                 raise ValueError(f"it predicts {tried.tolist()} for {self._models} models")
         except UserError:
             raise
-        except (*CORRUPT, SafetensorError) as error:
+        except Exception as error:  # of numpy, scipy, LightGBM, torch, safetensors, or memory
             raise UserError(f"{folder}: not a whole {name} ({reason(error)}); train it again") from error
         return self
 
@@ -248,6 +257,8 @@ def _read_facts(folder: Path) -> Plain:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such predictor folder; train a predictor first")
+    if (folder / FACTS).is_fifo() or (folder / FACTS).is_char_device():  # they never end
+        raise UserError(f"{folder / FACTS}: no file; train it again")
     facts = read_json(folder / FACTS)
     if not isinstance(facts, dict) or "format" not in facts:
         raise UserError(f"{folder / FACTS}: not a predictor; train it again")

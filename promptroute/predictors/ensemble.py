@@ -45,6 +45,11 @@ class Ensemble(Predictor):
         check_names(members, MODEL_NAME, "ensemble member")
         return members
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the text encoders that its members' settings ask for."""
+        return frozenset().union(*(member.needs for member in self.members.values()))
+
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
         units = {name: member.unit for name, member in self.members.items()}
         if self.weighting == "equal" and len(set(units.values())) > 1:

@@ -49,7 +49,7 @@ class Gbm(Regressor):
     min_leaf: PositiveInt = 40
     column_share: Share = 0.3
     row_share: Share = 0.7
-    threads: PositiveInt = 1
+    threads: int = Field(1, ge=1, le=1024)
 
     learned: ClassVar[tuple[str, ...]] = ("texts",)
     _texts: list[str]

@@ -91,6 +91,11 @@ class Kernel(Predictor):
     _tfidf: TfIdf
     _similarity: Similarity
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the text encoders that its settings ask for."""
+        return frozenset() if self.encoder is None else frozenset({self.encoder})
+
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
         learns_both = validation is not None and self.learn_validation
         if validation is not None and self.learn_validation:
@@ -258,6 +263,7 @@ class Kernel(Predictor):
         self._c = csr_array(
             (arrays["c"], arrays["c.columns"], arrays["c.ends"]), shape=(len(self._z), len(self._tfidf.terms))
         )
+        self._c.check_format(full_check=True)  # scipy trusts the indices, and would read beyond its arrays
         self._prepare()
 
 

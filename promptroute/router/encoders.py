@@ -28,6 +28,8 @@ def build_encoders(
     for name, section in sections.items():
         own = None if home is None else home / OWN / name
         here = {} if own is None or not own.is_dir() else {"folder": str(own)}
+        if own is not None and not here and section.get("folder") is not None:
+            raise UserError(f"encoder {name}: folder names a place outside of the router's; train it again")
         encoders[name] = build({**section, **here}, f"encoder {name}", TextEncoder, (PACKAGE, *allow))
     return encoders
 

@@ -124,7 +124,7 @@ def load(kind: type[P], folder: Path, allow: Collection[str] = ()) -> P:
         raise UserError(f"{where}: not a whole router ({first_fault(error)}); {_AGAIN}") from error
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except Exception as error:  # of numpy, safetensors, or memory
         raise _broken(where, error) from error
     try:
         check(router)
@@ -138,13 +138,9 @@ def _broken(where: str, error: Exception) -> UserError:
 
 
 def _parts(stored: Stored, folder: Path, where: str, allow: Collection[str]) -> Plain:
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
-        arrays = load_file(folder / ARRAYS)
-    except SafetensorError as error:
-        raise ValueError(f"{ARRAYS}: {error}") from error
+    arrays = load_file(folder / ARRAYS)
 
     def policy(section: Checked, place: str) -> Policy:
         own = {k.removeprefix(f"{place}."): v for k, v in arrays.items() if k.startswith(f"{place}.")}
@@ -223,6 +219,8 @@ def _read_json(path: Path) -> Any:
         UserError: the file is absent, too large, too deep or not JSON.
     """
     try:
+        if path.is_fifo() or path.is_char_device():  # they never end
+            raise UserError(f"{path}: no file; {_AGAIN}")
         if path.stat().st_size > _BYTES:
             raise UserError(f"{path}: larger than {_BYTES} bytes, so it is no router's; {_AGAIN}")
         value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)

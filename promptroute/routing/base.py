@@ -207,6 +207,11 @@ class Policy(Component):
         """Measure what it states on n judged prompts: plain values by name; nothing where it states nothing."""
         return {}
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the text encoders that its settings ask for."""
+        return frozenset()
+
     def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
         """Refuse what doesn't fit a router of models at `cost` [m] with these encoders.
 

@@ -58,6 +58,10 @@ class Wrapper(Policy):
     ) -> Plain:
         return self.policy.figures(observed, cost, choice, models)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.policy.needs
+
     def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
         self.policy.check(cost, encoders)
         super().check(cost, encoders)
@@ -242,6 +246,10 @@ class WithOodFallback(Wrapper):
             "model. The figures above are without it."
         )
         return [*super().notes(labels), note]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | ({self.encoder} if self.encoder is not None else frozenset())
 
     def check(self, cost: FloatArray, encoders: Collection[str]) -> None:
         if self.encoder not in encoders:

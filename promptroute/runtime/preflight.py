@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from promptroute.core.component import TARGET, Component, build, locate
 from promptroute.core.errors import UserError
 from promptroute.core.plain import Section
+from promptroute.core.text import short
 from promptroute.io.cache import cache_path, digest
 from promptroute.io.files import read_json, write_json
 
@@ -46,6 +47,33 @@ def components(
             built[name] = build(section, place, kind, **({"device": device} if on_device else {}))
             built[name].weights()
     return built
+
+
+def check_needs(
+    built: Mapping[str, Component],
+    encoders: Collection[str],
+    votes: object = None,
+    where: str = "params.yaml",
+) -> None:
+    """Refuse components that ask for a text encoder which the study lacks, and a file of votes that isn't there.
+
+    Args:
+        built: as `components` gives them; those with `needs` are asked.
+        encoders: names of the study's text encoders.
+        votes: path of people's answers, or None.
+        where: the file, for the message.
+
+    Raises:
+        UserError: names the section.
+    """
+    for name, component in built.items():
+        if lost := sorted(getattr(component, "needs", frozenset()) - set(encoders)):
+            raise UserError(
+                f"{where}: {name} asks for text encoder {lost[0]!r}, but the study has "
+                f"{', '.join(encoders) or 'none'}; name one of these, or add it to text_encoder"
+            )
+    if votes is not None and not (isinstance(votes, str) and Path(votes).exists()):
+        raise UserError(f"{where}: agreement.votes is {short(votes)}; expected the path of a file, or null")
 
 
 def _sections(section: Any, path: list[str], name: str = "") -> Iterator[tuple[str, Any]]:

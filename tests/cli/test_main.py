@@ -1,5 +1,6 @@
 """The command `promptroute` as people and programs meet it."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from promptroute.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("route", "serve", "evaluate", "compose")
@@ -85,6 +88,24 @@ class TestRoute:
         assert (status, err) == (0, "") and out.isascii()
         if options:
             assert json.loads(out)["prompt"] == "🦊 ünï"
+
+    def test_ascii_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Not every way of printing keeps to the terminal's encoding."""
+        out = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="ascii"))
+        with pytest.raises(SystemExit, match="0"):
+            main(["evaluate", "--show", str(ROOT / "metrics" / "evaluate.json")])
+        sys.stdout.flush()
+        assert out.getvalue().isascii() and rb"\u" in out.getvalue()
+
+    @pytest.mark.parametrize(
+        "content", ["null", "[]", "{}", '{"labels": 7}', '{"frontier": null, "labels": {}, "router": {}}']
+    )
+    def test_no_result(self, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(SystemExit, match="1"):
+            main(["evaluate", "--show", str(tmp_path / "other.json")])
+        assert "other.json: no result of evaluate (" in capsys.readouterr().err
 
     def test_closed_pipe(self, router_folder: Path, tmp_path: Path) -> None:
         (tmp_path / "prompts.txt").write_text("a robot at night\n" * 4000)

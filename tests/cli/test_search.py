@@ -78,6 +78,7 @@ class TestPipe:
             (b"a logo\n", [], "--search reads scores from standard input; give the prompt as an argument or with --file"),
             (b"", ["a logo", "--slack", "1"], "--search decides at the router's own operating point; leave --tradeoff"),
             (b"", ["a logo", "--model", "dall-e"], "model 'dall-e' is unknown"),
+            (b" " * 8192 + b"5\n", ["a logo"], "standard input: a line of 8192 bytes or more; expected 1 number"),
             (b"", [" "], "prompt 1 of 1 (' ') is empty"),
         ],
     )  # fmt: skip

@@ -122,3 +122,16 @@ class TestFingerprint:
         base = Blur().fingerprint()
         monkeypatch.setattr(Blur, "version", 2)
         assert Blur().fingerprint() != base
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(3)", "x = (", "1 / 0", "def __getattr__(name): raise ValueError"]
+)
+def test_module_that_fails(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "failing.py").write_text(code)
+    with pytest.raises(
+        UserError, match=r"part: failing\.Own can't be imported .*; `python -c 'import failing'` shows"
+    ):
+        locate("failing.Own", Component, "part")
+    sys.modules.pop("failing", None)

@@ -71,7 +71,7 @@ def test_folder_round_trip(folder: Path, tmp_path: Path) -> None:
     second = StaticEncoder(model="another name", folder=str(tmp_path / "elsewhere" / "again"))
     assert first.fingerprint() == second.fingerprint() and first.description["dim"] == 2
     np.testing.assert_array_equal(first.encode(["red car"]), second.encode(["red car"]))
-    table(weights=WEIGHTS * 2).save(tmp_path / "other")
+    table(weights=WEIGHTS / 2).save(tmp_path / "other")
     assert StaticEncoder(model="teacher", folder=str(tmp_path / "other")).fingerprint() != first.fingerprint()
 
 
@@ -191,3 +191,22 @@ def test_needs_no_torch(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(1, 2) []"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vectors": VECTORS_OF * np.float16(np.nan)}, "no finite float16"),
+        ({"vectors": VECTORS_OF.astype(np.float32)}, "no finite float16"),
+        ({"vectors": VECTORS_OF[:2]}, r"weights are no float32 \[v\]"),
+        ({"weights": WEIGHTS[:, None]}, r"weights are no float32 \[v\]"),
+        ({"weights": WEIGHTS * np.float32(np.nan)}, "not above 0"),
+        ({"vectors": VECTORS_OF[:2], "weights": WEIGHTS[:2]}, "token 4 is beyond the table's 2 rows"),
+        ({"tokenizer": tokenizer().replace('"[UNK]":0,', "")}, r"fails on a text .*\[UNK\]"),
+    ],
+)
+def test_refuses_parts_that_do_not_fit(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    """Whoever forges a folder writes the right checksums."""
+    table(**changes).save(tmp_path / "own")
+    with pytest.raises(UserError, match=says):
+        StaticEncoder(model="teacher", folder=str(tmp_path / "own")).encode(["red ?"])

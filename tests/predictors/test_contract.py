@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,10 @@ from promptroute.predictors.base import Predictor
 from promptroute.predictors.classifier import Classifier
 from promptroute.predictors.ensemble import Ensemble
 from promptroute.predictors.folder import load_predictor, save_predictor
+from promptroute.predictors.gbm import Gbm
+from promptroute.predictors.kernel import Kernel
 from promptroute.predictors.kernel_statistics import KernelStatistics
+from promptroute.predictors.knn import Knn
 from promptroute.predictors.mean import Mean
 from promptroute.predictors.ridge import Ridge
 from tests.components import concrete, undocumented
@@ -348,6 +352,61 @@ class TestForeignFolder:
         (folder / "predictor.json").write_text(text.replace(f"{ROOM}features.Features", "os.path.Features"))
         with pytest.raises(UserError, match=r"os\.path\.Features, which this may not name"):
             load_predictor(folder)
+
+    def test_the_kind_itself(self, fitted: Any, tmp_path: Path) -> None:
+        folder = tmp_path / "saved"
+        save_predictor(fitted(Ensemble)[0], folder)
+        facts = json.loads((folder / "predictor.json").read_text())
+        for member in ({}, {"_target_": f"{ROOM}base.Predictor"}):
+            facts["predictor"]["members"]["ridge"] = member
+            (folder / "predictor.json").write_text(json.dumps(facts))
+            with pytest.raises(UserError, match=r"names a class by _target_|is the kind itself"):
+                load_predictor(folder)
+
+    @pytest.mark.parametrize("wide", [2**31, 2**70])
+    def test_more_than_memory(self, fitted: Any, tmp_path: Path, wide: int) -> None:
+        folder = tmp_path / "saved"
+        save_predictor(fitted(Knn)[0], folder)
+        facts = json.loads((folder / "predictor.json").read_text())
+        facts["state"]["features"]["widths"]["two"] = wide
+        (folder / "predictor.json").write_text(json.dumps(facts))
+        with pytest.raises(UserError, match="embeddings are wider than"):
+            load_predictor(folder)
+
+    def test_indices_beyond(self, fitted: Any, tmp_path: Path) -> None:
+        from safetensors.numpy import load_file, save_file
+
+        folder = tmp_path / "saved"
+        save_predictor(fitted(Kernel)[0], folder)
+        whole = load_file(folder / "arrays.safetensors")
+        whole["c.columns"][-1] = 10**6  # scipy would read there
+        save_file(whole, folder / "arrays.safetensors")
+        facts = json.loads((folder / "predictor.json").read_text())
+        (folder / "predictor.json").write_text(json.dumps({**facts, "files": {}}))
+        with pytest.raises(UserError, match="not a whole Kernel"):
+            load_predictor(folder)
+
+    def test_other_widths(self, fitted: Any, tmp_path: Path) -> None:
+        folder = tmp_path / "saved"
+        save_predictor(fitted(Gbm)[0], folder)
+        facts = json.loads((folder / "predictor.json").read_text())
+        del facts["state"]["features"]["widths"]["two"]
+        (folder / "predictor.json").write_text(json.dumps(facts))
+        with pytest.raises(UserError, match="not a whole Gbm"):
+            load_predictor(folder)
+
+    def test_never_ends(self, folder: Path) -> None:
+        for name, says in (("predictor.json", "no file"), ("arrays.safetensors", "is no file")):
+            content = (folder / name).read_bytes()
+            (folder / name).unlink()
+            os.mkfifo(folder / name)
+            if name == "arrays.safetensors":
+                facts = json.loads((folder / "predictor.json").read_text())
+                (folder / "predictor.json").write_text(json.dumps({**facts, "files": {}}))
+            with pytest.raises(UserError, match=says):
+                load_predictor(folder)
+            (folder / name).unlink()
+            (folder / name).write_bytes(content)
 
     def test_replaced_whole(self, fitted: Any, tmp_path: Path) -> None:
         folder = tmp_path / "saved"

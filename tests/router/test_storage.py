@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,24 @@ class TestRefused:
         file.unlink()
         file.write_text(content.rstrip()[:-1] + ", " + content.lstrip()[1:])  # every key twice
         refused(saved[1], rf"{name}: not readable as JSON \(ValueError\)")
+
+    def test_what_never_ends(self, saved: tuple[Router, Path]) -> None:
+        for name in ("router.json", "manifest.json"):
+            content = (saved[1] / name).read_bytes()
+            (saved[1] / name).unlink()
+            os.mkfifo(saved[1] / name)
+            refused(saved[1], rf"{name}: no file")
+            (saved[1] / name).unlink()
+            (saved[1] / name).symlink_to("/dev/zero")
+            refused(saved[1], rf"{name}: no file")
+            (saved[1] / name).unlink()
+            (saved[1] / name).write_bytes(content)
+
+    def test_encoder_elsewhere(self, saved: tuple[Router, Path], tmp_path: Path) -> None:
+        section = {**AXES["axes"], "folder": str(tmp_path)}
+        change(saved[1], lambda facts: facts.update(encoders={"axes": section}))
+        with pytest.raises(UserError, match="folder names a place outside of the router's"):
+            Router.load(saved[1]).route(["a robot"])
 
     def test_large_and_deep_json(self, saved: tuple[Router, Path]) -> None:
         file = saved[1] / "router.json"

@@ -28,13 +28,30 @@ def test_unknown_option(tmp_path: Path) -> None:
     assert not (tmp_path / "params.yaml").exists()
 
 
-@pytest.mark.parametrize("path", ["a=b.csv", "a(1).csv", "a,b.csv"])
+@pytest.mark.parametrize("path", ["a=b.csv", "a(1).csv", "a,b.csv", "Bär.csv", "a&b#1.csv"])
 def test_how_to_quote_is_said(tmp_path: Path, path: str) -> None:
     file = tmp_path / "params.yaml"
     with pytest.raises(UserError, match=r"quote the value, for a shell as 'prompts.*=\".*\"'"):
         compose(file, ["prompts=file", f"prompts.sources.file.path={path}"], ROOT)
     compose(file, ["prompts=file", f'prompts.sources.file.path="{path}"'], ROOT)
     assert load_params(file)["prompts"]["sources"]["file"]["path"] == path
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("", "not NAME=VALUE"),
+        ("--help", "not NAME=VALUE"),
+        ("a..b=1", "not NAME=VALUE"),
+        ("seed='", "quotes or brackets don't match"),
+        ("models=[1]", r"Hydra fails on it \(TypeError"),
+        ("predictor=${oc.select:nope,1}", r"Hydra fails on it \(AssertionError"),
+        ("models=" + "[" * 2000, "don't match|fails on it"),
+    ],
+)
+def test_overrides_that_are_none(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        compose(tmp_path / "params.yaml", [override], ROOT)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,25 @@ def test_passes_and_is_constant(study: Path) -> None:
         (["+predictor.colour=red"], "predictor.colour is no setting of Ridge"),
         (["policy.target=speed"], "policy.target is 'speed'"),
         (["split.shares=[1,0,0]"], "shares is"),
+        (
+            ["policy=search", "published.scorers.nima.profile=null"],
+            "nima doesn't say what scoring an image takes",
+        ),
+        (["evaluate.resamples=-1"], "evaluate.resamples is -1"),
+        (["agreement.votes=/nosuch.sqlite"], "agreement.votes is '/nosuch.sqlite'"),
+        (["predictor=kernel", "+predictor.encoder=nope"], "predictor asks for text encoder 'nope'"),
+        (
+            ["predictor=kernel-statistics", "+predictor.members.kernel.encoder=nope"],
+            "asks for text encoder 'nope'",
+        ),
+        (
+            [
+                "predictor=knn",
+                "+predictor.features={_target_: promptroute.predictors.features.Features, embeddings: [a]}",
+            ],
+            "asks for text encoder 'a'",
+        ),
+        (["policy=with_fallback", "+policy.encoder=nope"], "policy asks for text encoder 'nope'"),
     ],
 )
 def test_refused_early(study: Path, overrides: list[str], message: str) -> None:

@@ -133,7 +133,7 @@ class TestDependencies:
 def finished_clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A clone whose default study reads a small made-up table, in which `dvc repro` has run once; and that table's folder."""
     folder, data = tmp_path_factory.mktemp("published"), tmp_path_factory.mktemp("published-data")
-    git_clone(folder, without="mini/weights/")
+    git_clone(folder, without=("dvc.lock", "mini/weights/"))
     write_published(data, table(90))
     option = folder / "conf" / "experiment" / "published.yaml"
     option.write_text(

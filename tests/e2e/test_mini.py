@@ -36,7 +36,7 @@ SCORERS = ("nima", "clip", "consistency")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which a few prompts of the small world have been generated for, scored and learnt from."""
     folder = tmp_path_factory.mktemp("mini")
-    git_clone(folder)
+    git_clone(folder, without=("dvc.lock",))
     choose_study(folder, "mini", *FEW)
     run = runner(folder, folder / "no-cems")
     run("dvc", "repro")
@@ -71,7 +71,7 @@ def pending(go: Run) -> set[str]:
 
 def test_model_reproduces_committed_figures(tmp_path: Path) -> None:
     # The cheapest model alone: all four take minutes. Another kind of processor may move the last digits.
-    git_clone(tmp_path)
+    git_clone(tmp_path, without=("dvc.lock",))
     alone = runner(tmp_path, tmp_path / "no-cems")
     alone(
         "python",

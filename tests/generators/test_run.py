@@ -254,6 +254,7 @@ print(json.dumps(held))
 """
 
 
+@pytest.mark.slow
 def test_kill_resumes(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("killed", "whole")]
     for folder in folders:

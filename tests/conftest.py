@@ -117,7 +117,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     def start(folder: Path, handler: type[SimpleHTTPRequestHandler] = _Quiet) -> str:
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()  # polls for its end
         return f"http://127.0.0.1:{server.server_address[1]}"
 
     yield start

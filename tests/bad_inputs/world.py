@@ -315,7 +315,7 @@ def serving(folder: Path, how: str) -> Iterator[str]:
         server.server_close()
         yield address
         return
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()  # polls for its end
     try:
         yield address
     finally:

@@ -25,7 +25,7 @@ repro: setup
 	@promptroute evaluate --show
 
 test: setup
-	pytest -n 2 --dist loadfile --no-loadscope-reorder  # so that the long files of tests/e2e start early
+	pytest -n 2  # tests/conftest.py says in what order, and which worker does what
 
 published: setup
 	dvc exp run -S experiment=published

@@ -2,8 +2,9 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,49 @@ settings.load_profile("promptroute")
 
 ROOT = Path(__file__).parents[1]
 CEMS = ROOT.parent / "shared" / "data" / "cems"
+
+
+@cache
+def piece(file: Path) -> str:
+    """Name the piece of work that a test file belongs to: itself where all of it is slow, else its room.
+
+    One worker does a piece, so a room's session fixtures are made once.
+    """
+    whole = "\npytestmark = pytest.mark.slow\n" in file.read_text(encoding="utf-8")
+    return str(file) if whole else "/".join(file.relative_to(ROOT).parts[:2])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the pieces with the most slow tests first, then the largest: no worker shall begin a long one at the end."""
+    every = Counter(piece(item.path) for item in items)
+    slow = Counter(piece(item.path) for item in items if item.get_closest_marker("slow"))
+
+    def turn(item: pytest.Item) -> tuple[int, int, str]:
+        name = piece(item.path)
+        return -slow[name], -every[name], name
+
+    items.sort(key=turn)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand the workers of `-n` whole pieces, in the order above."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Pieces(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return piece(ROOT / nodeid.split("::")[0])
+
+    config.option.loadscopereorder = False
+    return Pieces(config, log)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def dvc_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """DVC keeps what it knows of each project outside of it: not for good, where the project is a test's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc-site")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +117,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     def start(folder: Path, handler: type[SimpleHTTPRequestHandler] = _Quiet) -> str:
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()  # polls for its end
         return f"http://127.0.0.1:{server.server_address[1]}"
 
     yield start

@@ -61,15 +61,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a new environment that holds the wheel and its core dependencies alone."""
     folder = tmp_path_factory.mktemp("environment")
-    call(sys.executable, "-m", "venv", folder, cwd=folder)
+    call(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     names = [
         line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line
     ]
     same = folder / "constraints.txt"  # the versions that the other tests run with
     same.write_text("\n".join(f"{name}=={version(name)}" for name in names if _here(name)))
     call(
-        folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--constraint", same, wheel, cwd=folder
-    )
+        sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-compile",
+        "--constraint", same, wheel, cwd=folder,
+    )  # fmt: skip
     return folder / "bin"
 
 

@@ -7,10 +7,12 @@ import io
 import json
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -262,11 +264,13 @@ _REFUSALS = {
 
 @contextlib.contextmanager
 def hub_at(address: str, folder: Path) -> Iterator[None]:
-    """Let the model hub's client ask `address`, and keep its cache in `folder`."""
+    """Let the model hub's client ask `address`, as often as ever but without pauses, and keep its cache in `folder`."""
     import huggingface_hub.constants
     from huggingface_hub import hf_api
+    from huggingface_hub.utils import _http
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_http, "time", SimpleNamespace(**{**vars(time), "sleep": lambda _: None}))
         patch.setattr(huggingface_hub.constants, "ENDPOINT", address)
         template = address + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -311,7 +315,7 @@ def serving(folder: Path, how: str) -> Iterator[str]:
         server.server_close()
         yield address
         return
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()  # polls for its end
     try:
         yield address
     finally:

@@ -15,14 +15,18 @@ ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def git_clone(folder: Path) -> None:
-    """Lay this checkout's files (tracked, or new and not ignored) in `folder`, committed."""
+def git_clone(folder: Path, without: tuple[str, ...] = ()) -> None:
+    """Lay this checkout's files (tracked, or new and not ignored) in `folder`, committed.
+
+    `without`: files whose path begins so are left out. Where another study than the default runs, `dvc.lock` is best:
+    DVC writes the whole file anew after each stage, which takes it longer than most of a small study's stages.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True, text=True,
     )  # fmt: skip
     for name in listed.stdout.split("\0"):
-        if name and (ROOT / name).is_file():
+        if name and not name.startswith(without) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     for command in (
@@ -73,45 +77,13 @@ def choose_study(folder: Path, experiment: str, *overrides: str, data: Path | No
         subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
 
 
-def published_study(folder: Path, cems_root: Path) -> Run:
-    """A clone whose default is the published table, in which `dvc repro` has run once and is committed."""
+def published_study(folder: Path, data: Path) -> Run:
+    """Make the published table a clone's default study; run `dvc repro` once, and commit that."""
     choose_study(
-        folder, "published", "compute.threads=1", data=cems_root
+        folder, "published", "compute.threads=1", data=data
     )  # tests run side by side, see tests/conftest.py
-    run = runner(folder, cems_root)
+    run = runner(folder, data)
     run("dvc", "repro")
     run("git", "add", "--all")
     run("git", "commit", "--quiet", "--allow-empty", "--message=published")
     return run
-
-
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
-    """A clone with the whole published table."""
-    folder = tmp_path_factory.mktemp("clone")
-    git_clone(folder)
-    published_study(folder, cems_root)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def run(clone: Path, cems_root: Path) -> Run:
-    """Run a command in the clone."""
-    return runner(clone, cems_root)
-
-
-@pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
-    """A clone with some prompts of the published table: which stages run doesn't hang on how many there are."""
-    folder = tmp_path_factory.mktemp("small")
-    git_clone(folder)
-    with (folder / "conf" / "experiment" / "published.yaml").open("a") as file:
-        file.write("prompts: {n: 400, seed: 0}\nevaluate: {resamples: 50}\ncompute: {threads: 1}\n")
-    published_study(folder, cems_root)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def go(small: Path, cems_root: Path) -> Run:
-    """Run a command in the small clone."""
-    return runner(small, cems_root)

@@ -1,20 +1,36 @@
 """The real commands, on the real table, in a fresh clone: what a newcomer and a researcher type."""
 
-import io
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import Run, git_clone, published_study, runner
+from tests.stages.small import params
+from tests.stages.small import run as stage_in
 
 pytestmark = pytest.mark.slow
 
 STEMS = {"sdxl-turbo": "SDXL-Turbo", "sd-turbo": "SD-Turbo", "amused": "amused", "taesd-sd21": "TAESD"}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, cems_root: Path) -> Path:
+    """A clone with the whole published table."""
+    folder = tmp_path_factory.mktemp("clone")
+    git_clone(folder)
+    published_study(folder, cems_root)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(clone: Path, cems_root: Path) -> Run:
+    """Run a command in the clone."""
+    return runner(clone, cems_root)
 
 
 def evaluated(clone: Path) -> dict:
@@ -95,12 +111,12 @@ def test_figures_equal_pandas(clone: Path, run: Run, cems_root: Path) -> None:
     )
 
 
-def test_table_1(clone: Path, run: Run) -> None:
-    run("python", "-m", "promptroute", "compose", "prompts=paper")
-    run("dvc", "repro", "describe")
-    found = json.loads((clone / "metrics" / "prompts.json").read_text())["sets"]
-    run("git", "checkout", "--quiet", "--force", "main")
-    run("dvc", "checkout")
+def test_table_1(cems_root: Path, tmp_path: Path) -> None:
+    params(tmp_path, "prompts=paper", cems=cems_root)
+    sources = yaml.safe_load((tmp_path / "params.yaml").read_text())["prompts"]["sources"]
+    for stage in (*(("read", name) for name in sources), ("describe",)):
+        assert stage_in(tmp_path, *stage, PROMPTROUTE_CEMS=str(cems_root)).status == 0
+    found = json.loads((tmp_path / "metrics" / "prompts.json").read_text())["sets"]
     paper = {
         "MS": (31427, 10.46, 6, 45), "LN": (8573, 40.45, 6, 181), "DRAW": (200, 11.68, 1, 51),
         "PP": (1632, 9.12, 1, 67), "DIFF": (8168, 24.31, 1, 217),
@@ -177,60 +193,3 @@ def test_the_command_line_routes_prompts(clone: Path, run: Run, tmp_path: Path) 
     refused = run("python", "-m", "promptroute", "route", " ", ok=False)
     assert refused.returncode == 1
     assert refused.stderr.strip().splitlines()[-1].startswith("error: prompt 1 of 1")
-
-
-def test_switch_score(small: Path, go: Run) -> None:
-    nima = evaluated(small)["strategies"]["single_sdxl-turbo"]["quality"]
-    output = go("dvc", "exp", "run", "-S", "score=clip", "-n", "clip").stdout
-    assert ran(output) == {"preflight", "train", "calibrate", "evaluate", "report"}
-    found = evaluated(small)
-    assert found["score"] == "clip.score"
-    assert (
-        found["strategies"]["single_sdxl-turbo"]["quality"]
-        == found["strategies"]["single_sdxl-turbo"]["clip.score"]
-        != nima
-    )
-
-
-def test_switch_cost_rule(small: Path, go: Run) -> None:
-    output = go("dvc", "exp", "run", "-S", "cost=measured", "-n", "measured").stdout
-    assert "train" not in ran(output)
-    assert {"calibrate", "evaluate"} <= ran(output)
-
-
-def test_switch_predictor(small: Path, go: Run) -> None:
-    first = ran(go("dvc", "exp", "run", "-S", "predictor=ridge", "-n", "ridge").stdout)
-    assert {"encode@minilm", "train"} <= first  # the default predictor reads another encoder's vectors
-    second = ran(go("dvc", "exp", "run", "-S", "predictor=knn", "-n", "knn").stdout)
-    assert not [stage for stage in second if stage.startswith("encode")]
-    assert "train" in second
-
-
-def test_experiments_are_compared(small: Path, go: Run) -> None:
-    # Runs after the experiments above and shows them; HEAD is the committed default study.
-    shown = go("dvc", "exp", "show", "--csv").stdout
-    assert {"clip", "measured", "ridge", "knn"} <= set(pd.read_csv(io.StringIO(shown))["Experiment"].dropna())
-    go("dvc", "exp", "apply", "clip")
-    changes = json.loads(go("dvc", "metrics", "diff", "HEAD", "--json").stdout)
-    # Neither router gains anything on so few prompts; what the frontier says differs with the score.
-    assert {"study", "frontier_oracle_gap_closed", "frontier_area"} <= set(changes["metrics/summary.json"])
-    assert set(changes) <= {"metrics/summary.json", "metrics/sources.json"}
-    page = go("dvc", "plots", "diff", "HEAD", "--out", "plots_page").stdout
-    assert (small / "plots_page" / "index.html").exists(), page
-    go("git", "checkout", "--quiet", "--force", "main")
-    go("git", "clean", "--quiet", "--force", "-d")
-    go("dvc", "checkout")
-    assert go("git", "status", "--porcelain").stdout == ""
-
-
-def test_queued_sweep(small: Path, go: Run) -> None:
-    go("dvc", "exp", "run", "--queue", "-S", "predictor=ridge", "-S", "+predictor.folds=3,4")
-    go("dvc", "queue", "start", "--jobs", "1")
-    for _ in range(120):
-        status = go("dvc", "queue", "status").stdout
-        if not re.search(r"Queued|Running", status):
-            break
-        time.sleep(5)
-    assert len(re.findall(r"Success", status)) == 2, status
-    shown = pd.read_csv(io.StringIO(go("dvc", "exp", "show", "--csv").stdout))
-    assert {3, 4} <= set(shown["predictor.folds"].dropna().astype(float))

@@ -341,6 +341,7 @@ def test_template(tiny: Tiny) -> None:
         DiffusersModel(model=str(tiny("sd")), **how, template="a hat")
 
 
+@pytest.mark.slow
 def test_channels_last_and_compile(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("no compiler")

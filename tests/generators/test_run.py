@@ -218,11 +218,11 @@ from promptroute.io.images import ImageCache, ImageRequest
 import diffusers, torch, transformers, PIL.Image, peft
 from diffusers import StableDiffusionPipeline  # its modules too, so that a child starts at once
 
-folder, model, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+model, kills = sys.argv[3], 10
 rows = [ImageRequest(f"P{p}", f"a dog {p}", s) for p in range(24) for s in range(3)]
 shards = [rows[i : i + 24] for i in range(0, len(rows), 24)]
 
-def run():
+def run(folder):
     torch.set_num_threads(2)
     generator = DiffusersModel(model=model, steps=2, guidance=5.0, batch_size=4)
     cache = ImageCache(folder)
@@ -231,14 +231,13 @@ def run():
         finished += study.shards
     (folder / "done").write_text(json.dumps([study.now.new, *(path.name for path in study.shards)]))
 
-def files():
-    return list(folder.glob("*.parquet"))
-
+folder, whole = Path(sys.argv[1]), Path(sys.argv[2])
+files = lambda: list(folder.glob("*.parquet"))
 chance, held = random.Random(0), []
 while len(held) < kills:
     child = os.fork()
     if not child:
-        run()
+        run(folder)
         os._exit(0)
     until, end = len(files()) + chance.choice([0, 1, 1, 2, 3]), time.monotonic() + 20
     ended = lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -249,24 +248,29 @@ while len(held) < kills:
     os.waitpid(child, 0)
     held.append(len(files()))
     (folder / "done").unlink(missing_ok=True)
-run()
+run(folder)
+run(whole)
 print(json.dumps(held))
 """
 
 
+@pytest.mark.slow
 def test_kill_resumes(tiny: Callable[[str], Path], tmp_path: Path) -> None:
-    def run(folder: Path, kills: int) -> tuple[list[int], int, list[bytes]]:
+    folders = [tmp_path / name for name in ("killed", "whole")]
+    for folder in folders:
         folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", DRIVER, str(folder), str(tiny("sd")), str(kills)],
-            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        new, *names = json.loads((folder / "done").read_text())
-        return json.loads(done.stdout), new, [(folder / name).read_bytes() for name in names]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DRIVER, *map(str, folders), str(tiny("sd"))],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    held = json.loads(done.stdout)
 
-    held, new, killed = run(tmp_path / "killed", kills=10)
-    _, whole, expected = run(tmp_path / "whole", kills=0)
+    def finished(folder: Path) -> tuple[int, list[bytes]]:
+        new, *names = json.loads((folder / "done").read_text())
+        return new, [(folder / name).read_bytes() for name in names]
+
+    (new, killed), (whole, expected) = map(finished, folders)
     assert len(held) == 10 and max(held) > 0
     assert any(a != b for a, b in itertools.pairwise(held)), "the kills fell at different stages of the work"
     assert whole == 72 and new < 72, "what was finished before the last kill was not generated again"

@@ -117,6 +117,7 @@ class TestGenerate:
         assert "2 generated now" in ok(folder, "generate", "sd")
         assert rows(folder) == before
 
+    @pytest.mark.slow
     def test_two_at_once(self, study: Study) -> None:
         folder = study()
         command = [sys.executable, "-W", "ignore", "-m", "stages.generate", "sd"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from mini import train_clip, train_diffusion, train_student, train_tiny, train_vae
@@ -12,6 +13,7 @@ from mini.inputs import TextInputs
 from tests.mini.helpers import TEXTS, call, learns, short
 
 
+@pytest.mark.slow
 def test_learn_and_load(vae: Any, texts: TextInputs, clip_folder: Path, tmp_path: Path) -> None:
     shade = torch.randn(len(TEXTS), 1, 1, 1, generator=torch.Generator().manual_seed(0))
     latents = shade.expand(-1, train_vae.LATENTS, train_vae.SIDE, train_vae.SIDE)  # quickly learned

@@ -12,6 +12,7 @@ from mini.training import to_tensor
 from tests.mini.helpers import falls, short
 
 
+@pytest.mark.slow
 def test_learns_and_loads(images: NDArray[np.uint8], tmp_path: Path) -> None:
     model, losses = train_nima.train(images, short(200, batch=16), "cpu")
     assert falls(losses, 20)

@@ -10,6 +10,7 @@ from mini import train_tiny, train_vae, train_vq
 from tests.mini.helpers import falls, short
 
 
+@pytest.mark.slow
 def test_tiny_and_vq_learn(vae: Any, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     assert falls(train_tiny.train(images, vae, short(60), "cpu")[1])
     monkeypatch.setattr(train_vq, "CODES", 16)

@@ -14,6 +14,7 @@ import pytest
 from promptroute.core.errors import UserError
 from promptroute.io.files import atomic_path
 from promptroute.runtime.stage import one_line, run_stage, stage_arguments
+from tests.stages.small import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,15 +168,9 @@ class TestArguments:
 
     @pytest.mark.parametrize("stage", ["sample", "split", "describe"])
     def test_stage_help(self, stage: str, tmp_path: Path) -> None:
-        def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-            return subprocess.run(
-                [sys.executable, "-m", f"stages.{stage}", *arguments],
-                cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-            )  # fmt: skip
-
-        helped, surplus = run("--help"), run("surplus")
-        assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m stages.{stage}")
-        assert surplus.returncode == 2 and "unrecognized arguments: surplus" in surplus.stderr
+        helped, surplus = run(tmp_path, stage, "--help"), run(tmp_path, stage, "surplus")
+        assert helped.status == 0 and helped.out.startswith(f"usage: python -m stages.{stage}")
+        assert surplus.status == 2 and "unrecognized arguments: surplus" in surplus.err
         assert list(tmp_path.iterdir()) == []
 
 

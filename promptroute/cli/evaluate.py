@@ -50,7 +50,7 @@ def shown(path: Path) -> str:
     result = read_json(path)
     if "table" not in result and Path("params.yaml").is_file():
         params = load_params()
-        if note := difference(result.get("study") or {}, origin(params, Path("data/split.parquet"))):
+        if note := difference(result.get("study") or {}, origin(params, Path("data"))):
             result["stale"] = f"{path} is {note}"
         else:
             today = {name: output.label for name, output in study_outputs(params).items()}

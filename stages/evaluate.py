@@ -12,7 +12,7 @@ from promptroute.evaluation.bootstrap import check_resamples
 from promptroute.evaluation.origin import origin
 from promptroute.evaluation.plots import write_tables
 from promptroute.io.files import write_json
-from promptroute.io.study import load_study, with_images
+from promptroute.io.study import check_made_of, load_study, with_images
 from promptroute.router.judging import headline, judge, measure, summary, without_choice
 from promptroute.router.router import Router
 from promptroute.runtime.params import load_params, named_classes, study_outputs
@@ -25,12 +25,15 @@ def main() -> str:
     params = load_params()
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     router = Router.load(DATA / "router", allow=named_classes(params))
+    check_made_of(DATA / "router", router.about.get("files"))
     scores = {name: output.label for name, output in study_outputs(params).items()}
     whole, split = load_study(DATA, router.names, list(scores), list(router.encoders))
     whole = with_images(whole)
     study, train = (whole.take(np.flatnonzero(split == side)) for side in ("test", "train"))
     if not len(study):
-        raise UserError(f"{DATA / 'split.parquet'}: no test prompt; give the test split a share with -S split.shares")
+        raise UserError(
+            f"{DATA / 'split.parquet'}: no test prompt; give the test split a share with -S split.shares"
+        )
     judged = judge(router, study, train)
     result = measure(router, study, judged, scores, resamples=resamples, seed=params["seed"])
     study_of = origin(params, DATA)

@@ -6,8 +6,10 @@ The page needs nothing beside it: send it to anybody, open it anywhere.
 from collections.abc import Mapping
 from pathlib import Path
 
+from promptroute.core.errors import UserError
 from promptroute.core.rows import Performance, Prompt
-from promptroute.io.files import atomic_path
+from promptroute.evaluation.origin import difference, origin
+from promptroute.io.files import atomic_path, read_json
 from promptroute.io.tables import read_table
 from promptroute.report.examples import pick
 from promptroute.report.figures import render
@@ -36,6 +38,8 @@ def main() -> str:
     params = load_params()
     labels = {name: output.label for name, output in study_outputs(params).items()}
     where = METRICS / "evaluate.json", DATA / "evaluation"
+    if note := difference(read_json(where[0]).get("study") or {}, origin(params, DATA)):
+        raise UserError(f"{where[0]} is {note}; evaluate the router again")
     result = read_result(*where, scores=labels, data=data_label(params))
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     made, shown = (list(params["models"]), list(params["scorers"])), {one.prompt_id for one in examples}

@@ -1,6 +1,7 @@
 """Train the quality predictor on the training prompts: `predictor`, `score` → data/predictor/."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,15 @@ from promptroute.core.component import build
 from promptroute.core.study import StudyData
 from promptroute.io.files import atomic_path, write_json
 from promptroute.io.parquet import write_parquet
-from promptroute.io.study import load_study
+from promptroute.io.study import load_study, made_of
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
 from promptroute.routing.quality import fit_quality, flat_weights
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
+
+DATA = Path("data")
 
 
 def out_of_fold(predictor: Predictor, train: StudyData, validation: StudyData) -> pd.DataFrame:
@@ -32,7 +35,7 @@ def main() -> str:
     params = load_params()
     read_compute(params["compute"], "params.yaml: compute")
     models, outputs = list(study_models(params)), study_outputs(params)
-    study, side = load_study("data", models, list(outputs), list(params["text_encoder"]))
+    study, side = load_study(DATA, models, list(outputs), list(params["text_encoder"]))
     train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
 
     directions = {name: output.higher_is_better for name, output in outputs.items()}
@@ -45,7 +48,9 @@ def main() -> str:
 
     with atomic_path("data/predictor") as folder:
         save_predictor(predictor, folder)
-        write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
+        files = made_of(*(DATA / f"{name}.parquet" for name in ("prompts", "performance", "split")))
+        facts = {"models": models, "quality": quality.to_json(), "files": files}
+        write_json(folder / "quality.json", facts, digits=17)
         held = pa.Table.from_pandas(out_of_fold(predictor, train, validation), preserve_index=False)
         write_parquet(folder / "out_of_fold.parquet", held, about={})
     return f"train: {type(predictor).__name__} on {len(train)} prompts in {seconds:.1f} s"

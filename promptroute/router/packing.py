@@ -81,7 +81,7 @@ class Trained:
             UserError: a file is absent or corrupt, or there is no validation prompt.
         """
         from promptroute.io.files import read_json
-        from promptroute.io.study import load_study, with_images
+        from promptroute.io.study import check_made_of, load_study, with_images
         from promptroute.predictors.folder import load_predictor
 
         predictor = data / "predictor"
@@ -90,6 +90,7 @@ class Trained:
             quality, _ = Quality(**fitted["quality"]), fitted["models"]
         except (KeyError, TypeError) as error:
             raise UserError(f"{predictor}/quality.json: not what training wrote; train again") from error
+        check_made_of(predictor, fitted.get("files"))
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
             raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
@@ -310,10 +311,10 @@ def provenance(prompts: Path, performance: Path, split: Path) -> Plain:
 
     import pyarrow.parquet as pq
 
-    from promptroute.io.files import sha256
+    from promptroute.io.study import made_of
 
     data: Plain = {}
     for path in (prompts, performance):
         read = json.loads((pq.read_schema(path).metadata or {}).get(b"sources", b"{}"))
         data |= read if isinstance(read, dict) else {"prompts": read}
-    return {"data": data, "files": {str(path): sha256(path) for path in (prompts, performance, split)}}
+    return {"data": data, "files": made_of(prompts, performance, split)}

@@ -189,7 +189,7 @@ def set_threads(threads: int) -> None:
     Raises:
         UserError: `threads` is below 1.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     if threads < 1:
         raise UserError(f"--threads is {threads}; expected 1 or more")

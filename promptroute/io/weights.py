@@ -19,18 +19,14 @@ def weights_id(model: str, revision: str | None) -> Mapping[str, str]:
 
     Args:
         model: path of a folder in the hub's layout, or a hub id.
-        revision: the hub's commit, 40 hexadecimal digits; None for a folder.
+        revision: the hub's commit, 40 hexadecimal digits; unused for a folder.
 
     Raises:
-        UserError: a folder with a revision, a hub id without a commit (a branch's weights may change under the same name), a folder
+        UserError: a hub id without a commit (a branch's weights may change under the same name), a folder
             without weights, or weights kept as a pickle only.
     """
     folder = Path(model)
     if folder.is_dir():
-        if revision is not None:
-            raise UserError(
-                f"{model}: is a folder, which has no revision; leave revision out, or set it to null"
-            )
         files = sorted(path for path in folder.rglob("*") if path.suffix in _PARTS and path.is_file())
         if not any(path.suffix == ".safetensors" for path in files):
             raise UserError(

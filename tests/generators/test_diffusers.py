@@ -241,7 +241,6 @@ def test_pickled_weights(tiny: Tiny, tmp_path: Path) -> None:
             {"call": {"eta": 0.5}, "scheduler": {"class": "EulerDiscreteScheduler"}},
             "call.eta has no effect, for Euler",
         ),
-        ({"revision": "main"}, "is a folder, which has no revision"),
         ({"step": 3}, r"step is no setting of DiffusersModel; did you mean steps\?"),
         ({"dtype": "half"}, "dtype is 'half'; expected 'auto', 'float32'"),
         ({"extra_keys": "allow"}, "expected 'refuse' or 'ignore'"),

@@ -347,9 +347,9 @@ class DiffusersModel(LocalGenerator):
                 if self.guidance <= 1
                 else "the model was distilled"
             )
-            found = {
-                name: why for name in (*(f"negative_prompt{n}" for n in ("", "_2", "_3")), "guidance_rescale")
-            }
+            found = dict.fromkeys(
+                (*(f"negative_prompt{n}" for n in ("", "_2", "_3")), "guidance_rescale"), why
+            )
         if "eta" not in inspect.signature(pipeline.scheduler.step).parameters:
             found["eta"] = f"{type(pipeline.scheduler).__name__} takes none"
         return found

@@ -90,7 +90,7 @@ def load_study(
     performance = read_table(data / "performance.parquet", Performance, key=("prompt_id", "model", "score"))
     split = read_table(data / "split.parquet", SplitRow).set_index("prompt_id")["split"]
     for name, table in (("performance", performance), ("split", split)):
-        check_prompts(data / f"{name}.parquet", table.attrs, of_prompts(prompts))
+        check_prompts(data / f"{name}.parquet", table.attrs.get("prompts"), of_prompts(prompts))
     encoded = digest(
         prompts["prompt_id"].tolist(), prompts["prompt"].tolist(), "truncated"
     )  # as `encode` says it

@@ -94,13 +94,13 @@ def of_prompts(prompts: pd.DataFrame) -> dict[str, str]:
     return {"prompts": digest(prompts["prompt_id"].tolist(), prompts["prompt"].tolist())[:16]}
 
 
-def check_prompts(path: Path | str, stated: Mapping[str, str], prompts: Mapping[str, str]) -> None:
-    """Refuse a table that states other prompts than `of_prompts` gave; one that states none passes.
+def check_prompts(path: Path | str, stated: str | None, prompts: Mapping[str, str]) -> None:
+    """Refuse a table that states other prompts than `of_prompts` gave; one that states none (None) passes.
 
     Raises:
         UserError: naming the file.
     """
-    if stated.get("prompts") not in (None, prompts["prompts"]):
+    if stated not in (None, prompts["prompts"]):
         raise UserError(
             f"{path}: is of other prompts than this study's; files were swapped, so make it again"
         )

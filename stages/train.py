@@ -19,8 +19,6 @@ from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import load_params, study_models, study_outputs
 from promptroute.runtime.stage import run_stage
 
-DATA = Path("data")
-
 
 def out_of_fold(predictor: Predictor, train: StudyData, validation: StudyData) -> pd.DataFrame:
     """Return predictions that a policy may be tuned on: a row per prompt_id, a column per model."""
@@ -35,7 +33,7 @@ def main() -> str:
     params = load_params()
     read_compute(params["compute"], "params.yaml: compute")
     models, outputs = list(study_models(params)), study_outputs(params)
-    study, side = load_study(DATA, models, list(outputs), list(params["text_encoder"]))
+    study, side = load_study("data", models, list(outputs), list(params["text_encoder"]))
     train, validation = (study.take(np.flatnonzero(side == name)) for name in ("train", "validation"))
 
     directions = {name: output.higher_is_better for name, output in outputs.items()}
@@ -48,7 +46,7 @@ def main() -> str:
 
     with atomic_path("data/predictor") as folder:
         save_predictor(predictor, folder)
-        files = made_of(*(DATA / f"{name}.parquet" for name in ("prompts", "performance", "split")))
+        files = made_of(Path("data/prompts.parquet"), Path("data/split.parquet"))
         facts = {"models": models, "quality": quality.to_json(), "files": files}
         write_json(folder / "quality.json", facts, digits=17)
         held = pa.Table.from_pandas(out_of_fold(predictor, train, validation), preserve_index=False)

@@ -67,7 +67,12 @@ class Trained:
 
     @classmethod
     def read(
-        cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Section], allow: Collection[str] = ()
+        cls,
+        data: Path,
+        scores: Sequence[str],
+        encoders: Mapping[str, Section],
+        allow: Collection[str] = (),
+        kind: str | None = None,
     ) -> "Trained":
         """Read the study and its predictor below `data`.
 
@@ -76,9 +81,10 @@ class Trained:
             scores: of the study.
             encoders: encoder name → section.
             allow: classes besides promptroute's own that may be named.
+            kind: class path of the predictor that it must be; None: any.
 
         Raises:
-            UserError: a file is absent or corrupt, or there is no validation prompt.
+            UserError: a file is absent or corrupt, the predictor is another or of other prompts, or there is no validation prompt.
         """
         from promptroute.io.files import read_json
         from promptroute.io.study import check_made_of, load_study, with_images
@@ -100,10 +106,15 @@ class Trained:
                 f"{predictor}/out_of_fold.parquet: not a finite prediction of each validation prompt of this study; "
                 f"train it again"
             )
+        loaded = load_predictor(predictor, allow)
+        if kind not in (None, loaded.class_path()):
+            raise UserError(
+                f"{predictor}: is a {loaded.class_path()}, but the study's is a {kind}; train it again"
+            )
         return cls(
             study=with_images(study, data),
             split=split,
-            predictor=load_predictor(predictor, allow),
+            predictor=loaded,
             quality=quality,
             out_of_fold={prompt_id: place for place, prompt_id in enumerate(ids)},
             predicted=predicted,

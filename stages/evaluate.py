@@ -25,7 +25,6 @@ def main() -> str:
     params = load_params()
     resamples = check_resamples(params["evaluate"]["resamples"], "params.yaml: evaluate.resamples")
     router = Router.load(DATA / "router", allow=named_classes(params))
-    check_made_of(DATA / "router", router.about.get("files"))
     scores = {name: output.label for name, output in study_outputs(params).items()}
     whole, split = load_study(DATA, router.names, list(scores), list(router.encoders))
     whole = with_images(whole)
@@ -34,6 +33,7 @@ def main() -> str:
         raise UserError(
             f"{DATA / 'split.parquet'}: no test prompt; give the test split a share with -S split.shares"
         )
+    check_made_of(DATA / "router", router.about.get("files"))
     judged = judge(router, study, train)
     result = measure(router, study, judged, scores, resamples=resamples, seed=params["seed"])
     study_of = origin(params, DATA)

@@ -96,10 +96,10 @@ class Trained:
             quality, _ = Quality(**fitted["quality"]), fitted["models"]
         except (KeyError, TypeError) as error:
             raise UserError(f"{predictor}/quality.json: not what training wrote; train again") from error
-        check_made_of(predictor, fitted.get("files"))
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
             raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
+        check_made_of(predictor, fitted.get("files"))
         ids, predicted = _out_of_fold(predictor / "out_of_fold.parquet", fitted["models"])
         if not set(study.prompt_ids[split == "validation"]) <= set(ids) or not np.isfinite(predicted).all():
             raise UserError(

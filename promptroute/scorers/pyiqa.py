@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+_OF_SETS = ("FID", "InceptionScore")
+"""Networks of metrics that pyiqa lists as without a reference, and that judge a set of images."""
+
 
 class Pyiqa(Scorer):
     """A metric of pyiqa (IQA-PyTorch) by its name, under a scorer name of its own; never under `nima`, as pyiqa's
@@ -58,10 +61,14 @@ class Pyiqa(Scorer):
         _installed()
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
-        known = [name for name, about in DEFAULT_CONFIGS.items() if about["metric_mode"] == "NR"]
+        known = [
+            name
+            for name, about in DEFAULT_CONFIGS.items()
+            if about["metric_mode"] == "NR" and about["metric_opts"]["type"] not in _OF_SETS
+        ]
         if self.metric not in known:
             raise UserError(
-                f"pyiqa: {self.metric!r} is no metric without a reference image; choose one of {', '.join(known)}"
+                f"pyiqa: {self.metric!r} is no metric of an image without a reference; choose one of {', '.join(known)}"
             )
         declared: Section = DEFAULT_CONFIGS[self.metric]
         return declared

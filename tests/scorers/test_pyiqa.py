@@ -94,8 +94,9 @@ class TestInstalled:
         assert Pyiqa(metric="clipscore").inputs is PromptedImageBatch
 
     def test_unknown_metric(self) -> None:
-        for metric in ("nimaa", "psnr"):
+        for metric in ("nimaa", "psnr", "fid", "inception_score"):
             with pytest.raises(
-                UserError, match=rf"{metric}' is no metric without a reference image; choose one of .*musiq"
+                UserError,
+                match=rf"{metric}' is no metric of an image without a reference; choose one of .*musiq",
             ):
                 _ = Pyiqa(metric=metric).outputs

@@ -18,9 +18,10 @@ def main() -> str:
     params = load_params()
     policy: Policy = build(params["policy"], "params.yaml: policy", Policy)
     rule: CostRule = build(params["cost"], "params.yaml: cost", CostRule)
+    predictor = params["predictor"]["_target_"]
     try:
         trained = Trained.read(
-            DATA, list(study_outputs(params)), params["text_encoder"], named_classes(params)
+            DATA, list(study_outputs(params)), params["text_encoder"], named_classes(params), predictor
         )
     except NoValidation as error:
         raise UserError(f"{error}; give it a share with -S split.shares") from error
@@ -34,7 +35,7 @@ def main() -> str:
     except UserError as error:
         raise UserError(f"params.yaml: {error}; run `dvc repro` once it is right") from error
     about = {
-        "predictor": params["predictor"]["_target_"],
+        "predictor": predictor,
         "cost": {"rule": rule.class_path(), **rule.fingerprint()["settings"]},
         "split": params["split"],
         "note": params["about"],

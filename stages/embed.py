@@ -7,6 +7,7 @@ from promptroute.core.component import build
 from promptroute.core.rows import Prompt
 from promptroute.encoders.base import ImageEncoder
 from promptroute.encoders.embed import EmbedImages, ImageShard, embed_prompts
+from promptroute.generators.study import Generation
 from promptroute.io.files import atomic_path
 from promptroute.io.images import link_or_copy, shard_paths
 from promptroute.io.tables import read_table
@@ -22,6 +23,9 @@ def main(name: str) -> str:
     compute = read_compute(params["compute"], "params.yaml: compute")
     encoder = build(section, f"params.yaml: image_encoder.{name}", ImageEncoder, device=compute.device)
     prompts = read_table("data/prompts.parquet", Prompt)
+    asked = Generation.read(params["generation"], "params.yaml: generation").asked(
+        list(prompts["prompt_id"]), list(prompts["prompt"])
+    )
     with atomic_path(f"data/embeddings/{name}") as folder:
         folder.mkdir()
         if encoder.has_texts:
@@ -31,7 +35,7 @@ def main(name: str) -> str:
             link_or_copy(path, folder / "prompts.parquet")
         for model in params["models"]:
             (folder / model).mkdir()
-            sources = shard_paths(f"data/images/{model}")
+            sources = shard_paths(f"data/images/{model}", asked)
             work = EmbedImages(encoder, model)
             for source, path in zip(
                 sources,

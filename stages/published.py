@@ -4,7 +4,7 @@ from promptroute.core.component import TARGET, build
 from promptroute.core.rows import Prompt
 from promptroute.io.published import ScoreTable, check_same_prompts
 from promptroute.io.scores import scores_folder, write_scores
-from promptroute.io.tables import read_table
+from promptroute.io.tables import of_prompts, read_table
 from promptroute.runtime.params import load_params, published_output
 from promptroute.runtime.stage import run_stage
 
@@ -20,6 +20,7 @@ def main(scorer: str, model: str) -> str:
     check_same_prompts(read, prompts, whole=params["prompts"]["n"] is None)
     scores = read.scores[read.scores["prompt_id"].isin(prompts["prompt_id"])]
     about = {"scorer": scorer, "model": model, "class": section[TARGET], "sources": read.sources_json()}
+    about |= of_prompts(prompts)
     write_scores(scores_folder(scorer, model, published=True) / "scores.parquet", scores, about)
     return f"published: {len(scores)} {scorer} scores of {model}, mean {scores['value'].mean():.4f}"
 

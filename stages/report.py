@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from promptroute.core.rows import Performance, Prompt
-from promptroute.io.files import atomic_path
+from promptroute.evaluation.origin import origin
+from promptroute.io.files import atomic_path, write_text
 from promptroute.io.tables import read_table
 from promptroute.report.examples import pick
 from promptroute.report.figures import render
@@ -36,7 +37,7 @@ def main() -> str:
     params = load_params()
     labels = {name: output.label for name, output in study_outputs(params).items()}
     where = METRICS / "evaluate.json", DATA / "evaluation"
-    result = read_result(*where, scores=labels, data=data_label(params))
+    result = read_result(*where, scores=labels, data=data_label(params), study=origin(params, DATA))
     examples = pick(result, read_table(DATA / "prompts.parquet", Prompt))
     made, shown = (list(params["models"]), list(params["scorers"])), {one.prompt_id for one in examples}
     images = load_images(DATA / "images", DATA / "scores", *made, shown)
@@ -50,8 +51,7 @@ def main() -> str:
     notes = str(params.get("about") or ""), truncation_note(cut, result.values.labels)
     recovered = METRICS / "recovery.json", DATA / "trips", made[0], shown
     back = read_recovery(*recovered) if params.get("recovery") else None
-    with atomic_path(PAGE) as temporary:
-        temporary.write_text(page(result, figures, examples, images, *notes, people, back), encoding="utf-8")
+    write_text(PAGE, page(result, figures, examples, images, *notes, people, back))
     return f"report: {len(figures)} figures in {PLOTS}, and {PAGE}"
 
 

@@ -2,7 +2,10 @@
 
 import pandas as pd
 
+from promptroute.core.rows import Prompt
+from promptroute.generators.study import Generation
 from promptroute.io.files import atomic_path
+from promptroute.io.tables import of_prompts, read_table
 from promptroute.runtime.device import read_compute
 from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
@@ -14,10 +17,16 @@ def main(name: str) -> str:
     params = load_params()
     compute = read_compute(params["compute"], "params.yaml: compute")
     scorer = build_scorer(params["scorers"][name], f"params.yaml: scorers.{name}", compute.device)
+    prompts = read_table("data/prompts.parquet", Prompt)
+    asked = Generation.read(params["generation"], "params.yaml: generation").asked(
+        list(prompts["prompt_id"]), list(prompts["prompt"])
+    )
     with atomic_path(f"data/scores/{name}") as folder:
         folder.mkdir()
         tables = {
-            model: score_model(scorer, name, model, compute.executor, folder / model)
+            model: score_model(
+                scorer, name, model, compute.executor, folder / model, asked, of_prompts(prompts)
+            )
             for model in params["models"]
         }
     scores = pd.concat(tables.values()) if tables else pd.DataFrame({"output": [], "value": []})

@@ -25,14 +25,14 @@ def main() -> str:
         name: scorer_outputs(section, f"params.yaml: scorers.{name}")
         for name, section in {**params["published"]["scorers"], **params["scorers"]}.items()
     }
-    gathered, sources = gather_scores(outputs, list(models), published=params["published"]["models"])
+    gathered, sources, prompts = gather_scores(outputs, list(models), published=params["published"]["models"])
     rows, left_out = complete(gathered, len(models) * len(scores))
     if rows.empty:
         raise UserError(
             f"data/scores: no prompt has a score of every model ({len(left_out)} prompts lack one"
             f"{f', as {left_out[0]}' if left_out else ''}); see the reasons in data/images, as `dvc repro` prints them"
         )
-    key, about = ("prompt_id", "model", "score"), {"sources": json.dumps(sources)}
+    key, about = ("prompt_id", "model", "score"), {"sources": json.dumps(sources), **prompts}
     write_table("data/performance.parquet", rows, Performance, key, about)
     write_json("metrics/sources.json", sources)
     encoders = (params.get("image_encoder") or {}, params.get("text_encoder") or {})

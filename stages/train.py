@@ -1,6 +1,7 @@
 """Train the quality predictor on the training prompts: `predictor`, `score` → data/predictor/."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from promptroute.core.component import build
 from promptroute.core.study import StudyData
 from promptroute.io.files import atomic_path, write_json
 from promptroute.io.parquet import write_parquet
-from promptroute.io.study import load_study
+from promptroute.io.study import load_study, made_of
 from promptroute.predictors.base import Predictor
 from promptroute.predictors.folder import save_predictor
 from promptroute.routing.quality import fit_quality, flat_weights
@@ -45,7 +46,9 @@ def main() -> str:
 
     with atomic_path("data/predictor") as folder:
         save_predictor(predictor, folder)
-        write_json(folder / "quality.json", {"models": models, "quality": quality.to_json()}, digits=17)
+        files = made_of(Path("data/prompts.parquet"), Path("data/split.parquet"))
+        facts = {"models": models, "quality": quality.to_json(), "files": files}
+        write_json(folder / "quality.json", facts, digits=17)
         held = pa.Table.from_pandas(out_of_fold(predictor, train, validation), preserve_index=False)
         write_parquet(folder / "out_of_fold.parquet", held, about={})
     return f"train: {type(predictor).__name__} on {len(train)} prompts in {seconds:.1f} s"

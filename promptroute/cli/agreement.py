@@ -47,7 +47,7 @@ def agreement(
         raw = read_delimited(file.read_bytes(), str(file), columns)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; give a table of ratings") from error
-    ratings = [None if not text.strip() else number(text) for text in raw[value]]
+    ratings = [None if not text.strip() else number(text, raw.attrs["decimal"]) for text in raw[value]]
     for line, text, rating in zip(raw.index, raw[value], ratings, strict=True):
         if rating is None and text.strip():
             raise UserError(

@@ -62,7 +62,7 @@ def _told(result: Plain, path: Path) -> str:
 
     if "table" not in result and Path("params.yaml").is_file():
         params = load_params()
-        if note := difference(result.get("study") or {}, origin(params, Path("data/split.parquet"))):
+        if note := difference(result.get("study") or {}, origin(params, Path("data"))):
             result["stale"] = f"{path} is {note}"
         else:
             today = {name: output.label for name, output in study_outputs(params).items()}

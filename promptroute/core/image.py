@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from promptroute.core.errors import UserError
 from promptroute.core.rows import column
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
+ORIENTATION = 0x0112
+"""The EXIF tag of how an image is to be turned."""
 STATUSES = ("ok", "failed")
 
 
@@ -70,10 +73,24 @@ def to_rgb(image: "Pixels", drop_alpha: bool = False) -> "Pixels":
     """Return an image of any mode as 8-bit RGB; one that is RGB already, as it is.
 
     Grey of 16 bits (modes I;16 and I) is scaled to 8, not clipped. Transparent pixels are blended with white, as a page
-    shows them; with `drop_alpha` the colour that is stored under them is taken instead.
+    shows them; with `drop_alpha` the colour that is stored under them is taken instead. An image that says how it is to
+    be turned (EXIF) is turned, as a page shows it. Of an animation the first frame counts; colour profiles don't.
+
+    Raises:
+        UserError: its pixels are floating-point numbers, or whole ones beyond 16 bits: what is white isn't known.
     """
     from PIL import Image as Pillow
+    from PIL import ImageOps
 
+    if image.mode in ("F", "I"):
+        extrema: Any = image.getextrema()
+        if image.mode == "F" or extrema[0] < 0 or extrema[1] > 65535:
+            raise UserError(
+                f"an image has pixels from {extrema[0]:g} to {extrema[1]:g} of mode {image.mode}, expected 8 or 16 bits a "
+                f"colour; save it as PNG"
+            )
+    if image.getexif().get(ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         import numpy as np
 

@@ -5,8 +5,16 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from promptroute.core.errors import UserError
+from promptroute.core.plain import Plain
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def unique(pairs: list[tuple[str, object]]) -> Plain:
+    """Make an object of JSON's pairs; two readers may take duplicate keys for different things."""
+    if len(found := dict(pairs)) != len(pairs):
+        raise ValueError("a key is a duplicate")
+    return found
 
 
 def first_fault(error: ValidationError) -> str:

@@ -14,8 +14,13 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(sign) in _UNSEEN or sign in _FILLERS for sign in text)
 
 
-def number(text: str) -> float | None:
-    """Read a finite number as a file should spell it: ASCII digits, no underscores; None where it isn't one."""
+def number(text: str, decimal: str = ".") -> float | None:
+    """Read a finite number as a file should spell it: ASCII digits, no underscores; None where it isn't one.
+
+    Where `decimal` is a comma, one comma may stand in place of the point; no sign ever groups thousands.
+    """
+    if decimal == "," and "." not in text and text.count(",") == 1:
+        text = text.replace(",", ".")
     if not text.isascii() or "_" in text:
         return None
     try:

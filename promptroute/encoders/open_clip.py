@@ -71,6 +71,11 @@ class OpenClip(ImageEncoder):
     @cached_property
     def _weights(self) -> Section:
         if Path(self.model).is_dir():
+            if self.pretrained is not None:
+                raise UserError(
+                    f"CLIP {self.model}: is a folder with weights of its own, so pretrained={self.pretrained} would change "
+                    f"nothing; set pretrained to null"
+                )
             return weights_id(self.model, None)
         if self._file is not None:
             return {"model": self.model, "pretrained": sha256(self._file)}

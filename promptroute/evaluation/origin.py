@@ -10,8 +10,11 @@ from promptroute.io.tables import read_table
 DECIDING = (
     "prompts",
     "models",
+    "generation",
+    "image_encoder",
     "scorers",
     "published",
+    "text_encoder",
     "score",
     "split",
     "predictor",
@@ -23,29 +26,30 @@ DECIDING = (
 """Sections of the parameters whose settings make one result differ from another."""
 
 
-def origin(params: Section, split: Path) -> Plain:
-    """Describe the study of these parameters and this split file: equal on every machine, at any time.
+def origin(params: Section, data: Path) -> Plain:
+    """Describe the study of these parameters, and of the prompts and the split below `data`: equal on every machine.
 
     Returns:
         `prompts`, `models`, `score`: names, in words; `settings`: digest of the sections `DECIDING`, where of an
-        absolute path the last part counts alone; `test_prompts`: digest of the ids of the split's test prompts, None
-        without that file.
+        absolute path the last part counts alone; `test_prompts`: digest of the texts of the split's test prompts,
+        None without these files.
 
     Raises:
-        UserError: the split file is corrupt.
+        UserError: a file is corrupt.
     """
-    from promptroute.core.rows import SplitRow
+    from promptroute.core.rows import Prompt, SplitRow
     from promptroute.routing.quality import flat_weights
 
-    tested = None
-    if split.is_file():
+    tested, prompts, split = None, data / "prompts.parquet", data / "split.parquet"
+    if split.is_file() and prompts.is_file():
         rows = read_table(split, SplitRow)
-        tested = digest(sorted(rows.loc[rows["split"] == "test", "prompt_id"]))[:12]
+        texts = read_table(prompts, Prompt).set_index("prompt_id")["prompt"]
+        tested = digest(sorted(texts.reindex(rows.loc[rows["split"] == "test", "prompt_id"]).dropna()))[:12]
     return {
         "prompts": ", ".join(params["prompts"]["sources"]),
         "models": ", ".join([*params["published"]["models"], *params["models"]]),
         "score": " + ".join(flat_weights(params["score"]["weights"])),
-        "settings": digest({name: _anywhere(params[name]) for name in DECIDING})[:12],
+        "settings": digest({name: _anywhere(params.get(name)) for name in DECIDING})[:12],
         "test_prompts": tested,
     }
 

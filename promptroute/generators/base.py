@@ -132,13 +132,21 @@ def build_generator(section: Section, where: str, device: str) -> Generator:
 
 
 def image_or_failure(image: np.ndarray) -> Generated:
-    """Return the image, or a failure where a value of it is not finite, or all of it is one colour in 8 bits."""
+    """Return the image, or a failure where it is none: of no such shape, a value not finite or out of 0..1, one colour."""
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        return Failure(NO_SHAPE)
     if not np.isfinite(image).all():
         return Failure(NOT_FINITE)
+    if image.min() < -_ROUNDING or image.max() > 1 + _ROUNDING:
+        return Failure(OUT_OF_RANGE)
     darkest, brightest = (np.round(255 * edge((0, 1))) for edge in (image.min, image.max))
     return Failure(ONE_COLOUR) if np.array_equal(darkest, brightest) else image
 
 
+_ROUNDING = 0.49 / 255
+"""What 8 bits round away."""
+NO_SHAPE = "the model gave an array that is not [height, width, 3]"
+OUT_OF_RANGE = "the model gave values outside of 0 to 1"
 NOT_FINITE = "the model gave values that are not finite"
 ONE_COLOUR = "the model gave an image of one colour"
 WITHHELD = "the model's safety checker withheld the image"

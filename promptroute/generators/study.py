@@ -40,6 +40,10 @@ class Generation(Component):
         """Give every seed once, in ascending order."""
         return sorted(set(range(self.seeds) if isinstance(self.seeds, int) else self.seeds))
 
+    def asked(self, prompt_ids: Sequence[str], prompts: Sequence[str]) -> list[ImageRequest]:
+        """Return the images of every shard, one after the other."""
+        return [request for shard in self.shards(prompt_ids, prompts) for request in shard]
+
     def shards(self, prompt_ids: Sequence[str], prompts: Sequence[str]) -> list[list[ImageRequest]]:
         """Return the images of each shard: every seed of a run of prompts, in the order of (prompt, seed)."""
         seeds = self.each_seed

@@ -60,7 +60,8 @@ def read_delimited(
 
     A quoted cell may hold delimiters, line ends, and quotes that are doubled (RFC 4180) or follow a backslash. A
     cell that begins with a quote and isn't quoted as a whole, as `"red" car`, is taken as it is. Blank lines are passed
-    over; a byte order mark is dropped. A csv file with semicolons between its cells is read too.
+    over; a byte order mark is dropped. A csv file with semicolons between its cells is read too; the frame's
+    `attrs["decimal"]` is then ",", as spreadsheets write numbers there.
 
     Args:
         content: the file's bytes.
@@ -105,7 +106,9 @@ def read_delimited(
         rows.append(row)
     if len(rows) < 2:
         raise UserError(f"{where}: a header and no rows; fetch the file again")
-    return pd.DataFrame(rows[1:], columns=header, index=pd.Index(lines[1:], name="line"), dtype=object)
+    table = pd.DataFrame(rows[1:], columns=header, index=pd.Index(lines[1:], name="line"), dtype=object)
+    table.attrs["decimal"] = "," if delimiter == ";" else "."
+    return table
 
 
 def _records(text: str, where: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

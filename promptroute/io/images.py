@@ -6,6 +6,7 @@ checksums verified, so that a corrupt file, or another generator's, is never bel
 """
 
 import fcntl
+import itertools
 import os
 import shutil
 import uuid
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from promptroute.core.errors import UserError
 from promptroute.core.image import Image, image_schema
+from promptroute.core.text import short
 from promptroute.io.cache import cache_path, digest
 from promptroute.io.parquet import read_facts, read_parquet, write_parquet
 
@@ -72,14 +74,16 @@ def read_shard(path: Path | str, component: str | None = None) -> list[Image]:
     return [Image(*values) for values in zip(*columns.values(), strict=True)]
 
 
-def shard_paths(folder: Path | str) -> list[Path]:
+def shard_paths(folder: Path | str, asked: Sequence[ImageRequest] | None = None) -> list[Path]:
     """List a model's shards in order, once it is certain that they are its own.
 
     Args:
         folder: data/images/MODEL.
+        asked: the images that they must be of, in order; None: any.
 
     Raises:
-        UserError: there is none, or a file is no shard, another model's, or of other settings than the rest.
+        UserError: there is none, or a file is no shard, another model's, of other settings than the rest, or of
+            other images than those that were asked for.
     """
     folder = Path(folder)
     paths = sorted(folder.glob("part-*.parquet"))
@@ -97,7 +101,34 @@ def shard_paths(folder: Path | str) -> list[Path]:
                 f"{path}: its images are by {folder.name} with other settings than those of {paths[0].name}; delete "
                 f"{folder} and generate them again"
             )
+    if asked is not None:
+        _check_asked(paths, asked)
     return paths
+
+
+def _check_asked(paths: Sequence[Path], asked: Sequence[ImageRequest]) -> None:
+    """Refuse shards of another study: its ids may be the same, with other texts or seeds."""
+    start = 0
+    for path in paths:
+        table = read_parquet(path, _WHAT, list(ImageRequest._fields))
+        held = zip(*(table.column(name).to_pylist() for name in ImageRequest._fields), strict=True)
+        for found, request in itertools.zip_longest(held, asked[start : start + len(table)]):
+            if found != request:
+                raise UserError(
+                    f"{path}: holds {_said(found)}, where the study asks for {_said(request)}, so it is another study's; "
+                    f"generate the images again"
+                )
+        start += len(table)
+    if start < len(asked):
+        raise UserError(
+            f"{paths[-1].parent}: {start} images, but the study asks for {len(asked)}; generate them again"
+        )
+
+
+def _said(request: tuple[str, str, int] | None) -> str:
+    return (
+        "no more images" if request is None else f"prompt {request[0]} {short(request[1])}, seed {request[2]}"
+    )
 
 
 def images_of(folder: Path | str, prompt_ids: Collection[str]) -> dict[str, list[Image]]:

@@ -274,7 +274,7 @@ def _numbers(raw: pd.DataFrame, column: str, path: str, low: float, high: float,
     """A column's finite numbers within [low, high]; `what` they are, for the message."""
     numbers = []
     for line, text in raw[column].items():
-        value = number(text)
+        value = number(text, raw.attrs.get("decimal", "."))
         if value is None:
             raise UserError(
                 f"{path}: line {line}: {column} {short(text)} is not a finite number; fetch the file again"

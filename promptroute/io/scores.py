@@ -69,7 +69,7 @@ def read_scores(folder: Path, scorer: str, model: str) -> pd.DataFrame:
 
 def gather_scores(
     outputs: Mapping[str, Mapping[str, Output]], models: Sequence[str], published: Collection[str]
-) -> tuple[pd.DataFrame, Plain]:
+) -> tuple[pd.DataFrame, Plain, dict[str, str]]:
     """Read the scores of every model by every scorer, their ranges checked.
 
     Only models and scorers that are named are read: files of a model that left the study may still be there.
@@ -80,21 +80,30 @@ def gather_scores(
         published: those of the models whose scores a published table has.
 
     Returns:
-        `Performance` rows; and the files that published scores were read from, by SCORER/MODEL.
+        `Performance` rows; the files that published scores were read from, by SCORER/MODEL; and of which prompts they
+        are, as `of_prompts`.
 
     Raises:
-        UserError: as `read_scores`, or a score is out of its range.
+        UserError: as `read_scores`, a score is out of its range, or two files are of different prompts.
     """
-    tables, sources = [], {}
+    tables, sources, first = [], {}, Path()
+    prompts: dict[str, str] = {}
     for scorer, declared in outputs.items():
         for model in models:
             folder = scores_folder(scorer, model, published=model in published)
             scores = read_scores(folder, scorer, model)
             check_ranges(scores, declared, str(folder / "scores.parquet"))
+            stated = scores.attrs.get("prompts")
+            if stated is not None and prompts.setdefault("prompts", stated) != stated:
+                raise UserError(
+                    f"{folder / 'scores.parquet'}: is of other prompts than {first / 'scores.parquet'}; one of them is "
+                    f"another study's, so make it again"
+                )
+            first = folder if first == Path() else first
             tables.append(performance(scores, model, scorer))
             if about := scores.attrs.get("sources"):
                 sources[f"{scorer}/{model}"] = json.loads(about)
-    return pd.concat(tables, ignore_index=True), sources
+    return pd.concat(tables, ignore_index=True), sources, prompts
 
 
 @dataclass(frozen=True)

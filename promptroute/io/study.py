@@ -11,9 +11,11 @@ from promptroute.core.batch import PromptBatch
 from promptroute.core.errors import NotMade
 from promptroute.core.rows import Performance, Prompt, SplitRow
 from promptroute.core.study import StudyData
+from promptroute.io.cache import digest
 from promptroute.io.embeddings import read_embeddings
+from promptroute.io.files import sha256
 from promptroute.io.scores import read_scores, scores_folder
-from promptroute.io.tables import read_table
+from promptroute.io.tables import check_prompts, of_prompts, read_table
 
 
 def join(
@@ -85,7 +87,17 @@ def load_study(
     prompts = read_table(data / "prompts.parquet", Prompt)
     performance = read_table(data / "performance.parquet", Performance, key=("prompt_id", "model", "score"))
     split = read_table(data / "split.parquet", SplitRow).set_index("prompt_id")["split"]
+    for name, table in (("performance", performance), ("split", split)):
+        check_prompts(data / f"{name}.parquet", table.attrs.get("prompts"), of_prompts(prompts))
+    encoded = digest(
+        prompts["prompt_id"].tolist(), prompts["prompt"].tolist(), "truncated"
+    )  # as `encode` says it
     embeddings = {name: read_embeddings(data / "text" / f"{name}.parquet") for name in encoders}
+    for name, frame in embeddings.items():
+        if frame.attrs.get("inputs", encoded) != encoded:
+            raise UserError(
+                f"data/text/{name}.parquet: of other prompts than this study's; encode them again"
+            )
     # A prompt of which some model generated nothing is not in the table, so not in the study.
     prompts = prompts[prompts["prompt_id"].isin(performance["prompt_id"])].reset_index(drop=True)
     sides = split.reindex(prompts["prompt_id"])
@@ -94,6 +106,22 @@ def load_study(
             f"{data / 'split.parquet'}: prompt {sides.index[sides.isna()][0]} is on no side; make it again"
         )
     return join(prompts, performance, embeddings, models, scores), sides.to_numpy(dtype=str)
+
+
+def made_of(*paths: Path) -> dict[str, str]:
+    """Give the checksums of the files that something is made of, by their names."""
+    return {path.as_posix(): sha256(path) for path in paths}
+
+
+def check_made_of(what: Path, files: object) -> None:
+    """Refuse what was made of other files than stand here now; `files` is what `made_of` gave.
+
+    Raises:
+        UserError: naming both.
+    """
+    for name, known in files.items() if isinstance(files, Mapping) else ():
+        if Path(str(name)).is_file() and sha256(str(name)) != known:
+            raise UserError(f"{what}: was made of another {name} than the one here; make it again")
 
 
 def with_images(study: StudyData, data: Path | str = "data") -> StudyData:

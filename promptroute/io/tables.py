@@ -85,6 +85,23 @@ def read_table(
     return frame
 
 
+def of_prompts(prompts: pd.DataFrame) -> dict[str, str]:
+    """Give the fact by which a table says of which prompts it is: a digest of their ids and texts."""
+    return {"prompts": digest(prompts["prompt_id"].tolist(), prompts["prompt"].tolist())[:16]}
+
+
+def check_prompts(path: Path | str, stated: str | None, prompts: Mapping[str, str]) -> None:
+    """Refuse a table that states other prompts than `of_prompts` gave; one that states none (None) passes.
+
+    Raises:
+        UserError: naming the file.
+    """
+    if stated not in (None, prompts["prompts"]):
+        raise UserError(
+            f"{path}: is of other prompts than this study's; files were swapped, so make it again"
+        )
+
+
 def _kind(found: pa.DataType) -> str:
     """Tell columns apart by what their values are: text and numbers come in several widths and encodings."""
     if pa.types.is_dictionary(found):

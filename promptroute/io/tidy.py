@@ -287,10 +287,10 @@ class TidyTable(ScoreTable):
 
     def _numbers(self, raw: pd.DataFrame, column: str, least: float = -math.inf) -> list[float]:
         """Read a column's finite numbers; NaN where a cell is empty."""
-        found = []
+        found, decimal = [], raw.attrs.get("decimal", ".")
         for line, cell in raw[column].items():
             empty = cell is None or cell == "" or cell != cell
-            value = math.nan if empty else number(str(cell)) if not isinstance(cell, bool) else None
+            value = math.nan if empty else number(str(cell), decimal) if not isinstance(cell, bool) else None
             if value is None:
                 raise UserError(
                     f"{self._place('scores', line)}: {column} {short(cell)} is not a finite number; correct it, leave the "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from promptroute.core.axes import leading_axes
 from promptroute.core.batch import PromptBatch
@@ -80,6 +80,26 @@ class Features(Component):
         if isinstance(given, str) and given != "all":
             raise UserError("expected all, or a list of encoder names")
         return given
+
+    @model_validator(mode="after")
+    def _nothing_for_nothing(self) -> Self:
+        """Refuse what concerns a block that is switched off: it would change nothing."""
+        off = {name for name in ("embeddings", *SIZES, "statistics") if not getattr(self, name)}
+        for setting, blocks in (
+            *((f"factors.{name}", {name}) for name in self.factors),
+            *((("components", set(SIZES)),) if self.components else ()),
+            *((("embedding_components", {"embeddings"}),) if self.embedding_components else ()),
+        ):
+            if blocks <= off:
+                raise UserError(
+                    f"{setting} is given, but {' and '.join(sorted(blocks))} are switched off; leave it out"
+                )
+        for name, factor in self.factors.items():
+            if factor <= 0:
+                raise UserError(
+                    f"factors.{name} is {factor:g}; expected above 0 (switch a block off to do without it)"
+                )
+        return self
 
     def fit(self, prompts: PromptBatch, seed: int = 0) -> "FittedFeatures":
         """Learn vocabulary, idf, components and scales from the training prompts.

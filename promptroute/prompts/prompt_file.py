@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from promptroute.core.component import build
 from promptroute.core.errors import UserError
+from promptroute.core.parsing import unique
 from promptroute.core.plain import Section
 from promptroute.core.text import is_blank, number
 from promptroute.io.delimited import decode, read_delimited
@@ -136,7 +137,7 @@ class PromptFile(PromptSource):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=unique)
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{self.path}: line {place} is not JSON ({error}); write one object a line"
@@ -181,7 +182,9 @@ class PromptFile(PromptSource):
         if self.max_words is not None:
             keep &= words <= self.max_words
         for name, threshold in self.below.items():
-            numbers = pd.to_numeric(raw[name].map(lambda cell: number(str(cell))))
+            numbers = pd.to_numeric(
+                raw[name].map(lambda cell: number(str(cell), raw.attrs.get("decimal", ".")))
+            )
             if numbers.isna().any():
                 line = numbers.index[numbers.isna()][0]
                 raise UserError(

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from promptroute.core.errors import UserError
 from promptroute.core.parsing import parse
+from promptroute.core.plain import Section
+from promptroute.evaluation.origin import difference
 from promptroute.io.delimited import read_delimited
 from promptroute.io.files import read_json
 from promptroute.report.format import quality_at_cost
@@ -266,7 +268,12 @@ class Result:
 
 
 def read_result(
-    evaluation: Path | str, tables: Path | str, *, scores: Mapping[str, str], data: str
+    evaluation: Path | str,
+    tables: Path | str,
+    *,
+    scores: Mapping[str, str],
+    data: str,
+    study: Section | None = None,
 ) -> Result:
     """Read a result.
 
@@ -275,12 +282,15 @@ def read_result(
         tables: folder of frontier.csv, hull.csv, confusion.csv and predicted.csv.
         scores: a score's full name → its label.
         data: where the observed quality comes from.
+        study: the `origin` that it must be of; None: any.
 
     Raises:
-        UserError: a file is missing, corrupt or of another layout; names the file, the line and the fix.
+        UserError: a file is missing, corrupt, of another layout or of another study; names the file, the line and the fix.
     """
     plots = Path(tables)
     values = _values(Path(evaluation))
+    if study is not None and (note := difference(read_json(evaluation).get("study") or {}, study)):
+        raise UserError(f"{evaluation} is {note}; {_AGAIN}")
     labels = list(values.labels.values())
     frontier = _table(plots / "frontier.csv", numbers=["cost", "quality"])
     hull = _table(plots / "hull.csv", numbers=["cost", "quality"])

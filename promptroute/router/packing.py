@@ -67,7 +67,12 @@ class Trained:
 
     @classmethod
     def read(
-        cls, data: Path, scores: Sequence[str], encoders: Mapping[str, Section], allow: Collection[str] = ()
+        cls,
+        data: Path,
+        scores: Sequence[str],
+        encoders: Mapping[str, Section],
+        allow: Collection[str] = (),
+        kind: str | None = None,
     ) -> "Trained":
         """Read the study and its predictor below `data`.
 
@@ -76,12 +81,13 @@ class Trained:
             scores: of the study.
             encoders: encoder name → section.
             allow: classes besides promptroute's own that may be named.
+            kind: class path of the predictor that it must be; None: any.
 
         Raises:
-            UserError: a file is absent or corrupt, or there is no validation prompt.
+            UserError: a file is absent or corrupt, the predictor is another or of other prompts, or there is no validation prompt.
         """
         from promptroute.io.files import read_json
-        from promptroute.io.study import load_study, with_images
+        from promptroute.io.study import check_made_of, load_study, with_images
         from promptroute.predictors.folder import load_predictor
 
         predictor = data / "predictor"
@@ -93,16 +99,22 @@ class Trained:
         study, split = load_study(data, fitted["models"], scores, list(encoders))
         if not (split == "validation").any():
             raise NoValidation(f"{data / 'split.parquet'}: no validation prompt to calibrate on")
+        check_made_of(predictor, fitted.get("files"))
         ids, predicted = _out_of_fold(predictor / "out_of_fold.parquet", fitted["models"])
         if not set(study.prompt_ids[split == "validation"]) <= set(ids) or not np.isfinite(predicted).all():
             raise UserError(
                 f"{predictor}/out_of_fold.parquet: not a finite prediction of each validation prompt of this study; "
                 f"train it again"
             )
+        loaded = load_predictor(predictor, allow)
+        if kind not in (None, loaded.class_path()):
+            raise UserError(
+                f"{predictor}: is a {loaded.class_path()}, but the study's is a {kind}; train it again"
+            )
         return cls(
             study=with_images(study, data),
             split=split,
-            predictor=load_predictor(predictor, allow),
+            predictor=loaded,
             quality=quality,
             out_of_fold={prompt_id: place for place, prompt_id in enumerate(ids)},
             predicted=predicted,
@@ -316,10 +328,10 @@ def provenance(prompts: Path, performance: Path, split: Path) -> Plain:
 
     import pyarrow.parquet as pq
 
-    from promptroute.io.files import sha256
+    from promptroute.io.study import made_of
 
     data: Plain = {}
     for path in (prompts, performance):
         read = json.loads((pq.read_schema(path).metadata or {}).get(b"sources", b"{}"))
         data |= read if isinstance(read, dict) else {"prompts": read}
-    return {"data": data, "files": {str(path): sha256(path) for path in (prompts, performance, split)}}
+    return {"data": data, "files": made_of(prompts, performance, split)}

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from promptroute.core.component import TARGET, locate
 from promptroute.core.errors import UserError
-from promptroute.core.parsing import first_fault
+from promptroute.core.parsing import first_fault, unique
 from promptroute.core.plain import Plain
 from promptroute.encoders.base import TextEncoder
 from promptroute.io.cache import digest as digest_of
@@ -205,13 +205,6 @@ def _check_manifest(folder: Path) -> None:
             raise UserError(f"{folder / path}: changed since the router was saved (SHA-256); {_AGAIN}")
 
 
-def _unique(pairs: list[tuple[str, object]]) -> Plain:
-    """Make an object of JSON's pairs; two readers may take duplicate keys for different things."""
-    if len(found := dict(pairs)) != len(pairs):
-        raise ValueError("a key is a duplicate")
-    return found
-
-
 def _read_json(path: Path) -> Any:
     """Read JSON of bounded size and depth.
 
@@ -223,7 +216,7 @@ def _read_json(path: Path) -> Any:
             raise UserError(f"{path}: no file; {_AGAIN}")
         if path.stat().st_size > _BYTES:
             raise UserError(f"{path}: larger than {_BYTES} bytes, so it is no router's; {_AGAIN}")
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {_AGAIN}") from error
     except (ValueError, RecursionError, OSError) as error:

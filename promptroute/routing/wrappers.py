@@ -1,6 +1,7 @@
 """Policies around policies: what holds another policy back."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -154,7 +155,7 @@ class WithOodFallback(Wrapper):
 
     Settings:
         policy: what decides for all other prompts.
-        share: of the validation prompts that would be sent away, at most; 0 to 1.
+        share: of the validation prompts that would be sent away, at most; 0 to 1. A given `threshold` decides it.
         neighbours: how many of the nearest training prompts count, 1 or more.
         encoder: by whose sentence embeddings; None: the study's first text encoder.
         threshold: 1 - mean cosine above which a prompt is sent away; None: set by `calibrate`.
@@ -208,9 +209,13 @@ class WithOodFallback(Wrapper):
         detector = OodDetector.fit(
             known[name], training.validation[name], share=self.share, neighbours=self.neighbours
         )
+        share = self.share
+        if self.threshold is not None:  # what is given stays, as every operating point does
+            detector = replace(detector, threshold=self.threshold)
+            share = float(detector.flags(training.validation[name]).mean())
         inner = self.policy.calibrate(predicted, observed, cost, training)
         fitted = self._with(inner, inner.calibration).model_copy(
-            update={"encoder": name, "threshold": detector.threshold}
+            update={"encoder": name, "share": share, "threshold": detector.threshold}
         )
         fitted._detector = detector
         return fitted

@@ -1,5 +1,6 @@
 """Where computing happens: decided once in a stage, then passed on."""
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ class Compute:
 
     Attributes:
         device: a torch device's name.
-        threads: torch's CPU threads; None: torch's own choice.
+        threads: of torch on the CPU, and of BLAS; None: their own choice.
         executor: where shards of work are done.
     """
 
@@ -30,7 +31,7 @@ class Compute:
 
 
 def read_compute(section: Section, where: str = "compute") -> Compute:
-    """Read the section `{device, threads, executor}`, whose executor may be left out; sets torch's threads.
+    """Read the section `{device, threads, executor}`, whose executor may be left out; sets torch's threads and BLAS's.
 
     Args:
         section: the parameters.
@@ -81,7 +82,7 @@ def pick_device(device: object, threads: int | None = None) -> str:
 
     Args:
         device: "auto" (a GPU where there is one, else the CPU), or a torch device, as "cpu" or "cuda:1".
-        threads: torch's CPU threads; None leaves torch's own choice. The number decides how a sum is
+        threads: of torch on the CPU, and of BLAS; None leaves them their own choice. The number decides how a sum is
             cut, and so the last bits of a result.
 
     Returns:
@@ -107,11 +108,15 @@ def pick_device(device: object, threads: int | None = None) -> str:
 
 def _set_torch_threads(threads: object) -> None:
     import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if threads is not None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise UserError(f"compute.threads: {threads!r}; expected a whole number of 1 or more, or null")
         torch.set_num_threads(threads)
+        # Else the machine's cores, or $OMP_NUM_THREADS, decide last bits. SciPy brings a BLAS of its own.
+        importlib.import_module("scipy.linalg")
+        threadpool_limits(threads, "blas")
 
 
 def pick_dtype(dtype: str, device: str, what: str) -> str:
@@ -184,7 +189,7 @@ def set_threads(threads: int) -> None:
     Raises:
         UserError: `threads` is below 1.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     if threads < 1:
         raise UserError(f"--threads is {threads}; expected 1 or more")

@@ -20,7 +20,7 @@ from promptroute.core.rows import SCORE_KEY, Prompt, Score, schema
 from promptroute.io.cache import CacheFile
 from promptroute.io.embeddings import read_embeddings, rows_of
 from promptroute.io.files import sha256
-from promptroute.io.images import link_or_copy, read_shard, shard_paths
+from promptroute.io.images import ImageRequest, link_or_copy, read_shard, shard_paths
 from promptroute.io.parquet import read_facts, read_parquet
 from promptroute.io.scores import FILES, Detail, details_table, write_scores
 from promptroute.io.tables import read_table
@@ -297,7 +297,15 @@ class EmbeddingScoring(ShardScoring):
         return collect(self.scorer, items, results(), str(shard))
 
 
-def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folder: Path) -> pd.DataFrame:
+def score_model(
+    scorer: Scorer,
+    name: str,
+    model: str,
+    executor: Executor,
+    folder: Path,
+    asked: Sequence[ImageRequest] | None = None,
+    facts: Section | None = None,
+) -> pd.DataFrame:
     """Score one model's images, shard by shard; those scored before come from the cache.
 
     Args:
@@ -305,6 +313,8 @@ def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folde
         model: whose images.
         executor: where shards are scored.
         folder: where to write the scores, and beside them maps and marks; must not exist.
+        asked: the images that the study asks for; None: any.
+        facts: what else the file of scores says of itself.
 
     Returns:
         `Score` rows.
@@ -323,12 +333,17 @@ def score_model(scorer: Scorer, name: str, model: str, executor: Executor, folde
             )
         work = EmbeddingScoring(scorer, model, embeddings / "prompts.parquet")
     else:
-        work, shards = ImageScoring(scorer, model), shard_paths(f"data/images/{model}")
+        work, shards = ImageScoring(scorer, model), shard_paths(f"data/images/{model}", asked)
     run(work, shards, executor, f"score {model}")
     scores = pd.concat([work.scores(shard) for shard in shards], ignore_index=True)
     check_ranges(scores, {output.name: output for output in scorer.outputs}, f"data/scores/{name}/{model}")
+    seeds = {request.seed for request in asked or ()}
+    if asked is not None and (other := set(scores["seed"].dropna()) - seeds):
+        raise UserError(
+            f"{shards[0].parent}: holds seed {min(other)}, which the study doesn't ask for, so it is another study's; embed again"
+        )
     folder.mkdir(parents=True)
-    about = {"scorer": name, "model": model, "class": scorer.class_path()}
+    about = {**(facts or {}), "scorer": name, "model": model, "class": scorer.class_path()}
     write_scores(folder / "scores.parquet", scores, about)
     for number, shard in enumerate(shards):
         for kind, file in work.files(shard).items():

@@ -1,10 +1,13 @@
 """How an image of any mode is read."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from promptroute.core.image import to_rgb
+from promptroute.core.errors import UserError
+from promptroute.core.image import ORIENTATION, to_rgb
 from promptroute.scorers.nima import to_pixels
 
 
@@ -26,6 +29,23 @@ def test_transparent_is_blended_with_white() -> None:
     palette = Image.new("P", (1, 1))
     palette.info["transparency"] = 0
     assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_turned_as_it_says() -> None:
+    stored = Image.new("RGB", (2, 1), "red")
+    stored.putpixel((1, 0), (0, 0, 255))
+    tag = Image.Exif()
+    tag[ORIENTATION] = 6
+    file = io.BytesIO()
+    stored.save(file, "PNG", exif=tag)
+    shown = to_rgb(Image.open(file))
+    assert shown.size == (1, 2) and shown.getpixel((0, 1)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("values", [np.float32([[0, 1]]), np.int32([[-1, 5]]), np.int32([[0, 65536]])])
+def test_white_is_not_guessed(values: np.ndarray) -> None:
+    with pytest.raises(UserError, match="expected 8 or 16 bits a colour"):
+        to_rgb(Image.fromarray(values))
 
 
 def test_rgb_stays() -> None:

@@ -235,6 +235,12 @@ def test_pickled_weights(tiny: Tiny, tmp_path: Path) -> None:
         ({"width": 17, "height": 16}, "width is 17; expected a multiple of 2 pixels, as 16"),
         ({"call": {"negativ_prompt": "x"}}, r"call names negativ_prompt.* mean negative_prompt\?"),
         ({"call": {"num_inference_steps": 2}}, "num_inference_steps is set by steps"),
+        ({"call": {"timesteps": [999]}}, "timesteps is set by steps"),
+        ({"call": {"negative_prompt": "x"}}, "call.negative_prompt has no effect, for guidance is 1"),
+        (
+            {"call": {"eta": 0.5}, "scheduler": {"class": "EulerDiscreteScheduler"}},
+            "call.eta has no effect, for Euler",
+        ),
         ({"step": 3}, r"step is no setting of DiffusersModel; did you mean steps\?"),
         ({"dtype": "half"}, "dtype is 'half'; expected 'auto', 'float32'"),
         ({"extra_keys": "allow"}, "expected 'refuse' or 'ignore'"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -306,3 +307,23 @@ def test_one_colour_in_8_bits(low: float, high: float, fails: bool) -> None:
     found = checked(image)
     assert isinstance(found, Failure) == fails
     assert isinstance(checked(to_png(image)), Failure) == fails
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.arange(48, dtype=np.float32).reshape(4, 4, 3), "outside of 0 to 1"),
+        (np.linspace(-1, 1, 48, dtype=np.float32).reshape(4, 4, 3), "outside of 0 to 1"),
+        (np.arange(16, dtype=np.float32).reshape(4, 4) / 16, "not .height, width, 3."),
+        (np.zeros((0, 4, 3), np.float32), "not .height, width, 3."),
+    ],
+)
+def test_no_image(image: np.ndarray, reason: str) -> None:
+    """Else its values wrap around in 8 bits."""
+    found = checked(image)
+    assert isinstance(found, Failure) and re.search(reason, found.reason)
+
+
+def test_rounding_beyond_the_range() -> None:
+    image = np.linspace(-1e-6, 1 + 1e-6, 48, dtype=np.float32).reshape(4, 4, 3)
+    assert checked(image) is image

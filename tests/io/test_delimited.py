@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import number
 from promptroute.io.delimited import read_delimited
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\r"), max_size=12)
@@ -115,3 +116,6 @@ class TestQuotes:
 def test_semicolons() -> None:
     rows = read('a;b\n"1;5";2,5\n')
     assert rows["a"].to_list() == ["1;5"] and rows["b"].to_list() == ["2,5"]
+    found = [number(text, rows.attrs["decimal"]) for text in ("2,5", "-2,5e1", "2.5", "1.000,5", "1,000,000")]
+    assert found == [2.5, -25.0, 2.5, None, None]
+    assert read("a,b\n1,2\n").attrs["decimal"] == "." and number("2,5") is None

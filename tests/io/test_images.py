@@ -88,6 +88,23 @@ class TestShard:
         ):
             shard_paths(tmp_path / "tiny")
 
+    @pytest.mark.parametrize(
+        ("text", "seeds", "message"),
+        [
+            ("a cat", [0, 1], "part-00000.parquet: holds prompt P1 'a dog', seed 0, where the study asks for prompt P1 'a cat'"),
+            ("a dog", [5, 6], "holds prompt P1 'a dog', seed 0, where the study asks for prompt P1 'a dog', seed 5"),
+            ("a dog", [0], "holds prompt P1 'a dog', seed 1, where the study asks for no more images"),
+            ("a dog", [0, 1, 2], "tiny: 2 images, but the study asks for 3"),
+        ],
+    )  # fmt: skip
+    def test_another_study_is_refused(
+        self, tmp_path: Path, text: str, seeds: list[int], message: str
+    ) -> None:
+        write_shard(tmp_path / "tiny" / "part-00000.parquet", [row("a dog", 0), row("a dog", 1)])
+        shard_paths(tmp_path / "tiny", [ImageRequest("P1", "a dog", seed) for seed in (0, 1)])
+        with pytest.raises(UserError, match=message):
+            shard_paths(tmp_path / "tiny", [ImageRequest("P1", text, seed) for seed in seeds])
+
 
 def spoil(path: Path, how: str) -> None:
     """Cut a file off, or flip a bit of an image in it."""

@@ -12,8 +12,8 @@ from promptroute.core.rows import Performance, Prompt, SplitRow
 from promptroute.core.study import StudyData
 from promptroute.io.embeddings import read_embeddings, write_embeddings
 from promptroute.io.scores import scores_folder, write_scores
-from promptroute.io.study import join, load_study, with_images
-from promptroute.io.tables import write_table
+from promptroute.io.study import check_made_of, join, load_study, made_of, with_images
+from promptroute.io.tables import of_prompts, write_table
 
 IDS = ["A1", "A2", "A3"]
 PROMPTS = pd.DataFrame({"prompt_id": IDS, "prompt": ["a", "b", "c"], "set": ["A", "A", "B"], "count": 1})
@@ -104,6 +104,39 @@ def test_load_with_split(tmp_path: Path) -> None:
     study, side = load_study(tmp_path, ["x", "y"], ["nima.mean"], ["e"])
     assert list(side) == ["train", "validation", "test"]
     assert len(study) == 3
+
+
+def test_files_of_another_study(tmp_path: Path) -> None:
+    """Its ids may be the same, with other texts."""
+    split = pd.DataFrame({"prompt_id": IDS, "split": ["test", "validation", "train"]})
+    write_study(tmp_path, split)
+    other = of_prompts(PROMPTS.assign(prompt=["a", "b", "d"]))
+    for name, rows, kind, key in (
+        ("performance", PERFORMANCE, Performance, ("prompt_id", "model", "score")),
+        ("split", split, SplitRow, ("prompt_id",)),
+    ):
+        write_table(tmp_path / f"{name}.parquet", rows, kind, key, of_prompts(PROMPTS))
+        load_study(tmp_path, ["x"], ["nima.mean"], ["e"])
+        write_table(tmp_path / f"{name}.parquet", rows, kind, key, other)
+        with pytest.raises(UserError, match=rf"{name}.parquet: is of other prompts than this study's"):
+            load_study(tmp_path, ["x"], ["nima.mean"], ["e"])
+        write_table(tmp_path / f"{name}.parquet", rows, kind, key)
+    write_embeddings(tmp_path / "text" / "e.parquet", IDS, np.eye(3, dtype=np.float32), {"inputs": "another"})
+    with pytest.raises(UserError, match=r"data/text/e.parquet: of other prompts than this study's"):
+        load_study(tmp_path, ["x"], ["nima.mean"], ["e"])
+
+
+def test_made_of_other_files(tmp_path: Path) -> None:
+    table = tmp_path / "performance.parquet"
+    table.write_text("one")
+    files = made_of(table)
+    check_made_of(tmp_path / "router", files)
+    check_made_of(tmp_path / "router", None)
+    table.write_text("two")
+    with pytest.raises(
+        UserError, match=r"router: was made of another .*performance.parquet than the one here"
+    ):
+        check_made_of(tmp_path / "router", files)
 
 
 def test_prompt_on_no_side(tmp_path: Path) -> None:

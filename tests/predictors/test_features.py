@@ -109,6 +109,10 @@ def test_refusals(problem) -> None:  # type: ignore[no-untyped-def]
         ({"scale": "row"}, "expected 'block' or 'column'"),
         ({"components": 0}, "components is 0"),
         ({"factors": {"colour": 1.0}}, "colour"),
+        ({"factors": {"words": -1.0}}, "factors.words is -1; expected above 0"),
+        ({"factors": {"words": 2.0}, "words": False}, "factors.words is given, but words are switched off"),
+        ({"components": 4, "words": False}, "components is given, but characters and words are switched off"),
+        ({"embedding_components": 4, "embeddings": []}, "embeddings are switched off; leave it out"),
     ]:
         with pytest.raises(UserError, match=message):
             Features(**options)

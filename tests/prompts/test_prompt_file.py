@@ -90,6 +90,7 @@ def test_filters(tmp_path: Path) -> None:
         ("a.csv", b'prompt,b\nx,1\n"y,2\n', {}, "a quote that opens in the row on line 3 is never closed;"),
         ("a.csv", b"prompt,b\nx,1\ny\n", {}, "line 3 has 1 cells, the header has 2;"),
         ("a.csv", b"<html><p>no</p></html>", {}, "holds an HTML page ('<html><p>no</p></html>'), not the data;"),
+        ("a.jsonl", b'{"prompt": "x", "prompt": "y"}\n', {}, "line 1 is not JSON (a key is a duplicate); write one object a line"),
         ("a.jsonl", b'{"prompt": null}\n', {}, "line 1: prompt None is not text; make it text, or remove the row"),
     ],
 )  # fmt: skip

@@ -116,3 +116,11 @@ def test_tiny_gap_undefined() -> None:
     assert Interval(estimate=-169.2, low=-4e17, high=None).bounded(LARGEST_SHARE) == Interval(
         estimate=None, low=None, high=None
     )
+
+
+def test_of_another_study(written: Path) -> None:
+    where = written / "evaluate.json", written.parent / "data" / "evaluation"
+    with pytest.raises(UserError, match=r"evaluate.json is of another study: .*; evaluate the router again"):
+        read_result(
+            *where, scores=SCORES, data="toy", study={"prompts": "others", "models": "a", "score": "s"}
+        )

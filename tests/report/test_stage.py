@@ -1,15 +1,19 @@
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from promptroute.evaluation.origin import origin
 from promptroute.io.files import write_json
+from promptroute.runtime.params import load_params
 from promptroute.runtime.stage import run_stage
 from stages import report
 from tests.report.test_figures import NAMES
 
 PARAMS = {
     "models": {}, "scorers": {}, "about": "made up", "text_encoder": {},
+    "prompts": {"sources": {"toy": {}}, "n": None}, "score": {"weights": {"nima": {"mean": 1.0}}},
     "published": {
         "label": "toy scores", "models": {"m0": {}},
         "scorers": {"nima": {"_target_": "promptroute.scorers.nima.Nima"}},
@@ -25,6 +29,8 @@ def test_writes_all(
     counts = {"text_encoder": {"minilm": {"prompts": 120, "truncated": 3, "tokens": 12}}}
     write_json("metrics/agreement.json", {"answers": 0})
     write_json("metrics/truncation.json", {"models": {}, "image_encoder": {}, **counts})
+    found = json.loads(Path("metrics/evaluate.json").read_text())
+    write_json("metrics/evaluate.json", {**found, "study": origin(load_params(), Path("data"))})
     run_stage(report.main)
     assert capsys.readouterr().out == "report: 6 figures in metrics/plots, and report/index.html\n"
     source = Path("report/index.html").read_text(encoding="utf-8")

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptroute.core.errors import UserError
+from promptroute.routing.base import Training
 from promptroute.routing.guarantees import abstain
 from promptroute.routing.ood import OodDetector, novelty
+from promptroute.routing.policies import BestPredicted
+from promptroute.routing.wrappers import WithOodFallback
 
 AXES = np.array([[1.0, 0, 0], [0, 2.0, 0], [3.0, 0, 0]])
 
@@ -65,3 +68,20 @@ def test_flags_are_novelty_above_threshold():
     assert expected.sum() == 14
     one_by_one = np.concatenate([detector.flags(queries[i : i + 1]) for i in range(70)])
     np.testing.assert_array_equal(one_by_one, expected)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_a_given_threshold_stays(threshold: float | None) -> None:
+    random = np.random.default_rng(0)
+    quality, rows = random.normal(size=(20, 2)), random.normal(size=(20, 3))
+    training = Training(models=["a", "b"], train={"e": AXES}, validation={"e": rows})
+    policy = WithOodFallback(policy=BestPredicted(), neighbours=1, threshold=threshold)
+    fitted = policy.calibrate(quality, quality, np.array([1.0, 2.0]), training)
+    assert isinstance(fitted, WithOodFallback)
+    sent = fitted.out_of_distribution({"e": rows})
+    assert sent is not None
+    if threshold is None:
+        assert sent.mean() <= fitted.share == 0.05
+    else:
+        np.testing.assert_array_equal(sent, novelty(rows, AXES, neighbours=1) > threshold)
+        assert fitted.threshold == threshold and fitted.share == sent.mean() > 0.05

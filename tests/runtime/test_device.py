@@ -44,3 +44,20 @@ class TestWorkers:
         section = {"threads": 0, "executor": {"_target_": f"{__name__}.Elsewhere", "name": "H100"}}
         with pytest.raises(UserError, match=r"compute.threads: 0; expected a whole number"):
             read_compute(section)
+
+
+class TestThreads:
+    def test_blas_follows(self) -> None:
+        """Else a machine of one core, or OMP_NUM_THREADS=1, gives a predictor of other last bits."""
+        import torch
+        from threadpoolctl import threadpool_info, threadpool_limits
+
+        before = torch.get_num_threads()
+        try:
+            with threadpool_limits(None):
+                for threads in (1, 2):
+                    read_compute({"device": "cpu", "threads": threads})
+                    found = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+                    assert found and set(found) == {threads}
+        finally:
+            torch.set_num_threads(before)

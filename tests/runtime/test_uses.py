@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from promptroute.runtime.uses import make_absolute, uses
+from promptroute.runtime.uses import _code, make_absolute, uses
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., dict[str, Any]]
@@ -104,3 +104,24 @@ def test_folder_with_an_untracked_file_is_absolute(tmp_path: Path) -> None:
     section = {"a": {"model": "./whole"}, "b": {"model": "./part"}}
     make_absolute(section, tmp_path)
     assert section == {"a": {"model": "./whole"}, "b": {"model": str(tmp_path / "part")}}
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("promptroute.scorers.nima.Nima", "promptroute/scorers/nima.py"),
+        ("promptroute.generators.diffusers.model.DiffusersModel", "promptroute/generators/diffusers"),
+    ],
+)
+def test_a_checkout_of_the_package_s_name(
+    target: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone lies in a folder `promptroute` by default."""
+    checkout = tmp_path / "promptroute"
+    place = checkout / code
+
+    class Spec:
+        origin = str(place if place.suffix else place / "__init__.py")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec)
+    assert _code(target, checkout) == code

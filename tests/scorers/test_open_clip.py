@@ -49,6 +49,10 @@ def test_the_fingerprint_follows_the_weights(tiny_clip: Path, tmp_path: Path) ->
     content[-1] ^= 1
     (copy / "open_clip_model.safetensors").write_bytes(content)
     assert OpenClip(model=str(copy)).fingerprint() != here
+    with pytest.raises(
+        UserError, match="a folder with weights of its own, so pretrained=openai would change nothing"
+    ):
+        OpenClip(model=str(copy), pretrained="openai").fingerprint()
     tagged = OpenClip(model="ViT-B-32", pretrained="openai", revision=COMMIT).weights()
     assert tagged == {"model": "ViT-B-32", "pretrained": "openai", "revision": COMMIT, "precision": "float32"}
 

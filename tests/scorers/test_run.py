@@ -139,6 +139,7 @@ def write_params(folder: Path, **scorers: dict[str, Any]) -> None:
     params = {
         "models": {model: {"label": model} for model in MODELS},
         "published": {"models": {}, "scorers": {}},
+        "generation": {"seeds": list(SEEDS)},
         "scorers": {
             name: {**section, "_target_": f"outside.{section['_target_']}"}
             for name, section in scorers.items()
@@ -372,7 +373,8 @@ class TestErrors:
         row = image("m", "P1", 0)
         path = study / "data/images/m/part-00000.parquet"
         path.unlink()
-        write_shard(path, [Image(*list(vars(row).values())[:8], (row.image or b"")[:30])])
+        corrupt = Image(*list(vars(row).values())[:8], (row.image or b"")[:30])
+        write_shard(path, [corrupt, image("m", "P1", 1)])
         assert "the image of prompt P1, seed 0 can't be read" in failed(study, "score", "red")
 
 

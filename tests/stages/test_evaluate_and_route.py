@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from promptroute.core.rows import Performance
+from promptroute.io.tables import read_table, write_table
 from promptroute.router.router import Router
 from promptroute.routing.policies import Guaranteed
 from tests.stages.small import STEMS, judge, run, table, write_published
@@ -408,3 +410,19 @@ def test_widest_margin(study: Path) -> None:
     found = result(study)
     assert max(found["strategies"]["router"]["share"].values()) == 1.0
     assert "guarantee" not in found
+
+
+def test_parts_of_another_study(study: Path) -> None:
+    """A predictor of another class, a router of other scores."""
+    params(study, "predictor=mean")
+    ran = run(study, "calibrate")
+    assert ran.status == 1 and "data/predictor: is a promptroute.predictors.ridge.Ridge, but" in ran.err
+    params(study)
+    path = study / "data/performance.parquet"
+    rows = read_table(path, Performance, ("prompt_id", "model", "score"))
+    write_table(path, rows.assign(mean=rows["mean"] + 1), Performance, ("prompt_id", "model", "score"))
+    ran = run(study, "evaluate")
+    assert (
+        ran.status == 1
+        and "router: was made of another data/performance.parquet than the one here" in ran.err
+    )

@@ -35,6 +35,8 @@ _OWN = {
     "output_type": "the generator",
     "num_images_per_prompt": "the study's seeds",
     "num_inference_steps": "steps",
+    "timesteps": "steps",
+    "sigmas": "steps",
     "guidance_scale": "guidance",
     "width": "width",
     "height": "height",
@@ -329,6 +331,28 @@ class DiffusersModel(LocalGenerator):
             if parameter.kind is not parameter.VAR_KEYWORD and name not in _OWN and name != "self"
         ]
         _check_known("call", self.call, known, f"{self.model} ({type(pipeline).__name__})")
+        for name, why in self._without_effect(pipeline).items():
+            if self.call.get(name) not in (None, "", 0):
+                raise UserError(f"{self.model}: call.{name} has no effect, for {why}; leave it out")
+
+    def _without_effect(self, pipeline: Pipeline) -> dict[str, str]:
+        """Return arguments of the call that this pipeline would take and ignore, and why."""
+        found = {}
+        distilled = getattr(
+            getattr(getattr(pipeline, "unet", None), "config", None), "time_cond_proj_dim", None
+        )
+        if (self.guidance <= 1 or distilled is not None) and self.call.get("true_cfg_scale", 1) <= 1:
+            why = (
+                f"guidance is {self.guidance:g}, expected above 1"
+                if self.guidance <= 1
+                else "the model was distilled"
+            )
+            found = dict.fromkeys(
+                (*(f"negative_prompt{n}" for n in ("", "_2", "_3")), "guidance_rescale"), why
+            )
+        if "eta" not in inspect.signature(pipeline.scheduler.step).parameters:
+            found["eta"] = f"{type(pipeline.scheduler).__name__} takes none"
+        return found
 
     def _check_size(self, pipeline: Pipeline) -> None:
         """Refuse a size that the networks can't give."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import NotMade, UserError
 from promptroute.core.image import Image, image_schema
 from promptroute.core.text import short
 from promptroute.io.cache import cache_path, digest
@@ -92,12 +92,12 @@ def shard_paths(folder: Path | str, asked: Sequence[ImageRequest] | None = None)
     stated = [read_facts(path, _WHAT) for path in paths]
     for path, facts in zip(paths, stated, strict=True):
         if facts.get("model") != folder.name:
-            raise UserError(
+            raise NotMade(
                 f"{path}: its images are by {facts.get('model', 'a model that is not stated')}, expected "
                 f"{folder.name}; delete it and generate them again"
             )
         if facts.get("component") != stated[0].get("component"):
-            raise UserError(
+            raise NotMade(
                 f"{path}: its images are by {folder.name} with other settings than those of {paths[0].name}; delete "
                 f"{folder} and generate them again"
             )
@@ -114,13 +114,13 @@ def _check_asked(paths: Sequence[Path], asked: Sequence[ImageRequest]) -> None:
         held = zip(*(table.column(name).to_pylist() for name in ImageRequest._fields), strict=True)
         for found, request in itertools.zip_longest(held, asked[start : start + len(table)]):
             if found != request:
-                raise UserError(
+                raise NotMade(
                     f"{path}: holds {_said(found)}, where the study asks for {_said(request)}, so it is another study's; "
                     f"generate the images again"
                 )
         start += len(table)
     if start < len(asked):
-        raise UserError(
+        raise NotMade(
             f"{paths[-1].parent}: {start} images, but the study asks for {len(asked)}; generate them again"
         )
 

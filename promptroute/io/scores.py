@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from promptroute.core.errors import UserError
+from promptroute.core.errors import NotMade
 from promptroute.core.outputs import Output, check_ranges
 from promptroute.core.performance import performance
 from promptroute.core.plain import Plain, Section
@@ -60,7 +60,7 @@ def read_scores(folder: Path, scorer: str, model: str) -> pd.DataFrame:
     rows = read_table(path, Score, SCORE_KEY, may_be_empty=True)
     found = rows.attrs.get("scorer"), rows.attrs.get("model")
     if found != (scorer, model):
-        raise UserError(
+        raise NotMade(
             f"{path}: holds scores by {found[0]} of {found[1]}, expected by {scorer} of {model}; "
             f"files were swapped or renamed, so make it again"
         )
@@ -95,7 +95,7 @@ def gather_scores(
             check_ranges(scores, declared, str(folder / "scores.parquet"))
             stated = scores.attrs.get("prompts")
             if stated is not None and prompts.setdefault("prompts", stated) != stated:
-                raise UserError(
+                raise NotMade(
                     f"{folder / 'scores.parquet'}: is of other prompts than {first / 'scores.parquet'}; one of them is "
                     f"another study's, so make it again"
                 )

@@ -95,9 +95,7 @@ def load_study(
     embeddings = {name: read_embeddings(data / "text" / f"{name}.parquet") for name in encoders}
     for name, frame in embeddings.items():
         if frame.attrs.get("inputs", encoded) != encoded:
-            raise UserError(
-                f"data/text/{name}.parquet: of other prompts than this study's; encode them again"
-            )
+            raise NotMade(f"data/text/{name}.parquet: of other prompts than this study's; make it again")
     # A prompt of which some model generated nothing is not in the table, so not in the study.
     prompts = prompts[prompts["prompt_id"].isin(performance["prompt_id"])].reset_index(drop=True)
     sides = split.reindex(prompts["prompt_id"])
@@ -121,7 +119,7 @@ def check_made_of(what: Path, files: object) -> None:
     """
     for name, known in files.items() if isinstance(files, Mapping) else ():
         if Path(str(name)).is_file() and sha256(str(name)) != known:
-            raise UserError(f"{what}: was made of another {name} than the one here; make it again")
+            raise NotMade(f"{what}: was made of another {name} than the one here; make it again")
 
 
 def with_images(study: StudyData, data: Path | str = "data") -> StudyData:

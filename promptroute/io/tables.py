@@ -97,9 +97,7 @@ def check_prompts(path: Path | str, stated: str | None, prompts: Mapping[str, st
         UserError: naming the file.
     """
     if stated not in (None, prompts["prompts"]):
-        raise UserError(
-            f"{path}: is of other prompts than this study's; files were swapped, so make it again"
-        )
+        raise NotMade(f"{path}: is of other prompts than this study's; files were swapped, so make it again")
 
 
 def _kind(found: pa.DataType) -> str:

@@ -117,6 +117,9 @@ class TestRefused:
         exceptions = pytest.importorskip("ray.exceptions", reason="Ray is not installed (the extra `ray`)")
         assert "ran out of memory" in cluster._why(exceptions.OutOfMemoryError("Task was killed"))
         assert cluster._why(exceptions.ActorDiedError()) == "its worker was lost"
+        # What Ray says of every worker that was killed names memory, among other causes.
+        died = exceptions.ActorUnavailableError("killed by the OOM killer due to high memory usage, or ...", b"1")
+        assert cluster._why(died) == "its worker was lost"
 
 
 class Loaded(Component):

@@ -272,14 +272,17 @@ def efficiency(cycles: int, seconds: float) -> list[dict[str, Any]]:
                 raise _Over
             found.append(done)
 
+        executor = RayActors(address=made.address, workers=2, max_workers=2, start_seconds=900.0)
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             alone = [pool.submit(without_ray, *works[PLAIN]) for _ in range(2)]
-            with suppress(_Over):
-                run(
-                    *works[RAY], RayActors(address=made.address, workers=2, max_workers=2), "spans", note=note
-                )
-            begin = float((place / "begin").read_text())
+            try:
+                with suppress(_Over):
+                    run(*works[RAY], executor, "spans", note=note)
+            finally:
+                if not (place / "begin").exists():
+                    write_text(place / "begin", "0")  # long ago: the others end
             found += [done for future in alone for done in future.result()]
+        begin = float((place / "begin").read_text())
     (at, own, rays), (end, own_end, rays_end) = used
     rows: list[dict[str, Any]] = [
         {"how": "driver", "cores": (own_end - own) / (end - at)},

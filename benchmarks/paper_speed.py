@@ -28,7 +28,7 @@ from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.profiling import flop_counter, processor
 from promptroute.generators.run import checked, generate_images, to_png
 from promptroute.io.images import ImageCache, ImageRequest, read_shard, write_shard
-from promptroute.runtime.batching import Failure, free_memory
+from promptroute.runtime.batching import free_memory
 from promptroute.runtime.device import one_thread
 from promptroute.runtime.executors import Executor, InProcess, Threads
 
@@ -596,7 +596,11 @@ def check_rows(bench: Bench) -> Iterator[Row]:
             with one_thread():  # also where the other device is
                 given = [checked(image) for image in generator.generate(prompts, seeds)]
             seconds = time.perf_counter() - started
-            images[device] = [image for image in given if not isinstance(image, Failure)]
+            images[device] = [
+                image / 255 if image.dtype == np.uint8 else image
+                for image in given
+                if isinstance(image, np.ndarray)
+            ]
         failed = 2 - len(images[bench.device])
         apart = np.nan
         if not failed:

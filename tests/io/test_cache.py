@@ -118,7 +118,9 @@ class TestTemporaryFiles:
         os.utime(old, (0, 0))
         with atomic_path(project / "data" / "x") as temporary:
             temporary.touch()
-        assert sorted(place.iterdir()) == sorted([theirs, fresh, place / "something.else"]), "a week is enough"
+        assert sorted(place.iterdir()) == sorted([theirs, fresh, place / "something.else"]), (
+            "a week is enough"
+        )
 
     def test_outside_a_project_lie_beside(self, tmp_path: Path) -> None:
         with atomic_path(tmp_path / "x") as temporary:

@@ -118,7 +118,9 @@ class TestRefused:
         assert "ran out of memory" in cluster._why(exceptions.OutOfMemoryError("Task was killed"))
         assert cluster._why(exceptions.ActorDiedError()) == "its worker was lost"
         # What Ray says of every worker that was killed names memory, among other causes.
-        died = exceptions.ActorUnavailableError("killed by the OOM killer due to high memory usage, or ...", b"1")
+        died = exceptions.ActorUnavailableError(
+            "killed by the OOM killer due to high memory usage, or ...", b"1"
+        )
         assert cluster._why(died) == "its worker was lost"
 
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+SAMPLED_AT_ONCE = "AmusedScheduler"
+"""Class of the scheduler whose images a GPU samples in another way than the scheduler itself."""
+
 
 def step_per_image(scheduler: Any) -> None:
     """Let a scheduler's `step` take one generator per image where it knows only one for the whole batch.
@@ -19,7 +22,7 @@ def step_per_image(scheduler: Any) -> None:
     import diffusers
     import torch
 
-    if not isinstance(scheduler, diffusers.AmusedScheduler):
+    if not isinstance(scheduler, getattr(diffusers, SAMPLED_AT_ONCE)):
         return
     whole: Any = scheduler.step  # type: ignore[attr-defined]
 

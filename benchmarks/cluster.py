@@ -115,9 +115,9 @@ def faults(project: Path, hit: int, repeated: int) -> Faults:
     )
 
 
-def struck(project: Path) -> int:
+def struck(project: Path, what: str) -> int:
     """Wait until whoever was killed is gone; tell (1 or 0) whether a file was left that one of them was writing."""
-    time.sleep(0.3)
+    time.sleep({"actor": 0.2, "node": 2.0, "driver": 1.0}[what])  # a node's actors notice later
     left = [*(project / "cache" / "tmp").glob(".[0-9]*"), *(project / "data").glob(".[0-9]*")]
     return int(not all(_is_alive(int(path.name.split(".")[-2])) for path in left))
 
@@ -138,27 +138,29 @@ def new_project(bare: bool) -> Iterator[Path]:
             os.chdir(before)
 
 
-def passes(made: Any, project: Path, at: int, later: float, kill: Callable[[int], None]) -> Faults:
-    """Run a pass, kill something some seconds after `at` shards, and look at what is left.
-
-    `kill` is told which process did the last shard.
-    """
+def passes(made: Any, project: Path, at: int, later: float, what: str) -> Faults:
+    """Run a pass, kill an actor or a node some seconds after `at` shards, and look at what is left."""
     from promptroute.runtime.cluster import RayActors
     from promptroute.runtime.shards import run
 
-    seen, hit = list[int](), list[int]()
+    seen, hit, timers = list[int](), list[int](), list[Timer]()
 
     def strike(process: int) -> None:
-        kill(process)
-        hit.append(struck(project))
+        if what == "node":
+            made.remove_node(next(iter(made.worker_nodes)), allow_graceful=False)
+        else:
+            os.kill(process, signal.SIGKILL)
+        hit.append(struck(project, what))
 
     def note(done: tuple[int, int]) -> None:
         seen.append(done[0])
         if len(seen) == at:  # while whoever it is does the next one
-            Timer(later, strike, [done[1]]).start()
+            timers.append(Timer(later, strike, [done[1]]))
+            timers[0].start()
 
     executor = RayActors(address=made.address, max_workers=2, cpus=1.0)
     run(SlowSquares(Path("data")), list(range(NUMBERS)), executor, "squares", note=note)
+    timers[0].join()
     return faults(project, sum(hit), len(seen) - len(set(seen)))
 
 
@@ -175,7 +177,7 @@ def kills(times: int, bare: bool) -> str:
                     if what == "driver":
                         found.append(driver(made, project, at, later))
                     else:
-                        found.append(passes(made, project, at, later, _killer(what, made)))
+                        found.append(passes(made, project, at, later, what))
                         if what == "node":
                             made.add_node(**made.small)
                 print(what, at, found[-1], flush=True)
@@ -188,12 +190,6 @@ def kills(times: int, bare: bool) -> str:
     )
 
 
-def _killer(what: str, made: Any) -> Callable[[int], None]:
-    if what == "node":
-        return lambda _: made.remove_node(next(iter(made.worker_nodes)), allow_graceful=False)
-    return lambda process: os.kill(process, signal.SIGKILL)
-
-
 def driver(made: Any, project: Path, at: int, later: float) -> Faults:
     """Kill a driver after `at` shards, start it again, and look at what is left."""
     arguments = [sys.executable, "-c", DRIVER, str(ROOT), made.address, str(NUMBERS)]
@@ -202,7 +198,7 @@ def driver(made: Any, project: Path, at: int, later: float) -> Faults:
             time.sleep(0.02)
         time.sleep(later)
         process.send_signal(signal.SIGKILL)
-    hit = struck(project)
+    hit = struck(project, "driver")
     before = {path: path.stat().st_mtime_ns for path in (project / "data").iterdir()}
     subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
     return faults(project, hit, sum(path.stat().st_mtime_ns != time for path, time in before.items()))
@@ -243,7 +239,7 @@ def efficiency(cycles: int, seconds: float) -> list[dict[str, Any]]:
 
     Returns:
         Rows of `cycle`, `how`, `workers` ("0", "1" or "both") and `images_per_second`; and of `how` ("driver", "Ray's own
-        processes") and `cores`, the processors that these took.
+        processes") and `taken`, the share of a processor that these took.
     """
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -285,8 +281,8 @@ def efficiency(cycles: int, seconds: float) -> list[dict[str, Any]]:
         begin = float((place / "begin").read_text())
     (at, own, rays), (end, own_end, rays_end) = used
     rows: list[dict[str, Any]] = [
-        {"how": "driver", "cores": (own_end - own) / (end - at)},
-        {"how": "Ray's own processes", "cores": (rays_end - rays) / (end - at)},
+        {"how": "driver", "taken": (own_end - own) / (end - at)},
+        {"how": "Ray's own processes", "taken": (rays_end - rays) / (end - at)},
     ]
     for span, (how, cores) in enumerate(order):
         rate = sum(_rate(found, how, core, begin + span * seconds, seconds) for core in cores)
@@ -330,8 +326,8 @@ def efficiency_table(rows: pd.DataFrame) -> str:
             (how, f"{alone.median() / 2:.2f}", f"{both[how].median():.2f}", *_median(both[how] / alone))
         )
     lines.append(("Ray against plain", "", "", *_median(both[RAY] / both[PLAIN])))
-    cores = rows.set_index("how")["cores"].dropna()
-    took = ", ".join(f"{how} {share:.1%}" for how, share in cores.items())
+    taken = rows.set_index("how")["taken"].dropna()
+    took = ", ".join(f"{how} {share:.1%}" for how, share in taken.items())
     return "\n\n".join(
         [
             measured_on(rows),

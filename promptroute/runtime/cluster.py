@@ -87,6 +87,8 @@ class RayActors(Executor):
             UserError: no node has a card, or none is free within `start_seconds`.
         """
         ray = connect(self.address)
+        if self.hopeless(ray):
+            raise UserError(self.no_room(ray))
         task = ray.remote(num_cpus=0, num_gpus=self.gpus)(_card).remote()
         try:
             return str(ray.get(task, timeout=self.start_seconds))
@@ -116,9 +118,10 @@ class RayActors(Executor):
         """Say what a worker asks for, and what the cluster has."""
         own, total = self.needs(), ray.cluster_resources()
         memory = f", {self.memory_gb:g} GB of memory" if self.memory_gb is not None else ""
+        within = "" if self.hopeless(ray) else f" within {self.start_seconds:g} s"
         has = f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs, {total.get('memory', 0) / 2**30:.1f} GB of memory"
         return (
-            f"Ray found no room for {self.workers} worker(s) within {self.start_seconds:g} s: each asks for {own['CPU']:g} CPUs, "
+            f"Ray found no room for {self.workers} worker(s){within}: each asks for {own['CPU']:g} CPUs, "
             f"{self.gpus:g} GPUs{memory}, and the whole cluster has {has}; ask for less, or add nodes"
         )
 

@@ -122,7 +122,7 @@ class TestRefused:
         assert cluster._why(exceptions.ActorDiedError()) == "its worker was lost"
         # What Ray says of every worker that was killed names memory, among other causes.
         died = exceptions.ActorUnavailableError(
-            "killed by the OOM killer due to high memory usage, or ...", b"1"
+            "killed by the OOM killer due to high memory usage, or ...", None
         )
         assert cluster._why(died) == "its worker was lost"
 

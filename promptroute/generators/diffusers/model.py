@@ -418,7 +418,7 @@ class DiffusersModel(LocalGenerator):
 
 
 def rounded_there(images: "torch.Tensor") -> list[Generated]:
-    """Round images where they are, as `to_png` does, so that one copy of few bytes takes a batch off a GPU.
+    """Round images where they are, as `to_png` does, so that a batch leaves a GPU in one copy, of half the bytes.
 
     Args:
         images: [n, 3, height, width], RGB in 0..1.

@@ -24,7 +24,7 @@ def step_per_image(scheduler: Any) -> None:
 
     if not isinstance(scheduler, getattr(diffusers, SAMPLED_AT_ONCE)):
         return
-    whole: Any = scheduler.step  # type: ignore[attr-defined]
+    whole: Any = scheduler.step
 
     def step(model_output: Any, timestep: Any, sample: Any, generator: Any = None, **options: Any) -> Any:
         if not isinstance(generator, list):
@@ -39,7 +39,7 @@ def step_per_image(scheduler: Any) -> None:
             return tuple(torch.cat(parts) for parts in zip(*steps, strict=True))
         return type(steps[0])(*(torch.cat([output[name] for output in steps]) for name in steps[0]))
 
-    scheduler.step = step  # type: ignore[attr-defined]
+    scheduler.step = step
 
 
 def sample_tokens(

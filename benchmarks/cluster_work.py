@@ -83,6 +83,7 @@ class InTurn(GenerateWork):
     spans: Sequence[Sequence[tuple[str, int]]]
     seconds: float
     _core: int | None = None
+    _began: float | None = None
     _shards = 0
 
     def __call__(self, shard: Shard) -> Done | None:  # type: ignore[override]  # a benchmark's own answer
@@ -111,14 +112,16 @@ class InTurn(GenerateWork):
 
     def _wait(self) -> bool:
         """Wait for this worker's turn; returns False where spans are over."""
-        while (self.place / "begin").exists():
-            since = time.monotonic() - float((self.place / "begin").read_text())
+        if self._began is None and (self.place / "begin").exists():
+            self._began = float((self.place / "begin").read_text())
+        while self._began is not None:
+            since = time.monotonic() - self._began
             span = int(max(since, 0.0) // self.seconds)
             if span >= len(self.spans):
                 return False
             if since >= 0 and (self.how, self._core) in self.spans[span]:
                 return True
-            time.sleep(0.002)
+            time.sleep(0.01)  # seldom enough to leave the core to whose turn it is
         return True
 
 

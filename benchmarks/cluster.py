@@ -250,7 +250,11 @@ def efficiency(cycles: int, seconds: float) -> list[dict[str, Any]]:
     turns = [(how, cores) for how in HOW for cores in ((0,), (1,), (0, 1))]
     order = [turn for _ in range(cycles) for turn in random.Random(0).sample(turns, len(turns))]
     facts, found = here(1), list[Done]()
-    with TemporaryDirectory() as folder, cluster(2) as made, small_images(10_000) as new_work:
+    with (
+        TemporaryDirectory() as folder,
+        cluster(2) as made,
+        small_images(int(30 * cycles * seconds)) as new_work,
+    ):
         place = Path(folder)
         works = {how: new_work(InTurn, f"{number}") for number, how in enumerate(HOW)}
         for how, (work, _) in works.items():

@@ -112,9 +112,14 @@ class InTurn(GenerateWork):
 
     def _wait(self) -> bool:
         """Wait for this worker's turn; returns False where spans are over."""
-        if self._began is None and (self.place / "begin").exists():
-            self._began = float((self.place / "begin").read_text())
-        while self._began is not None:
+        while True:
+            if self._began is None and (self.place / "begin").exists():
+                self._began = float((self.place / "begin").read_text())
+            if self._began is None:
+                if self.how == "Ray" or self._shards < 2:  # Ray's answers let the driver see who is warm
+                    return True
+                time.sleep(0.01)
+                continue
             since = time.monotonic() - self._began
             span = int(max(since, 0.0) // self.seconds)
             if span >= len(self.spans):
@@ -122,7 +127,6 @@ class InTurn(GenerateWork):
             if since >= 0 and (self.how, self._core) in self.spans[span]:
                 return True
             time.sleep(0.01)  # seldom enough to leave the core to whose turn it is
-        return True
 
 
 def without_ray(work: InTurn, shards: Sequence[Shard]) -> list[Done]:

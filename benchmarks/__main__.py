@@ -65,6 +65,7 @@ SHORT = ("guarantee", "budget", "scores", "consistency", "bootstrap", "auc", "fe
 TABLES = {
     **{name: (name, "table", "CSV") for name in LIST if name not in ("threads", "latency", "service_load")},
     "routers_paired": ("routers", "paired_table", "PAIRED"),
+    "cluster_efficiency": ("cluster", "efficiency_table", "EFFICIENCY"),
     "paper_speed": ("paper_speed", "table", "CSV"),
 }
 """name of a table → its module, the function that prints it, and where its results are."""

@@ -28,7 +28,7 @@ from promptroute.generators.diffusers.model import DiffusersModel
 from promptroute.generators.profiling import flop_counter, processor
 from promptroute.generators.run import checked, generate_images, to_png
 from promptroute.io.images import ImageCache, ImageRequest, read_shard, write_shard
-from promptroute.runtime.batching import Failure, free_memory
+from promptroute.runtime.batching import free_memory
 from promptroute.runtime.device import one_thread
 from promptroute.runtime.executors import Executor, InProcess, Threads
 
@@ -36,8 +36,20 @@ CSV = RESULTS / "paper_models_measured.csv"
 PEAK = 989.4
 """TFLOP/s in bfloat16 and float16 of an H100 SXM, dense, by its data sheet."""
 PROMPT = "a photograph of a red fox in deep snow under a clear winter sky, {}"
-COMPILE = {"dynamic": False}
-"""Arguments of torch.compile: its default mode, for autotuning takes minutes a network."""
+COMPILE: dict[str, Any] = {
+    "": {"dynamic": False},
+    "graphs": {"dynamic": False, "mode": "reduce-overhead"},
+    "searched": {
+        "dynamic": False,
+        "options": {
+            "max_autotune": True,
+            "conv_1x1_as_mm": True,
+            "coordinate_descent_tuning": True,
+            "epilogue_fusion": False,
+        },
+    },
+}
+"""Arguments of torch.compile: its default mode; with CUDA graphs; with a search for kernels, minutes a network."""
 WHOLE, DECODER = "compiled", "decoder compiled"
 """What is compiled: denoiser and decoder, or the decoder alone, which takes less time."""
 SHARD = 600
@@ -359,25 +371,71 @@ def _requests(name: str, images: int) -> list[ImageRequest]:
     ]
 
 
+def contiguous(pipeline: Any) -> None:
+    """Let the decoder's one attention hand its output on with channels first, as the rest of it wants them."""
+    for attention in pipeline.vae.decoder.mid_block.attentions:
+        attention.register_forward_hook(lambda module, given, output: output.contiguous())
+
+
+def by_products(pipeline: Any) -> None:
+    """Let the decoder's one attention multiply matrices: with 512 numbers a head, no fast kernel takes it."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    for attention in pipeline.vae.decoder.mid_block.attentions:
+        attention.set_processor(AttnProcessor())
+
+
+def fused(pipeline: Any) -> None:
+    """Let the denoiser make queries, keys and values by one product."""
+    pipeline.unet.fuse_qkv_projections()
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "contiguous attention": contiguous,
+    "attention by products": by_products,
+    "fused projections": fused,
+}
+"""What the library doesn't do, and might if it pays: change → what makes it in a pipeline."""
+
+
 def way_rows(
-    bench: Bench, name: str, compiled: str = "", autotuned: bool = False, dtype: str | None = None
+    bench: Bench,
+    name: str,
+    last: bool = True,
+    compiled: str = "",
+    how: str = "",
+    autotuned: bool = False,
+    dtype: str | None = None,
+    changes: Sequence[str] = (),
 ) -> Iterator[Row]:
-    """Measure a model made faster: channels last, and compiled, or with cuDNN's own search, or in another precision."""
+    """Measure a model made faster.
+
+    Args:
+        bench, name: what the parts share, and the model.
+        last: whether channels are laid out last.
+        compiled: what is compiled: `WHOLE`, `DECODER` or nothing.
+        how: key of `COMPILE`.
+        autotuned: whether cuDNN searches for each convolution's kernel.
+        dtype: another precision.
+        changes: keys of `CHANGES`.
+    """
     import torch
 
-    way = ", ".join(
-        ["channels last", *[compiled] * bool(compiled), *["cuDNN search"] * autotuned, *[dtype] * bool(dtype)]
-    )
-    settings: Row = {"channels_last": True, "batch_size": best_batch(bench, name)}
+    named = ["channels last"] * last + [f"{compiled}{how and f' ({how})'}"] * bool(compiled)
+    way = ", ".join([*named, *["cuDNN search"] * autotuned, *[dtype or ""] * bool(dtype), *changes])
+    settings: Row = {"channels_last": last, "batch_size": best_batch(bench, name)}
     if compiled:
-        settings["compile"] = {"backend": "eager"} if bench.tiny else COMPILE
+        settings["compile"] = {"backend": "eager"} if bench.tiny else COMPILE[how]
     if dtype and bench.on_gpu:
         bench.generator(name)._read().to(getattr(torch, dtype))
     torch.backends.cudnn.benchmark = autotuned
     try:
         generator = bench.generator(name).with_settings(**settings)
+        pipeline: Any = generator.pipeline
+        for change in changes:
+            CHANGES[change](pipeline)
         if compiled == DECODER:
-            generator.pipeline.unet._compiled_call_impl = None  # type: ignore[attr-defined]
+            pipeline.unet._compiled_call_impl = None
         started = time.perf_counter()
         generator.generate([PROMPT.format(i) for i in range(generator.batch_size)], list(range(generator.batch_size)))  # fmt: skip
         bench.synchronise()
@@ -385,8 +443,31 @@ def way_rows(
         for row in generator_rows(bench, name, generator, [generator.batch_size]):
             yield {"way": way, **row}
         yield {"way": way, **stage_row(bench, name, generator, streams=2)}
+        yield {"way": way, **stage_row(bench, name, generator, streams=1, workers=2)}
+        if compiled and pipeline.vae.decoder._compiled_call_impl is None:
+            yield {"way": way, "reason": "compiling failed on the way, and it went on without"}
     finally:
         torch.backends.cudnn.benchmark = False
+
+
+def host_rows(bench: Bench) -> Iterator[Row]:
+    """Measure what the processor does with each image that comes from a GPU, on one thread, and on all where it may."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from promptroute.runtime.decoding import open_image
+
+    rows = read_shard(looked_at(bench, 4 if bench.tiny else 64))
+    images = [np.asarray(open_image(row)) for row in rows]
+    path = bench.new("written") / "part-00000.parquet"
+    yield {"what": "looked through", **bench.rate(lambda turn: len([*map(checked, images)]), SECONDS / 6)}
+    yield {"what": "PNG, one thread", **bench.rate(lambda turn: len([*map(to_png, images)]), SECONDS / 6)}
+    with ThreadPoolExecutor() as pool:
+        every = bench.rate(lambda turn: len([*pool.map(to_png, images)]), SECONDS / 6)
+    yield {"what": "PNG, all threads", **every}
+    yield {
+        "what": "shard written",
+        **bench.rate(lambda turn: write_shard(path, rows) or len(rows), SECONDS / 6),
+    }
 
 
 def profile_rows(bench: Bench, name: str, sides: int = 12) -> Iterator[Row]:
@@ -596,7 +677,11 @@ def check_rows(bench: Bench) -> Iterator[Row]:
             with one_thread():  # also where the other device is
                 given = [checked(image) for image in generator.generate(prompts, seeds)]
             seconds = time.perf_counter() - started
-            images[device] = [image for image in given if not isinstance(image, Failure)]
+            images[device] = [
+                image / 255 if image.dtype == np.uint8 else image
+                for image in given
+                if isinstance(image, np.ndarray)
+            ]
         failed = 2 - len(images[bench.device])
         apart = np.nan
         if not failed:
@@ -645,19 +730,26 @@ def parts() -> list[Part]:
     return [
         Part("check", "mini", 15, check_rows),
         Part("card", "card", 3, card_rows),
+        Part("host", "host", 5, host_rows),
         plain("sd-turbo", 40),
-        plain("sdxl-turbo", 50),
+        way("decoder", "sd-turbo", 45, compiled=DECODER),
+        way("contiguous", "sd-turbo", 25, last=False, changes=["contiguous attention"]),
+        way("products", "sd-turbo", 25, changes=["attention by products"]),
         plain("taesd-sd21", 60),
-        Part("scorer", "nima", 10, nima_rows),
+        way("compiled", "taesd-sd21", 60, compiled=WHOLE),
+        way("fused", "taesd-sd21", 65, compiled=WHOLE, changes=["fused projections"]),
+        way("compiled", "sd-turbo", 85, compiled=WHOLE),
         Part("scorer", "clip_g", 20, clip_rows),
-        Part("scorer", "rahf", 30, rahf_rows),
-        way("decoder", "sd-turbo", 40, compiled=DECODER),
-        way("compiled", "taesd-sd21", 50, compiled=WHOLE),
-        way("compiled", "sd-turbo", 80, compiled=WHOLE),
+        Part("scorer", "nima", 10, nima_rows),
+        plain("sdxl-turbo", 50),
         plain("amused", 30),
-        way("searched", "sd-turbo", 25, autotuned=True),
+        Part("scorer", "rahf", 30, rahf_rows),
+        way("cudnn", "sd-turbo", 30, autotuned=True),
+        way("graphs", "sd-turbo", 60, compiled=DECODER, how="graphs"),
         way("bfloat16", "sdxl-turbo", 25, dtype="bfloat16"),
         way("compiled", "sdxl-turbo", 150, compiled=WHOLE),
+        way("searched", "taesd-sd21", 300, compiled=WHOLE, how="searched"),
+        way("searched", "sd-turbo", 300, compiled=DECODER, how="searched"),
         profiled("taesd-sd21"),
         profiled("sd-turbo"),
     ]
@@ -749,12 +841,16 @@ def table(rows: pd.DataFrame) -> str:
                 "–" if network is None else f"{network:.0f}",
             ]
         )
+    host = [
+        (str(row.what), f"{row.images_per_second:.0f}") for row in rows[rows["part"] == "host"].itertuples()
+    ]
     unmeasured = "; ".join(f"{part} {model}" for part, model in rows.loc[rows["reason"].notna(), ["part", "model"]].itertuples(index=False))  # fmt: skip
     return "\n\n".join(
         [
             f"Images a second on one {first['device']}, torch {first['torch']}, random weights.",
             markdown(head, lines),
             markdown("scorer | a look, ms | stage, images/s | network alone, images/s", other),
+            *[markdown("by the processor | images/s", host)] * bool(host),
             f"Unmeasured, for want of time on the card: {unmeasured or 'nothing'}.",
         ]
     )

@@ -11,7 +11,7 @@ from promptroute.runtime.batching import Failure
 from promptroute.runtime.device import arithmetic
 
 Generated = np.ndarray | bytes | Failure
-"""One image: float32 [height, width, 3], RGB in 0..1; or an image file's bytes; or why there is none."""
+"""One image: [height, width, 3] RGB, float32 in 0..1 or uint8; or an image file's bytes; or why there is none."""
 
 
 class Generator(Component):
@@ -131,16 +131,22 @@ def build_generator(section: Section, where: str, device: str) -> Generator:
     return build(section, where, Generator, **({"device": device} if local else {}))
 
 
+def in_8_bits(image: np.ndarray) -> np.ndarray:
+    """Round an image [height, width, 3] of float32 in 0..1 to uint8, as diffusers rounds; one of uint8 is given back."""
+    return image if image.dtype == np.uint8 else (image * 255).round().astype(np.uint8)
+
+
 def image_or_failure(image: np.ndarray) -> Generated:
     """Return the image, or a failure where it is none: of no such shape, a value not finite or out of 0..1, one colour."""
     if image.ndim != 3 or image.shape[2] != 3 or not image.size:
         return Failure(NO_SHAPE)
     if not np.isfinite(image).all():
         return Failure(NOT_FINITE)
-    if image.min() < -_ROUNDING or image.max() > 1 + _ROUNDING:
+    if image.dtype != np.uint8 and (image.min() < -_ROUNDING or image.max() > 1 + _ROUNDING):
         return Failure(OUT_OF_RANGE)
-    darkest, brightest = (np.round(255 * edge((0, 1))) for edge in (image.min, image.max))
-    return Failure(ONE_COLOUR) if np.array_equal(darkest, brightest) else image
+    # Each pixel against the next, for numpy takes 20 times as long to reduce over all but the colours.
+    values = in_8_bits(image).reshape(-1)
+    return Failure(ONE_COLOUR) if np.array_equal(values[3:], values[:-3]) else image
 
 
 _ROUNDING = 0.49 / 255

@@ -22,6 +22,7 @@ from promptroute.generators.base import (
     LocalGenerator,
     RemoteGenerator,
     image_or_failure,
+    in_8_bits,
 )
 from promptroute.generators.remote import Paced
 from promptroute.generators.uniform import UniformBatches
@@ -279,12 +280,12 @@ def to_png(image: np.ndarray) -> bytes:
     """Encode an image as a PNG file's bytes, rounded to 8 bits as diffusers rounds.
 
     Args:
-        image: float32 [height, width, 3], RGB in 0..1.
+        image: [height, width, 3] RGB, float32 in 0..1 or uint8.
     """
     from PIL import Image as Pillow
 
     file = io.BytesIO()
-    Pillow.fromarray((image * 255).round().astype(np.uint8)).save(file, format="PNG")
+    Pillow.fromarray(in_8_bits(image)).save(file, format="PNG")
     return file.getvalue()
 
 

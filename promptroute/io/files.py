@@ -7,6 +7,7 @@ import json
 import math
 import os
 import socket
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_folder(path.parent) / f".{path.name}.{_PROCESS}.{uuid.uuid4().hex[:8]}"
+    temporary = temporary_folder(path.parent) / temporary_name(path.name)
     try:
         yield temporary
         if temporary.is_dir() and path.exists():
@@ -43,6 +44,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 _PROCESS = f"{socket.gethostname()}.{os.getpid()}"
+_LONG = 7 * 24 * 3600.0
+"""Seconds after which a temporary file of another machine, perhaps of a pod that is no more, is nobody's."""
+
+
+def temporary_name(name: str) -> str:
+    """Name a file of cache/tmp that goes once this process has ended, if this process doesn't remove it."""
+    return f".{name}.{_PROCESS}.{uuid.uuid4().hex[:8]}"
 
 
 def temporary_folder(folder: Path) -> Path:
@@ -66,11 +74,15 @@ def temporary_folder(folder: Path) -> Path:
 
 @functools.cache
 def _remove_left_behind(folder: Path) -> None:
-    """Remove, once a process, what processes of this machine that have ended left in a folder of temporary files."""
+    """Remove, once a process, what ended processes of this machine, or others long ago, left in a temporary folder."""
     for path in folder.iterdir():
         host, _, process = path.name.rpartition(".")[0].rpartition(".")
-        if host.endswith(f".{socket.gethostname()}") and process.isdecimal() and not _is_alive(int(process)):
-            _remove(path)
+        if not host or not process.isdecimal():
+            continue
+        with contextlib.suppress(FileNotFoundError):  # its own process was done with it
+            here, age = host.endswith(f".{socket.gethostname()}"), time.time() - path.stat().st_mtime
+            if not _is_alive(int(process)) if here else age > _LONG:
+                _remove(path)
 
 
 def _is_alive(process: int) -> bool:

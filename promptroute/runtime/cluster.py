@@ -27,7 +27,7 @@ from promptroute.core.component import Component
 from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain
 from promptroute.io.cache import cache_root, digest
-from promptroute.io.files import write_text
+from promptroute.io.files import temporary_name, write_text
 from promptroute.runtime.executors import Executor
 
 Shard = TypeVar("Shard")
@@ -87,6 +87,8 @@ class RayActors(Executor):
             UserError: no node has a card, or none is free within `start_seconds`.
         """
         ray = connect(self.address)
+        if self.hopeless(ray):
+            raise UserError(self.no_room(ray))
         task = ray.remote(num_cpus=0, num_gpus=self.gpus)(_card).remote()
         try:
             return str(ray.get(task, timeout=self.start_seconds))
@@ -116,9 +118,10 @@ class RayActors(Executor):
         """Say what a worker asks for, and what the cluster has."""
         own, total = self.needs(), ray.cluster_resources()
         memory = f", {self.memory_gb:g} GB of memory" if self.memory_gb is not None else ""
+        within = "" if self.hopeless(ray) else f" within {self.start_seconds:g} s"
         has = f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs, {total.get('memory', 0) / 2**30:.1f} GB of memory"
         return (
-            f"Ray found no room for {self.workers} worker(s) within {self.start_seconds:g} s: each asks for {own['CPU']:g} CPUs, "
+            f"Ray found no room for {self.workers} worker(s){within}: each asks for {own['CPU']:g} CPUs, "
             f"{self.gpus:g} GPUs{memory}, and the whole cluster has {has}; ask for less, or add nodes"
         )
 
@@ -342,7 +345,7 @@ class _Pool:
         self._members: list[_Member] = []
         self._done: Counter[str] = Counter()
         self._ready = 0
-        token = cache_root() / "tmp" / f"ray-{os.getpid()}-{time.time_ns()}.token"
+        token = cache_root() / "tmp" / temporary_name("ray")
         write_text(token, text := os.urandom(16).hex())
         self._token = token
         kept = {name: os.environ[name] for name in ("DVC_ROOT", "PROMPTROUTE_CEMS") if name in os.environ}
@@ -434,12 +437,11 @@ class _Pool:
             if member.probe is None:
                 member.probe = member.actor.quiet.remote()
             if now - member.heard > self._settings.patience:
-                self._ray.kill(member.actor)
                 self._lose(member, f"no batch was finished for {self._settings.patience:g} s")
 
     def _lose(self, member: _Member, why: str) -> None:
-        """Let another actor do the shard of one that is gone."""
-        self._members.remove(member)
+        """Let another actor do the shard of one that is gone, or can't be reached, whose place is then free again."""
+        self._drop(member)
         if member.task is None:
             return
         position, attempt = member.task
@@ -476,9 +478,10 @@ def _cause(error: Exception) -> UserError:
 def _why(error: Exception) -> str:
     """Say in a few words why a worker is gone."""
     text = str(error)
-    if "OutOfMemory" in type(error).__name__ or "memory" in text:
+    if "OutOfMemory" in type(error).__name__ or "running low on memory" in text:
         return "its node ran out of memory; let a worker ask for more memory_gb or cpus, so that fewer share a node"
-    return "its worker was lost" if "Died" in type(error).__name__ else reason(error)
+    gone = type(error).__name__.startswith(("ActorDied", "ActorUnavailable"))
+    return "its worker was lost" if gone else reason(error)
 
 
 class _Pickler(pickle.Pickler):

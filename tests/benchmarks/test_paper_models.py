@@ -117,6 +117,24 @@ def test_measure_tiny_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_allclose(timed["images_per_second"], timed["images"] / timed["seconds"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("change", paper_speed.CHANGES)
+def test_changes_keep_the_image(change: str, tmp_path: Path) -> None:
+    def wiring(model: DiffusersModel) -> tuple[Any, ...]:
+        pipeline: Any = model.pipeline
+        attention = pipeline.vae.decoder.mid_block.attentions[0]
+        fused = getattr(pipeline.unet, "original_attn_processors", None) is not None
+        return len(attention._forward_hooks), type(attention.processor), fused
+
+    how = PIPELINES["sd"][1]
+    models = [
+        DiffusersModel(model=str(save("sd", tmp_path / name)), **how) for name in ("as-it-is", "changed")
+    ]
+    paper_speed.CHANGES[change](models[1].pipeline)
+    assert wiring(models[0]) != wiring(models[1])
+    (one,), (other,) = (model.generate(["a cat"], [0]) for model in models)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 def test_committed_speed() -> None:
     rows = pd.read_csv(paper_speed.CSV)
     timed = rows[rows["images"].notna()]

@@ -12,7 +12,7 @@ import pytest
 
 from promptroute.core.errors import UserError
 from promptroute.generators.diffusers.model import DiffusersModel
-from promptroute.generators.run import checked
+from promptroute.generators.run import checked, to_png
 from promptroute.generators.uniform import UniformBatches
 from promptroute.runtime.batching import Failure
 from tests.generators.tiny import LORA, PIPELINES, SIDE, save_lora
@@ -59,7 +59,7 @@ def test_equals_plain_diffusers(tiny: Tiny, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_order_of_colours_as_on_a_gpu(tiny: Tiny, name: str) -> None:
+def test_files_as_from_a_gpu(tiny: Tiny, name: str) -> None:
     class AsOnGpu(DiffusersModel):
         @property
         def on_cpu(self) -> bool:
@@ -68,8 +68,8 @@ def test_order_of_colours_as_on_a_gpu(tiny: Tiny, name: str) -> None:
     here, there = (kind(model=str(tiny(name)), **PIPELINES[name][1]) for kind in (DiffusersModel, AsOnGpu))
     for item in ITEMS[:2]:
         (one,), (other,) = (model.generate([item[0]], [item[1]]) for model in (here, there))
-        np.testing.assert_array_equal(one, other, strict=True)
-    assert there.generate(["a cat"], [0])[0].flags["C_CONTIGUOUS"]
+        assert isinstance(other, np.ndarray) and other.flags["C_CONTIGUOUS"] and other.dtype == np.uint8
+        assert to_png(one) == to_png(other)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -173,6 +173,36 @@ def test_lora(tiny: Tiny, tmp_path: Path) -> None:
     np.testing.assert_allclose(off, none, atol=1e-4)
     assert np.abs(on - none).max() > 1e-2
     assert len({str(model.fingerprint()) for model in models}) == 3
+
+
+def test_fingerprint_of_sampling_on_a_gpu(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("promptroute.generators.base.arithmetic", lambda device: {})
+    other = {"class": "DDIMScheduler"}
+    for settings, keyed in (
+        ({"model": str(tiny("amused")), "device": "cuda"}, True),
+        ({"model": str(tiny("amused"))}, False),
+        ({"model": str(tiny("amused")), "device": "cuda", "scheduler": other}, False),
+        ({"model": str(tiny("sd")), "device": "cuda"}, False),
+    ):
+        assert ("tokens" in DiffusersModel(**settings).fingerprint()) == keyed, settings
+    with pytest.raises(UserError, match="nowhere/at-all"):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        DiffusersModel(model="nowhere/at-all", revision="0" * 40, device="cuda").fingerprint()
+
+
+def test_rounded_on_its_device_as_in_the_file() -> None:
+    import torch
+
+    from promptroute.generators.diffusers.model import rounded_there
+
+    images = torch.rand(3, 3, 7, 5, generator=torch.Generator().manual_seed(0)).half()
+    images[0].view(-1)[:105] = torch.arange(105) / 510  # halves, which round to even
+    images[2, 1, 3, 3] = torch.nan
+    given = rounded_there(images)
+    floats = images.permute(0, 2, 3, 1).float().numpy()
+    for image, original in zip(given[:2], floats[:2], strict=True):
+        assert isinstance(image, np.ndarray) and to_png(image) == to_png(original)
+    assert given[2] == Failure("the model gave values that are not finite")
 
 
 def test_fingerprint(tiny: Tiny, tmp_path: Path) -> None:

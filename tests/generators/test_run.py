@@ -307,6 +307,7 @@ def test_one_colour_in_8_bits(low: float, high: float, fails: bool) -> None:
     found = checked(image)
     assert isinstance(found, Failure) == fails
     assert isinstance(checked(to_png(image)), Failure) == fails
+    assert isinstance(checked((255 * image).round().astype(np.uint8)), Failure) == fails
 
 
 @pytest.mark.parametrize(
@@ -327,3 +328,10 @@ def test_no_image(image: np.ndarray, reason: str) -> None:
 def test_rounding_beyond_the_range() -> None:
     image = np.linspace(-1e-6, 1 + 1e-6, 48, dtype=np.float32).reshape(4, 4, 3)
     assert checked(image) is image
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value: float) -> None:
+    image = np.random.default_rng(0).random((4, 4, 3), np.float32)
+    image[1, 2, 1] = value
+    assert checked(image) == Failure("the model gave values that are not finite")

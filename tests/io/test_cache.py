@@ -108,12 +108,19 @@ class TestTemporaryFiles:
         import socket
 
         (project / "dvc.yaml").touch()
-        theirs = project / "cache" / "tmp" / f".y.{socket.gethostname()}.{os.getppid()}.0"
-        theirs.parent.mkdir(parents=True)
-        theirs.touch()
+        place = project / "cache" / "tmp"
+        place.mkdir(parents=True)
+        theirs, fresh, old = (
+            place / f".y.{machine}.{os.getppid()}.0" for machine in (socket.gethostname(), "pod-1", "pod-2")
+        )
+        for path in (theirs, fresh, old, place / "something.else"):
+            path.touch()
+        os.utime(old, (0, 0))
         with atomic_path(project / "data" / "x") as temporary:
             temporary.touch()
-        assert theirs.exists()
+        assert sorted(place.iterdir()) == sorted([theirs, fresh, place / "something.else"]), (
+            "a week is enough"
+        )
 
     def test_outside_a_project_lie_beside(self, tmp_path: Path) -> None:
         with atomic_path(tmp_path / "x") as temporary:

@@ -111,12 +111,20 @@ class TestRefused:
         machine = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0, "memory": 8.0 * 2**30})
         assert RayActors(cpus=1.0, **needs).hopeless(machine) == hopeless
         assert not RayActors(cpus=1.0, address="head:6379", **needs).hopeless(machine), "nodes may join"
-        assert "2 CPUs, 0 GPUs, 8.0 GB of memory; ask for less" in RayActors(**needs).no_room(machine)
+        told = RayActors(cpus=1.0, **needs).no_room(machine)
+        assert (
+            "2 CPUs, 0 GPUs, 8.0 GB of memory; ask for less" in told and ("within 300 s" in told) != hopeless
+        )
 
     def test_why_it_is_gone(self) -> None:
         exceptions = pytest.importorskip("ray.exceptions", reason="Ray is not installed (the extra `ray`)")
         assert "ran out of memory" in cluster._why(exceptions.OutOfMemoryError("Task was killed"))
         assert cluster._why(exceptions.ActorDiedError()) == "its worker was lost"
+        # What Ray says of every worker that was killed names memory, among other causes.
+        died = exceptions.ActorUnavailableError(
+            "killed by the OOM killer due to high memory usage, or ...", None
+        )
+        assert cluster._why(died) == "its worker was lost"
 
 
 class Loaded(Component):

@@ -14,12 +14,13 @@ from pydantic import Field, field_validator, model_validator
 
 from promptroute.core.errors import UserError
 from promptroute.core.plain import Plain, Section
-from promptroute.generators.base import WITHHELD, Generated, LocalGenerator
+from promptroute.generators.base import NOT_FINITE, WITHHELD, Generated, LocalGenerator
 from promptroute.generators.diffusers.pool import Pipeline, PipelinePool
-from promptroute.generators.diffusers.scheduling import step_per_image
+from promptroute.generators.diffusers.scheduling import SAMPLED_AT_ONCE, step_per_image
 from promptroute.generators.diffusers.settings import Lora, Part, Scheduler
 from promptroute.generators.diffusers.speed import DECODERS, or_uncompiled, speed_up
 from promptroute.generators.diffusers.text_cache import TextCache
+from promptroute.io.files import read_json
 from promptroute.io.weights import weights_id
 from promptroute.runtime.batching import Failure
 from promptroute.runtime.device import pick_dtype
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import torch
 
 _LOADING = Lock()
+INDEX = "model_index.json"
+"""The file in which a model lists its parts."""
 _OWN = {
     "prompt": "the study's prompts",
     "generator": "the study's seeds",
@@ -155,7 +158,29 @@ class DiffusersModel(LocalGenerator):
     def fingerprint(self) -> Plain:
         """Give all that decides an image but its prompt and seed; the precision is that of the device."""
         found = {**super().fingerprint(), "precision": self.precision}
-        return found if self.on_cpu else {**found, "tokens": "sampled for a batch at once"}
+        if self.on_cpu or self.scheduler_kind != SAMPLED_AT_ONCE:
+            return found
+        return {**found, "tokens": "sampled for a batch at once"}
+
+    @cached_property
+    def scheduler_kind(self) -> str:
+        """Return the class of the scheduler by name: that of the settings, or the model's own, which isn't loaded.
+
+        Raises:
+            UserError: the model has no list of its parts, or the hub can't be reached.
+        """
+        if self.scheduler is not None:
+            return self.scheduler.kind
+        try:
+            if (Path(self.model) / INDEX).is_file():
+                file = Path(self.model) / INDEX
+            else:
+                from huggingface_hub import hf_hub_download
+
+                file = Path(hf_hub_download(self.model, INDEX, revision=self.revision))
+            return str((read_json(file).get("scheduler") or [""])[-1])
+        except Exception as error:  # the hub's client raises what its parts raise
+            raise self._load_error("", self.model, error) from error
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -204,7 +229,7 @@ class DiffusersModel(LocalGenerator):
         return (side * scale, side * scale) if isinstance(side, int) and isinstance(scale, int) else None
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated]:
-        """Generate one batch of images float32 [height, width, 3]; see `Generator.generate`.
+        """Generate one batch of images [height, width, 3], float32, or uint8 from a GPU; see `Generator.generate`.
 
         The same as `pipeline(prompt, generator=torch.Generator("cpu").manual_seed(seed), …)` for each; the
         text encoders run once for each different text.
@@ -228,7 +253,7 @@ class DiffusersModel(LocalGenerator):
 
         self.load()
         with self.pool.acquire() as pipeline:
-            # A GPU orders the colours itself, in half precision; pipelines without the usual processor can't.
+            # A GPU orders and rounds the colours itself; pipelines without the usual processor can't.
             kind = "np" if self.on_cpu or not hasattr(pipeline, "image_processor") else "pt"
 
             def run() -> Any:
@@ -236,10 +261,7 @@ class DiffusersModel(LocalGenerator):
                 return pipeline(prompt=texts, generator=generators, output_type=kind, **call)
 
             output = run() if self.compile is None else or_uncompiled(pipeline, run)
-            images = output.images
-            if kind == "pt":
-                images = images.permute(0, 2, 3, 1).contiguous().cpu().float().numpy()
-        images = np.asarray(images, np.float32)
+            images = rounded_there(output.images) if kind == "pt" else np.asarray(output.images, np.float32)
         withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(images)
         return [Failure(WITHHELD) if flag else image for image, flag in zip(images, withheld, strict=True)]
 
@@ -417,6 +439,25 @@ class DiffusersModel(LocalGenerator):
             error,
             "give the path of a folder in the hub's layout with safetensors, or a hub id",
         )
+
+
+def rounded_there(images: "torch.Tensor") -> list[Generated]:
+    """Round images where they are, as `to_png` does, so that a batch leaves a GPU in one copy, of half the bytes.
+
+    Args:
+        images: [n, 3, height, width], RGB in 0..1.
+
+    Returns:
+        uint8 [height, width, 3] each; a failure where a value is not finite.
+    """
+    import torch
+
+    finite = images.isfinite().flatten(1).all(dim=1)
+    rounded = images.permute(0, 2, 3, 1).float().mul(255).round().to(torch.uint8).contiguous().cpu().numpy()
+    return [
+        image if is_finite else Failure(NOT_FINITE)
+        for image, is_finite in zip(rounded, finite.tolist(), strict=True)
+    ]
 
 
 def _check_known(setting: str, names: Collection[str], known: Sequence[str], what: str) -> None:

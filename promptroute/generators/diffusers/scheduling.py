@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+SAMPLED_AT_ONCE = "AmusedScheduler"
+"""Class of the scheduler whose images a GPU samples in another way than the scheduler itself."""
+
 
 def step_per_image(scheduler: Any) -> None:
     """Let a scheduler's `step` take one generator per image where it knows only one for the whole batch.
@@ -19,9 +22,9 @@ def step_per_image(scheduler: Any) -> None:
     import diffusers
     import torch
 
-    if not isinstance(scheduler, diffusers.AmusedScheduler):
+    if not isinstance(scheduler, getattr(diffusers, SAMPLED_AT_ONCE)):
         return
-    whole: Any = scheduler.step  # type: ignore[attr-defined]
+    whole: Any = scheduler.step
 
     def step(model_output: Any, timestep: Any, sample: Any, generator: Any = None, **options: Any) -> Any:
         if not isinstance(generator, list):
@@ -36,7 +39,7 @@ def step_per_image(scheduler: Any) -> None:
             return tuple(torch.cat(parts) for parts in zip(*steps, strict=True))
         return type(steps[0])(*(torch.cat([output[name] for output in steps]) for name in steps[0]))
 
-    scheduler.step = step  # type: ignore[attr-defined]
+    scheduler.step = step
 
 
 def sample_tokens(

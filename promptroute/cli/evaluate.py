@@ -25,20 +25,27 @@ def evaluate(
     every: Annotated[
         bool, typer.Option("--all", help="Judge the prompts that the router was trained on too.")
     ] = False,
-    show: Annotated[bool, typer.Option("--show", help="Only print the cost table of a result.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the cost table of a result, and judge nothing.")
+    ] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="With --show: a column for each score too.")
+    ] = False,
     file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The result to show.")] = RESULT,
 ) -> None:
     """Judge a trained router on another performance table, or show a result; nothing is refitted."""
     if show == (performance is not None or out is not None) or (performance is None) != (out is None):
         raise typer.BadParameter("give --performance DIR and --out FILE, or --show [FILE]")
+    if scores and not show:
+        raise typer.BadParameter("--scores goes with --show")
     if performance is None or out is None:
-        typer.echo(shown(file))
+        typer.echo(shown(file, scores))
     else:
         typer.echo(f"evaluate: {judge_table(performance, out, router, every)}")
 
 
-def shown(path: Path) -> str:
-    """Return the cost table of a result file, and say so where it is not of the study at hand.
+def shown(path: Path, scores: bool = False) -> str:
+    """Return the cost table of a result file, `scores` with each score; say so where it is not of the study at hand.
 
     Of the study's own result, scores are called what their classes call them today.
     """
@@ -55,7 +62,7 @@ def shown(path: Path) -> str:
         else:
             today = {name: output.label for name, output in study_outputs(params).items()}
             result["scores"] = {name: today.get(name, label) for name, label in result["scores"].items()}
-    return cost_table(result)
+    return cost_table(result, scores=scores)
 
 
 def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:

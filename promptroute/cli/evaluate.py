@@ -18,20 +18,20 @@ RESULT = Path("metrics/evaluate.json")
 def evaluate(
     performance: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of a performance table of the published layout."),
+        typer.Option(metavar="DIR", help="folder of a performance table of the published layout"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where its result goes (JSON).")] = None,
-    router: Annotated[Path, typer.Option(metavar="DIR", help="Router folder.")] = Path("data/router"),
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="where its result goes (JSON)")] = None,
+    router: Annotated[Path, typer.Option(metavar="DIR", help="router folder")] = Path("data/router"),
     every: Annotated[
-        bool, typer.Option("--all", help="Judge the prompts that the router was trained on too.")
+        bool, typer.Option("--all", help="judge the prompts that the router was trained on too")
     ] = False,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the cost table of a result, and judge nothing.")
+        bool, typer.Option("--show", help="print the cost table of a result, and judge nothing")
     ] = False,
     scores: Annotated[
-        bool, typer.Option("--scores", help="With --show: a column for each score too.")
+        bool, typer.Option("--scores", help="with --show: a column for each score too")
     ] = False,
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The result to show.")] = RESULT,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the result to show")] = RESULT,
 ) -> None:
     """Judge a trained router on another performance table, or show a result; nothing is refitted."""
     if show == (performance is not None or out is not None) or (performance is None) != (out is None):

@@ -150,7 +150,7 @@ def _code(target: object, root: Path) -> str:
     origin = Path(spec.origin)
     place = origin.parent if origin.name == "__init__.py" and rooms[0] == "promptroute" else origin
     if rooms[0] == "promptroute":  # the project's own copy, wherever the installed one lies
-        return Path(*place.parts[place.parts.index("promptroute", -len(rooms) - 1) :]).as_posix()
+        return Path(*place.parts[-len(module.split(".")) :]).as_posix()
     return _relative(place, root)
 
 

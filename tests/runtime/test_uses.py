@@ -1,5 +1,6 @@
 """What a study's settings read is found when it is composed."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,23 @@ def test_folder_with_an_untracked_file_is_absolute(tmp_path: Path) -> None:
     section = {"a": {"model": "./whole"}, "b": {"model": "./part"}}
     make_absolute(section, tmp_path)
     assert section == {"a": {"model": "./whole"}, "b": {"model": str(tmp_path / "part")}}
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("promptroute.scorers.nima.Nima", "promptroute/scorers/nima.py"),
+        ("promptroute.feedback.scorer.Rahf", "promptroute/feedback/scorer.py"),
+        ("promptroute.generators.diffusers.model.DiffusersModel", "promptroute/generators/diffusers"),
+    ],
+)
+def test_code_in_a_checkout_called_promptroute(
+    target: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`git clone` names the folder as the package: the path begins at the package nevertheless."""
+    found = importlib.util.find_spec(".".join(target.split(".")[:3]))
+    assert found and found.origin
+    inside = Path(found.origin).relative_to(ROOT)
+    monkeypatch.setattr(found, "origin", str(tmp_path / "promptroute" / inside))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: found)
+    assert uses({"scorers": {"mine": {"_target_": target}}}, tmp_path)["scorers"]["mine"]["code"] == path

@@ -108,7 +108,7 @@ def _cells(
     cards: int,
 ) -> tuple[str, ...]:
     def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1g}" if 0 < value < 0.01 else f"{value:,.2f}"
+        return "–" if value is None else "<0.01" if 0 < value < 0.005 else f"{value:,.2f}"
 
     spread = [] if cards == 1 else [shown(None if hours is None else hours / cards)]
     return label, f"{images:,}", f"{cached:,}", shown(hours), *spread, shown(gigabytes), shown(dollars)

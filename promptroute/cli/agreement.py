@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 Level = Literal["nominal", "ordinal", "interval"]
 FILE = typer.Argument(help="table of ratings, csv or tsv, a row a rating", metavar="FILE")
-UNIT = typer.Option("--unit", "-u", help="column that says what was rated, again for each (item, model)")
-RATER = typer.Option("--rater", help="column that says who rated it")
-VALUE = typer.Option("--value", "-v", help="column of the rating; empty is a gap")
+UNIT = typer.Option(
+    "--unit", "-u", metavar="COLUMN", help="column that says what was rated, again for each (item, model)"
+)
+RATER = typer.Option("--rater", metavar="COLUMN", help="column that says who rated it")
+VALUE = typer.Option("--value", "-v", metavar="COLUMN", help="column of the rating; empty is a gap")
 LEVEL = typer.Option("--level", help="what a difference between ratings means")
 RESAMPLES = typer.Option("--resamples", help="bootstrap resamples behind each 95 % interval", min=0)
 SEED = typer.Option("--seed", help="of the resamples", min=0)

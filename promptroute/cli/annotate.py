@@ -15,25 +15,34 @@ if TYPE_CHECKING:
     from promptroute.io.votes import Asked
     from promptroute.service.people.study import Gallery
 
-STUDY = typer.Argument(help="folder of the study, with params.yaml and data/images", metavar="[STUDY]")
-QUESTION = typer.Option("--question", "-q", help="consistency, preference, alignment, or a text of your own")
+STUDY = typer.Argument(help="folder of the study, with params.yaml and data/images", metavar="STUDY")
+QUESTION = typer.Option(
+    "--question", "-q", metavar="TEXT", help="consistency, preference, alignment, or a text of your own"
+)
 MODE = typer.Option("--mode", help="pairs of models; ratings, 1 to 5, or marks on single images")
-VOTES = typer.Option("--votes", help="file that answers go to (SQLite); goes on where it stands")
+VOTES = typer.Option(
+    "--votes", metavar="FILE", help="file that answers go to (SQLite); goes on where it stands"
+)
 STATIC = typer.Option(
     "--static",
+    metavar="DIR",
     help="write the page as this folder instead, which opens from a disk; its key is kept beside it",
 )
-TAKE = typer.Option("--import", help="take in a file that such a page saved, again for each; needs --key")
-KEY = typer.Option("--key", help="key of the folder that the imported files are answers to")
+TAKE = typer.Option(
+    "--import", metavar="FILE", help="take in a file that such a page saved, again for each; needs --key"
+)
+KEY = typer.Option("--key", metavar="FILE", help="key of the folder that the imported files are answers to")
 LABEL_STUDIO = typer.Option("--label-studio", help="with --import: the files are Label Studio's JSON exports")
-EXPORT = typer.Option("--export", help="write the votes on pairs as Label Studio's JSON")
+EXPORT = typer.Option("--export", metavar="FILE", help="write the votes on pairs as Label Studio's JSON")
 PROMPTS = typer.Option("--prompts", help="how many of the study's prompts; all by default", min=1)
 SEEDS = typer.Option("--seeds", help="images of each model and prompt; all by default", min=1)
 REPEATS = typer.Option("--repeats", help="share of tasks that are shown a second time", min=0, max=0.5)
 SEED = typer.Option("--seed", help="decides prompts, orders and sides", min=0)
 HOST = typer.Option("--host", help="address to listen on; 0.0.0.0 is every network")
 PORT = typer.Option("--port", "-p", help="port to listen on; 0 takes a free port")
-ALLOW_HOST = typer.Option("--allow-host", help="another name that requests may be for, again for each")
+ALLOW_HOST = typer.Option(
+    "--allow-host", metavar="NAME", help="another name that requests may be for, again for each"
+)
 
 
 def annotate(

@@ -18,27 +18,34 @@ RESULT = Path("metrics/evaluate.json")
 def evaluate(
     performance: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of a performance table of the published layout."),
+        typer.Option(metavar="DIR", help="folder of a performance table of the published layout"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where its result goes (JSON).")] = None,
-    router: Annotated[Path, typer.Option(metavar="DIR", help="Router folder.")] = Path("data/router"),
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="where its result goes (JSON)")] = None,
+    router: Annotated[Path, typer.Option(metavar="DIR", help="router folder")] = Path("data/router"),
     every: Annotated[
-        bool, typer.Option("--all", help="Judge the prompts that the router was trained on too.")
+        bool, typer.Option("--all", help="judge the prompts that the router was trained on too")
     ] = False,
-    show: Annotated[bool, typer.Option("--show", help="Only print the cost table of a result.")] = False,
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The result to show.")] = RESULT,
+    show: Annotated[
+        bool, typer.Option("--show", help="print the cost table of a result, and judge nothing")
+    ] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="with --show: a column for each score too")
+    ] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the result to show")] = RESULT,
 ) -> None:
     """Judge a trained router on another performance table, or show a result; nothing is refitted."""
     if show == (performance is not None or out is not None) or (performance is None) != (out is None):
         raise typer.BadParameter("give --performance DIR and --out FILE, or --show [FILE]")
+    if scores and not show:
+        raise typer.BadParameter("--scores goes with --show")
     if performance is None or out is None:
-        print(shown(file))
+        print(shown(file, scores))
     else:
         print(f"evaluate: {judge_table(performance, out, router, every)}")
 
 
-def shown(path: Path) -> str:
-    """Return the cost table of a result file, and say so where it is not of the study at hand.
+def shown(path: Path, scores: bool = False) -> str:
+    """Return the cost table of a result file, `scores` with each score; say so where it is not of the study at hand.
 
     Of the study's own result, scores are called what their classes call them today.
     """
@@ -46,7 +53,7 @@ def shown(path: Path) -> str:
 
     result = read_json(path)
     try:
-        return _told(result, path)
+        return _told(result, path, scores)
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -55,7 +62,7 @@ def shown(path: Path) -> str:
         ) from error
 
 
-def _told(result: Plain, path: Path) -> str:
+def _told(result: Plain, path: Path, scores: bool) -> str:
     from promptroute.evaluation.origin import difference, origin
     from promptroute.evaluation.table import cost_table
     from promptroute.runtime.params import load_params, study_outputs
@@ -69,7 +76,8 @@ def _told(result: Plain, path: Path) -> str:
             result["scores"] = {name: today.get(name, label) for name, label in result["scores"].items()}
     # Labels may be other people's text.
     return "".join(
-        sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in cost_table(result)
+        sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1]
+        for sign in cost_table(result, scores=scores)
     )
 
 

@@ -11,12 +11,14 @@ from promptroute.core.errors import UserError
 if TYPE_CHECKING:
     from promptroute.feedback.predictor import Feedback
 
-IMAGE = typer.Argument(help="an image file")
-PROMPT = typer.Option("--prompt", "-p", help="the text that the image was generated from")
-NETWORK = typer.Option("--network", "-n", help="folder of a network of rich feedback")
+IMAGE = typer.Argument(help="an image file", metavar="IMAGE")
+PROMPT = typer.Option("--prompt", "-p", metavar="TEXT", help="the text that the image was generated from")
+NETWORK = typer.Option("--network", "-n", metavar="DIR", help="folder of a network of rich feedback")
 DEVICE = typer.Option("--device", help="torch device; auto: a GPU where there is one")
 JSON = typer.Option("--json", help="print a JSON object, for programs")
-OUT = typer.Option("--out", "-o", help="write the image with its maps, scores and missed words, as PNG")
+OUT = typer.Option(
+    "--out", "-o", metavar="FILE", help="write the image with its maps, scores and missed words, as PNG"
+)
 
 
 def feedback(

@@ -22,14 +22,18 @@ def plan(
     cards: Annotated[int, CARDS] = 1,
     prompts: Annotated[int | None, PROMPTS] = None,
 ) -> None:
-    """Print images, hours, disk and dollars of the study that params.yaml describes; nothing is generated."""
+    """Print images, hours, disk and dollars of the study that params.yaml describes; nothing is generated.
+
+    Hours and dollars are of the images that the cache lacks.
+    """
     from promptroute.runtime.preflight import whole
 
     rows = study_images(prompts)
     if not rows:
         print("plan: no model generates images in this study")
         return
-    head = ("model", "images", "in the cache", "hours on 1 card", f"on {cards}", "GB at most", "dollars")
+    spread = () if cards == 1 else (f"on {cards} cards",)
+    head = ("model", "images", "in the cache", "hours left", *spread, "disk, GB at most", "dollars left")
     work = [one for _, one in rows]
     hours, gigabytes, dollars = (
         whole([getattr(one, name) for one in work]) for name in ("hours", "gigabytes", "dollars")
@@ -104,7 +108,7 @@ def _cells(
     cards: int,
 ) -> tuple[str, ...]:
     def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:,.2f}"
+        return "–" if value is None else "<0.01" if 0 < value < 0.005 else f"{value:,.2f}"
 
-    spread = None if hours is None else hours / cards
-    return label, f"{images:,}", f"{cached:,}", shown(hours), shown(spread), shown(gigabytes), shown(dollars)
+    spread = [] if cards == 1 else [shown(None if hours is None else hours / cards)]
+    return label, f"{images:,}", f"{cached:,}", shown(hours), *spread, shown(gigabytes), shown(dollars)

@@ -9,11 +9,12 @@ import typer
 from promptroute.core.plain import Plain
 from promptroute.runtime.stage import one_line
 
-IMAGES = typer.Argument(help="image files", metavar="IMAGE...")
+IMAGES = typer.Argument(help="image files", metavar="IMAGE")
 FOLDER = typer.Option("--recovery", "-r", metavar="DIR", help="folder of a trained recovery")
 K = typer.Option("--k", "-k", help="candidates of each image", min=1)
 ALLOW = typer.Option(
     "--allow",
+    metavar="CLASS",
     help="a class, or a package ending with a dot, that the folder may name besides our own; again for each",
 )
 JSON = typer.Option("--json", help="print a JSON object a line, for programs")

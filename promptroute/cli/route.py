@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from promptroute.router.types import Decision
 
 PROMPTS = typer.Argument(help="prompts; without any, standard input is read", metavar="PROMPT")
-FILE = typer.Option("--file", "-f", help="a text file, one prompt a line (empty lines are skipped)")
-ROUTER = typer.Option("--router", "-r", help="router folder")
-MODEL = typer.Option("--model", "-m", help="a model that may be chosen, again for each; all by default")
+FILE = typer.Option(
+    "--file", "-f", metavar="FILE", help="a text file, one prompt a line (empty lines are skipped)"
+)
+ROUTER = typer.Option("--router", "-r", metavar="DIR", help="router folder")
+MODEL = typer.Option(
+    "--model", "-m", metavar="MODEL", help="a model that may be chosen, again for each; all by default"
+)
 TRADEOFF = typer.Option(
     "--tradeoff", help="decide by quality - tradeoff * dollars instead", show_default=False
 )
@@ -27,6 +31,7 @@ SLACK = typer.Option(
 )
 ALLOW = typer.Option(
     "--allow",
+    metavar="CLASS",
     help="a class, or a package ending with a dot, that the router folder may name besides our own; again for each",
 )
 SEARCH = typer.Option(

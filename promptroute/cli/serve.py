@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 GIVEN = Limits()
 
-ROUTER = typer.Option("--router", "-r", help="router folder")
+ROUTER = typer.Option("--router", "-r", metavar="DIR", help="router folder")
 HOST = typer.Option("--host", help="address to listen on; 0.0.0.0 is every network")
 PORT = typer.Option("--port", "-p", help="port to listen on; 0 takes a free port")
 ALLOW_HOST = typer.Option(
     "--allow-host",
+    metavar="NAME",
     help="another name that requests may be for, again for each; '*' is every name "
     "(always: 127.0.0.1, localhost and --host)",
 )

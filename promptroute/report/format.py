@@ -53,7 +53,7 @@ def percent(value: float | None, digits: int = 1, *, signed: bool = False, missi
 def estimate_and_ends(
     ends: Ends, digits: int, *, share: bool = False, signed: bool = False, missing: str = "–"
 ) -> tuple[str, str]:
-    """Format an estimate and its 95 % interval, as `−11.8 %` and `[−27.6 %, 3.1 %]`.
+    """Format an estimate and its 95 % interval, as `−11.8 %` and `[−27.6 %, 3.1 %]`; without ends, the estimate alone.
 
     Args:
         ends: the values; None is written as `missing`.
@@ -66,14 +66,14 @@ def estimate_and_ends(
     value, low, high = (
         form(end, digits, signed=signed, missing=missing) for end in (ends.estimate, ends.low, ends.high)
     )
-    return value, f"[{low}, {high}]"
+    return value, "" if ends.low is None and ends.high is None else f"[{low}, {high}]"
 
 
 def interval(
     ends: Ends, digits: int, *, share: bool = False, signed: bool = False, missing: str = "–"
 ) -> str:
     """Format an estimate with its 95 % interval in a line; arguments as `estimate_and_ends`."""
-    return " ".join(estimate_and_ends(ends, digits, share=share, signed=signed, missing=missing))
+    return " ".join(estimate_and_ends(ends, digits, share=share, signed=signed, missing=missing)).strip()
 
 
 def quality_at_cost(quality: float, cost: float) -> str:

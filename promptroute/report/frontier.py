@@ -48,7 +48,8 @@ def chart(result: Result) -> style.Chart:
         headline(result),
         f"{result.subtitle}. Operating point set beforehand on other prompts; with 95\u00a0% intervals: cost "
         f"{interval(router.cost_change, 1, share=True, signed=True)}, quality "
-        f"{interval(router.quality_gain, 3, signed=True)}{_left(result)}",
+        f"{interval(router.quality_gain, 3, signed=True)}{_left(result)}. "
+        f"{'' if result.values.searched else router.certainty}".rstrip(),
     )
     style.plain(axes)
     for x, y, line in _curves(result):
@@ -177,7 +178,7 @@ def _saving(axes: Axes, result: Result, level: float) -> Text:
         note = f"read off these test prompts: {percent(saving, 1, signed=True)} cost at the quality of {model}{left}"
     text = axes.annotate(
         note, ((start + end) / 2, level), (0, -7), textcoords="offset points", ha="center", va="top",
-        color=style.QUIET, size=9.5, zorder=9,
+        color=style.QUIET, size=9.5, zorder=9, path_effects=style.halo(),
     )  # fmt: skip
     # Pushed back into the axes where it stands out sideways.
     figure = style.root(axes)

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from promptroute.report.style import INK, QUIET, renderer, root
+from promptroute.core.plain import Plain
+from promptroute.report.style import INK, QUIET, halo, renderer, root
 
 _RADII = np.array([8.0, 13.0, 20.0, 29.0, 40.0, 54.0, 72.0, 95.0, 125.0, 160.0])  # points
 _ANGLES = np.deg2rad(np.arange(0, 360, 15))
@@ -46,8 +47,9 @@ def place_labels(
     figure = root(axes)
     unit = figure.dpi / 72
     at, marks, covered = (axes.transData.transform(part) for part in (points, markers, lines))
+    look: Plain = {"size": _SIZE, "color": INK, "zorder": 9, "path_effects": halo()}
     artists = [
-        axes.annotate(text, (0, 0), xycoords="figure pixels", size=_SIZE, color=INK, weight=weight, zorder=9)
+        axes.annotate(text, (0, 0), xycoords="figure pixels", weight=weight, **look)
         for text, weight in zip(texts, weights, strict=True)
     ]
     extents = [artist.get_window_extent(renderer(figure)) for artist in artists]

@@ -54,7 +54,7 @@ def page(
     return template.render(
         css=Markup(css),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        subtitle=visible(result.subtitle),
+        subtitle=visible(result.subtitle.replace(f" ({note})", "")),
         note=visible(note),
         headline=[visible(line) for line in headline(result)],
         lengths=visible(lengths),
@@ -66,7 +66,8 @@ def page(
         searches=result.strips is not None,
         fresh=result.values.searched is not None and result.values.searched.fresh is not None,
         figures=[_figure(figure) for figure in figures.values()],
-        veils=[visible(name) for name in _veils(images)],
+        veils=[visible("{2} ({0})".format(*name.partition("."))) for name in _veils(images)],
+        more=any(_score_lines(result, image)[1] for found in images.values() for image in found),
         groups=_groups(result, examples, images, {} if back is None else back.trips),
     )
 
@@ -104,8 +105,9 @@ def headline(result: Result) -> list[str]:
             *few,
         ]
     return [
-        f"Against {result.labels[result.best_single]}, the best single model, {_changes(router)}, at the operating point "
-        f"that was set beforehand on other prompts.",
+        f"Against {result.labels[result.best_single]}, the best single model, {_changes(router)}. {router.certainty}",
+        f"Its choices on these {result.values.prompts:,} test prompts: {result.values.sent(result.values.labels)}. "
+        f"Its operating point was set beforehand on other prompts.",
         *_against_per_set(result),
         f"Read off the frontier on these test prompts, so without an operating point set beforehand: {before}",
         *few,
@@ -172,6 +174,7 @@ def _sets(result: Result) -> list[Cells]:
             "name": visible(name),
             "prompts": f"{values.prompts:,}",
             "single": visible(result.values.labels[values.best_single]),
+            "sent": visible(values.sent(result.values.labels)),
             "figures": _set_figures(values),
             "accuracy": percent(values.choice["router"].accuracy, 1),
         }
@@ -258,15 +261,12 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
     label = result.labels[model]
     shown = []
     for image in images.get((example.prompt_id, result.names[model]), ()):
-        lines = [
-            f"{result.scores.get(name, name)} {number(score, 2)}" for name, score in image.scores.items()
-        ]
-        lines = [f"failed: {image.reason}"] if image.data is None else lines
-        alt = visible(f"{label}, seed {image.seed}")
-        texts = [visible(line) for line in lines]
-        shown.append(
-            {"source": _source(image), "alt": alt, "lines": texts, **_feedback(image, _veils(images))}
-        )
+        lines, more = _score_lines(result, image)
+        if image.data is None:
+            lines, more = [f"failed: {image.reason}"], []
+        cell: Cells = {"source": _source(image), "alt": visible(f"{label}, seed {image.seed}")}
+        cell |= {"lines": [visible(line) for line in lines], "more": [visible(line) for line in more]}
+        shown.append(cell | _feedback(image, _veils(images)))
     return {
         "name": visible(label),
         "predicted": number(example.predicted[model], digits),
@@ -278,6 +278,15 @@ def _model(result: Result, example: Example, model: int, digits: int, images: Im
         "images": shown,
         "back": _trip(trips.get((example.prompt_id, result.names[model])), label),
     }
+
+
+def _score_lines(result: Result, image: ExampleImage) -> tuple[list[str], list[str]]:
+    """Return an image's scores that quality is made of, and its others; where it has none of the former, all and none."""
+    lines = {
+        name: f"{result.scores.get(name, name)} {number(score, 2)}" for name, score in image.scores.items()
+    }
+    own = [line for name, line in lines.items() if name in result.values.score.split(" + ")]
+    return (own, [line for line in lines.values() if line not in own]) if own else ([*lines.values()], [])
 
 
 def _trip(trip: Trip | None, label: str) -> Cells | None:

@@ -78,9 +78,12 @@ def people_cells(people: People | None, labels: Mapping[str, str], scores: Mappi
         f"{name.replace('_', ' ').replace('alpha', 'Krippendorff’s α,').replace('fleiss kappa', 'Fleiss’ κ')} "
         f"{interval(figure, 2)}"
         for name, figure in people.raters_agree.figures.items()
+        if figure.estimate is not None  # there is none of one person
     ]
+    who = "1 person" if people.raters == 1 else f"{people.raters} people"
+    among = f" Among them: {'; '.join(agree)}." if agree else ""
     return {
-        "about": f"{people.answers:,} votes by {people.raters} people on blind pairs. Among them: {'; '.join(agree)}.",
+        "about": f"{people.answers:,} votes by {who} on blind pairs.{among}",
         "models": [
             {
                 "name": visible(labels.get(name, name)),

@@ -15,7 +15,7 @@ from promptroute.core.plain import Section
 from promptroute.evaluation.origin import difference
 from promptroute.io.delimited import read_delimited
 from promptroute.io.files import read_json
-from promptroute.report.format import quality_at_cost
+from promptroute.report.format import percent, quality_at_cost
 
 _AGAIN = "evaluate the router again"
 LARGEST_SHARE = 10.0
@@ -34,6 +34,11 @@ class Interval(Values):
     estimate: float | None
     low: float | None
     high: float | None
+
+    @property
+    def holds_zero(self) -> bool:
+        """Tell whether zero lies in the interval, or there is none, so that chance alone may explain the estimate."""
+        return self.low is None or self.high is None or self.low <= 0 <= self.high
 
     def bounded(self, limit: float) -> "Interval":
         """Return the interval with what lies beyond ± `limit` undefined."""
@@ -83,6 +88,18 @@ class AtOperatingPoint(Paired):
 
     quality: Interval
     cost: Interval
+
+    @property
+    def certainty(self) -> str:
+        """Say in a sentence whether the differences from the best single model are beyond chance; empty without intervals."""
+        cost, quality = self.cost_change, self.quality_gain
+        if cost.low is None and quality.low is None:
+            return ""
+        if cost.holds_zero == quality.holds_zero:
+            both = "Neither difference is beyond chance: both intervals hold zero"
+            return f"{both if cost.holds_zero else 'Both differences are beyond chance: no interval holds zero'}."
+        sure, unsure = ("quality", "cost") if cost.holds_zero else ("cost", "quality")
+        return f"The difference in {sure} is beyond chance; that in {unsure} is not: its interval holds zero."
 
 
 class SearchFrontier(Frontier):
@@ -148,6 +165,15 @@ class Measured(Values):
     router: AtOperatingPoint
     choice: dict[str, Choice]
     strategies: dict[str, Row]
+
+    def sent(self, labels: Mapping[str, str], most: int = 3) -> str:
+        """List the models that get most prompts from the router, each with its share; `most` of them by name."""
+        shares = sorted(self.strategies["router"].share.items(), key=lambda item: -item[1])
+        taken = [(percent(share, 0), labels.get(name, name)) for name, share in shares if share > 0]
+        if len(taken) > most + 1:
+            rest = sum(share for _, share in shares[most:])
+            taken[most:] = [(percent(rest, 0), f"{len(taken) - most} others")]
+        return ", ".join(f"{share} {label}" for share, label in taken)
 
 
 class Evaluation(Measured):

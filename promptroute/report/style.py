@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -11,6 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 
 from promptroute.core.plain import Plain
+
+if TYPE_CHECKING:
+    from matplotlib.patheffects import AbstractPathEffect
 
 INK, QUIET, FAINT = "#1a1a1a", "#5a5a5a", "#d9d9d9"
 DPI = 130
@@ -44,6 +47,13 @@ def hatch(model: int) -> str:
 def marker(model: int) -> str:
     """Return the marker of a model's points: with its colour it tells up to 28 models apart."""
     return _MARKERS[model // len(_COLOURS) % len(_MARKERS)]
+
+
+def halo() -> list["AbstractPathEffect"]:
+    """Return the effect that keeps a text readable where lines cross it: a white edge."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3, foreground="white")]
 
 
 def ink_on(background: str | tuple[float, float, float]) -> str:

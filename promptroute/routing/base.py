@@ -293,7 +293,8 @@ def explain_gain(predicted: Sequence[float], chosen: int, candidates: Candidates
         cheaper = [labels[column] for column in candidates.columns if cost[column] < cost[chosen]]
         if not cheaper:
             return "predicted best"
-        return f"predicted best; {' and '.join(cheaper)} would cost less but lose more than that saves"
+        listed = " and ".join(filter(None, (", ".join(cheaper[:-1]), cheaper[-1])))
+        return f"predicted best; {listed} would cost less but lose more than that saves"
     return f"{explain_loss(predicted, chosen, candidates)}, for {1 - cost[chosen] / cost[best]:.0%} less"
 
 

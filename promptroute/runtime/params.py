@@ -286,4 +286,6 @@ def fact_hint(params: Section, model: str, fact: str) -> str:
     """Say how a fact that the cost rule needs is given: a price, or what a model's profile lacks."""
     group = "models" if model in params["models"] else "published.models"
     key = f"cost.prices.{model}" if fact == "price" else f"{group}.{model}.profile.{fact}"
-    return f"give it with -S +{key}=NUMBER, or choose another cost"
+    timed = group == "models" and fact != "price"
+    other = "time the models here with -S cost=measured" if timed else "choose another cost"
+    return f"give it with -S +{key}=NUMBER, or {other}"

@@ -14,7 +14,8 @@ says which file, row or key is wrong, what was expected, and, after the last sem
 traceback instead is a defect of ours.
 
 Each row below is run by a test, and this page is written from the same list by `python -m tests.bad_inputs`.
-`…` stands for what differs between machines, `CEMS` for the folder of the published data.
+`…` stands for what differs between machines, `CEMS` for the folder of the published data; *run* is a stage
+with its arguments, as in `dvc.yaml`, or a command of `promptroute`; `-S` is an override of the `promptroute compose` before it.
 """
 
 

@@ -95,7 +95,7 @@ class TestReadme:
         readme, results = (ROOT / "README.md").read_text(), (ROOT / "docs" / "results.md").read_text()
         table = readme[readme.index("## Results") : readme.index("## Use")]
         figures = set(re.findall(r"[-+]?\d+\.\d+", table))
-        assert len(figures) == 10
+        assert len(figures) == 14
         assert all(figure in results for figure in figures)
         (shown,) = [block.text for block in blocks(ROOT / "README.md") if "strategy" in block.text]
         assert all(line in results for line in shown.splitlines())

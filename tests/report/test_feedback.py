@@ -67,7 +67,7 @@ def test_on_the_page(written: Path) -> None:
     )
     shown = {(example.prompt_id, report.result.names[0]): [image]}
     source = page(report.result, report.figures, report.examples, shown)
-    assert '<label for="veil-0">nima.wrong</label>' in source
-    assert '<label for="veil-1">nima.missed</label>' in source
+    assert '<label for="veil-0">wrong (nima)</label>' in source
+    assert '<label for="veil-1">missed (nima)</label>' in source
     assert '<img class="veil veil-0" src="data:image/png;base64,dmVpbA==" alt="">' in source
     assert '<del title="0.90">&lt;b&gt;red&lt;/b&gt;</del> star' in source

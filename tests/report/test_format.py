@@ -36,6 +36,7 @@ def test_interval() -> None:
         == "−11.8\u00a0% [−27.6\u00a0%, not reached]"
     )
     assert interval(ends(1.5, 1.0, 2.0), 2) == "1.50 [1.00, 2.00]"
+    assert interval(ends(0.0, None, None), 2) == "0.00", "nothing in brackets where no resample changes it"
 
 
 def test_cost_comparison() -> None:

@@ -40,6 +40,13 @@ def test_votes(tmp_path: Path) -> None:
     ]
 
 
+def test_one_person(tmp_path: Path) -> None:
+    nothing = {"alpha_nominal": {"estimate": None, "low": None, "high": None}}
+    write_json(tmp_path / "a.json", {**FOUND, "raters": 1, "raters_agree": {"figures": nothing}})
+    cells = people_cells(read_people(tmp_path / "a.json"), {}, {})
+    assert cells is not None and cells["about"] == "1,200 votes by 1 person on blind pairs."
+
+
 @pytest.mark.parametrize(
     "found", [{"answers": 0}, {"answers": 9, "mode": "ratings", "models": {"a": {"mean": 3}}}]
 )

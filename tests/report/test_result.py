@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from promptroute.core.errors import UserError
-from promptroute.report.result import LARGEST_SHARE, Interval, Result, read_result
+from promptroute.report.result import LARGEST_SHARE, AtOperatingPoint, Interval, Result, read_result
 from tests.report.made import SCORES
 
 Change = Callable[[Path], object]
@@ -124,3 +124,29 @@ def test_of_another_study(written: Path) -> None:
         read_result(
             *where, scores=SCORES, data="toy", study={"prompts": "others", "models": "a", "score": "s"}
         )
+
+
+@pytest.mark.parametrize(
+    ("cost", "quality", "said"),
+    [
+        ((-0.4, 2.0), (-0.02, 0.05), "Neither difference is beyond chance: both intervals hold zero."),
+        ((-0.4, -0.1), (-0.02, 0.0), "in cost is beyond chance; that in quality is not"),
+        ((-0.4, None), (0.01, 0.05), "in quality is beyond chance; that in cost is not"),
+        ((0.1, 0.2), (-0.2, -0.1), "Both differences are beyond chance"),
+        ((None, None), (None, None), ""),
+    ],
+)
+def test_certainty(cost: tuple[float, float], quality: tuple[float, float], said: str) -> None:
+    mean = Interval(estimate=1.0, low=0.9, high=1.1)
+    change, gain = (Interval(estimate=0.0, low=low, high=high) for low, high in (cost, quality))
+    point = AtOperatingPoint(quality=mean, cost=mean, quality_gain=gain, cost_change=change)
+    assert said in point.certainty and bool(said) == bool(point.certainty)
+
+
+def test_choices_listed(written: Path) -> None:
+    share = {"m0": 0.1, "m1": 0.5, "m2": 0.0, "m3": 0.4}
+    values(lambda v: v["strategies"]["router"].update(share=share))(written / "evaluate.json")
+    measured = read(written).values
+    nbsp = "\u00a0"
+    assert measured.sent({"m3": "Three"}) == f"50{nbsp}% m1, 40{nbsp}% Three, 10{nbsp}% m0"
+    assert measured.sent({}, most=1) == f"50{nbsp}% m1, 50{nbsp}% 2 others"

@@ -34,7 +34,7 @@ def test_writes_all(
     run_stage(report.main)
     assert capsys.readouterr().out == "report: 6 figures in metrics/plots, and report/index.html\n"
     source = Path("report/index.html").read_text(encoding="utf-8")
-    assert "Quality: NIMA, higher is better · 120 test prompts · toy scores (made up)" in source
+    assert "Quality: NIMA, higher is better · 120 test prompts · toy scores. In brackets" in source
     assert "<strong>Please note:</strong> made up." in source
     assert "cut off: by the text encoder minilm 3 of 120 (4 tokens lost on average)." in source
     for name in NAMES:

@@ -1,12 +1,13 @@
 """What a study's settings read is found when it is composed."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from promptroute.runtime.uses import _code, make_absolute, uses
+from promptroute.runtime.uses import make_absolute, uses
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., dict[str, Any]]
@@ -107,21 +108,20 @@ def test_folder_with_an_untracked_file_is_absolute(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "code"),
+    ("target", "path"),
     [
         ("promptroute.scorers.nima.Nima", "promptroute/scorers/nima.py"),
+        ("promptroute.feedback.scorer.Rahf", "promptroute/feedback/scorer.py"),
         ("promptroute.generators.diffusers.model.DiffusersModel", "promptroute/generators/diffusers"),
     ],
 )
-def test_a_checkout_of_the_package_s_name(
-    target: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_code_in_a_checkout_called_promptroute(
+    target: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clone lies in a folder `promptroute` by default."""
-    checkout = tmp_path / "promptroute"
-    place = checkout / code
-
-    class Spec:
-        origin = str(place if place.suffix else place / "__init__.py")
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec)
-    assert _code(target, checkout) == code
+    """`git clone` names the folder as the package: the path begins at the package nevertheless."""
+    found = importlib.util.find_spec(".".join(target.split(".")[:3]))
+    assert found and found.origin
+    inside = Path(found.origin).relative_to(ROOT)
+    monkeypatch.setattr(found, "origin", str(tmp_path / "promptroute" / inside))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: found)
+    assert uses({"scorers": {"mine": {"_target_": target}}}, tmp_path)["scorers"]["mine"]["code"] == path

@@ -248,7 +248,7 @@ class TestShownStudy:
         (study / "metrics/evaluate.json").write_text(
             json.dumps({**found, "scores": {"clip.score": "CLIP of old"}})
         )
-        out = judge(study, "--show").out
+        out = judge(study, "--show", "--scores").out
         assert "CLIP score" in out and "CLIP of old" not in out
 
     def test_stale_settings(self, study: Path) -> None:
@@ -267,26 +267,28 @@ class TestShownStudy:
         assert "stale" not in judge(study, "--show").out
 
 
-def test_show_prints_the_cost_table(study: Path) -> None:
-    lines = judge(study, "--show").out.splitlines()
+@pytest.mark.parametrize("scores", [False, True])
+def test_show_prints_the_cost_table(study: Path, scores: bool) -> None:
+    lines = judge(study, "--show", *(["--scores"] if scores else [])).out.splitlines()
     found = result(study)
     best = found["labels"][found["best_single"]]
-    assert lines[0] == f"quality = nima.mean; 15 test prompts; best single model: {best}"
+    assert lines[0].startswith("quality = nima.mean; 15 test prompts; ") and lines[0].endswith(f", {best}")
     assert lines[1] == "(only 15 prompts, too few to tell much by)"
-    assert lines[3].split("  ", 1)[0] == "strategy" and "CLIP score" in lines[3]
+    assert lines[3].split("  ", 1)[0] == "strategy" and ("CLIP score" in lines[3]) == scores
     rows = {line.split()[0]: line.split()[1:] for line in lines[4:17]}
+    single, router = found["strategies"]["single_" + found["best_single"]], found["strategies"]["router"]
     assert rows[best] == [
-        f"{found['strategies']['single_' + found['best_single']]['quality']:.4f}",
-        f"{found['strategies']['single_' + found['best_single']]['clip.score']:.4f}",
-        f"{1000 * found['strategies']['single_' + found['best_single']]['cost']:.4f}",
-        "+0.0%",
-    ]
+        f"{single['quality']:.4f}", "+0.0000", f"{1000 * single['cost']:.4f}", "+0.0%",
+        *([f"{single['clip.score']:.4f}"] if scores else []),
+    ]  # fmt: skip
+    assert rows["router"][1] == f"{router['quality'] - single['quality']:+.4f}"
+    assert rows["router"][3] == f"{router['cost'] / single['cost'] - 1:+.1%}"
     assert len({len(line) for line in lines[3:17]}) == 1  # columns stand under each other
     assert {"oracle", "random", "best_predicted", "under_budget", "router"} <= set(rows)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"]]
+    "arguments", [["--performance", "cems"], ["--out", "x.json"], ["--colour"], ["cems"], ["--scores"]]
 )
 def test_usage_errors(study: Path, arguments: list[str]) -> None:
     ran = judge(study, *arguments)

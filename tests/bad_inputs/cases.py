@@ -297,7 +297,7 @@ CASES: dict[str, list[Case]] = {
              "expected 'quality' or 'cost'", overrides=("policy.target=speed",)),
         Case("a setting that the policy lacks", "calibrate",
              "params.yaml: policy.colour is no setting of CostAware",
-             "it takes calibration, target, standard_errors, tradeoff", overrides=("+policy.colour=red",)),
+             "it takes calibration, target, budget, standard_errors, tradeoff", overrides=("+policy.colour=red",)),
         Case("a guarantee within less than nothing", "calibrate",
              "params.yaml: policy.epsilon is -0.1",
              "expected greater than or equal to 0", overrides=("policy=guaranteed", "policy.epsilon=-0.1")),

@@ -138,12 +138,18 @@ def twice(path: str, number: int) -> Break:
 
 
 def images(folder: Path) -> None:
-    """Give the model `m` a shard of one image."""
+    """Give the model `m` a shard of the study's prompts, none of which it could generate."""
+    import pandas as pd
+
     from promptroute.core.image import Image
     from promptroute.io.images import write_shard
 
-    row = Image("a", "a dog", "m", 0, "failed", "a reason", None, None, None)
-    write_shard(folder / "data/images/m/part-00000.parquet", [row])
+    asked = pd.read_parquet(folder / "data/prompts.parquet")
+    rows = [
+        Image(row.prompt_id, row.prompt, "m", 0, "failed", "a reason", None, None, None)
+        for row in asked.itertuples()
+    ]
+    write_shard(folder / "data/images/m/part-00000.parquet", rows)
 
 
 OPEN_CLIP = "promptroute.encoders.open_clip.OpenClip"

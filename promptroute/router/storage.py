@@ -34,6 +34,7 @@ FORMAT = 2
 FACTS, MANIFEST, ARRAYS, CARD = "router.json", "manifest.json", "arrays.safetensors", "README.md"
 PREDICTOR = "predictor"
 _BYTES, _DEPTH = 4_000_000, 40  # of our own JSON files, at most
+_LINKED = 2**30  # bytes behind a link, at most
 _AGAIN = "train it again"
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -186,7 +187,7 @@ def _check_manifest(folder: Path) -> None:
     """Refuse a folder that holds anything else than what its manifest says.
 
     Raises:
-        UserError: a file is missing, foreign, changed or a link, or a path leaves the folder; names it.
+        UserError: a file is missing, foreign, changed or endless, or a path leaves the folder; names it.
     """
     manifest = folder / MANIFEST
     listed = _read_json(manifest)
@@ -196,13 +197,19 @@ def _check_manifest(folder: Path) -> None:
         if not _PATH.fullmatch(path):
             raise UserError(f"{manifest}: path {path!r} may leave the folder; {_AGAIN}")
     for path in _files(folder):
-        if path not in listed or (folder / path).is_symlink():
+        if path not in listed or not _may_be_read(folder / path):
             raise UserError(f"{folder / path}: no file of this router; take it out, or {_AGAIN}")
     for path, digest in listed.items():
         if not (folder / path).is_file():
             raise UserError(f"{folder / path}: no such file, but the router needs it; {_AGAIN}")
         if sha256(folder / path) != digest:
             raise UserError(f"{folder / path}: changed since the router was saved (SHA-256); {_AGAIN}")
+
+
+def _may_be_read(path: Path) -> bool:
+    """Tell whether reading a file ends. DVC may put links to its cache for files, and what they name has its checksum too;
+    but behind a link may be what never ends (in /proc, that has no size)."""
+    return not path.is_symlink() or (path.is_file() and 0 < path.stat().st_size <= _LINKED)
 
 
 def _read_json(path: Path) -> Any:

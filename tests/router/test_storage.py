@@ -248,9 +248,17 @@ class TestRefused:
         refused(saved[1], r"predictor/run\.py: no file of this router")
 
     def test_link(self, saved: tuple[Router, Path], tmp_path: Path) -> None:
-        (saved[1] / "README.md").rename(tmp_path / "README.md")
-        (saved[1] / "README.md").symlink_to(tmp_path / "README.md")
-        refused(saved[1], r"README\.md: no file of this router")
+        """DVC puts links for files where `cache.type` says so; what they name is checked as any file."""
+        file, content = saved[1] / "README.md", tmp_path / "README.md"
+        file.rename(content)
+        file.symlink_to(content)
+        Router.load(saved[1])
+        content.write_text("another")
+        refused(saved[1], r"README\.md: changed since")
+        for target in ("/dev/zero", "/proc/self/status", tmp_path, tmp_path / "absent", "README.md"):
+            file.unlink()
+            file.symlink_to(target)
+            refused(saved[1], r"README\.md: no file of this router")
 
     @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../b", "a\\b", ""])
     def test_path_out_of_the_folder(self, saved: tuple[Router, Path], path: str) -> None:

@@ -17,9 +17,9 @@ import inspect
 import re
 from collections.abc import Collection, Mapping
 from importlib.metadata import version as installed_version
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain, Section
@@ -56,12 +56,12 @@ class Component(BaseModel):
     incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size"})
     """Settings that decide no result, or that `weights` stands for, as a path of weights."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _named(cls, given: object) -> object:
-        if inspect.isabstract(cls):
+    def _named(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if inspect.isabstract(cls) and not isinstance(given, cls):
             raise ValueError(f"expected a section that names a class by {TARGET}")
-        return given
+        return handler(given)
 
     def __init__(self, **settings: Any) -> None:
         try:

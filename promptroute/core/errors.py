@@ -1,6 +1,7 @@
 """Errors for people."""
 
 import os
+import re
 import sys
 from types import TracebackType
 
@@ -15,7 +16,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        text = str(message)
+        text = re.sub(r"\s*[\r\n]+\s*", " ", str(message))
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
         super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))

@@ -89,14 +89,17 @@ class TestRoute:
         if options:
             assert json.loads(out)["prompt"] == "🦊 ünï"
 
-    def test_ascii_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ascii_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Not every way of printing keeps to the terminal's encoding."""
+        found = json.loads((ROOT / "metrics" / "evaluate.json").read_text(encoding="utf-8"))
+        file = tmp_path / "found.json"
+        file.write_text(json.dumps({**found, "about": "ünï"}), encoding="utf-8")
         out = io.BytesIO()
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="ascii"))
         with pytest.raises(SystemExit, match="0"):
-            main(["evaluate", "--show", str(ROOT / "metrics" / "evaluate.json")])
+            main(["evaluate", "--show", str(file)])
         sys.stdout.flush()
-        assert out.getvalue().isascii() and rb"\u" in out.getvalue()
+        assert out.getvalue().isascii() and rb"\xfcn\xef" in out.getvalue()
 
     @pytest.mark.parametrize(
         "content", ["null", "[]", "{}", '{"labels": 7}', '{"frontier": null, "labels": {}, "router": {}}']

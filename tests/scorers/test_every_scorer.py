@@ -13,8 +13,8 @@ import pytest
 
 import promptroute.scorers as room
 from promptroute.core.component import Component, build
+from promptroute.core.names import SCORER_NAME
 from promptroute.core.outputs import Output
-from promptroute.core.rows import SCORER_NAME
 from promptroute.scorers.base import Batch, EmbeddingScorer, Scorer
 
 OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "scorer").glob("*.yaml"))

@@ -88,7 +88,7 @@ def test_no_resamples_no_intervals(study: Path) -> None:
         for name, interval in after[group].items():
             assert interval["estimate"] == before[group][name]["estimate"]
             assert interval["low"] is None and interval["high"] is None
-    assert "[–, –]" in judge(study, "--show").out
+    assert "[none, none]" in judge(study, "--show").out
 
 
 def new(n: int) -> pd.DataFrame:
@@ -275,7 +275,7 @@ def test_show_prints_the_cost_table(study: Path, scores: bool) -> None:
     assert lines[0].startswith("quality = nima.mean; 15 test prompts; ") and lines[0].endswith(f", {best}")
     assert lines[1] == "(only 15 prompts, too few to tell much by)"
     assert lines[3].split("  ", 1)[0] == "strategy" and ("CLIP score" in lines[3]) == scores
-    rows = {line.split()[0]: line.split()[1:] for line in lines[4:17]}
+    rows = {line.split()[0]: line.split()[1:] for line in lines[4:18]}
     single, router = found["strategies"]["single_" + found["best_single"]], found["strategies"]["router"]
     assert rows[best] == [
         f"{single['quality']:.4f}", "+0.0000", f"{1000 * single['cost']:.4f}", "+0.0%",
@@ -283,7 +283,7 @@ def test_show_prints_the_cost_table(study: Path, scores: bool) -> None:
     ]  # fmt: skip
     assert rows["router"][1] == f"{router['quality'] - single['quality']:+.4f}"
     assert rows["router"][3] == f"{router['cost'] / single['cost'] - 1:+.1%}"
-    assert len({len(line) for line in lines[3:17]}) == 1  # columns stand under each other
+    assert len({len(line) for line in lines[3:18]}) == 1  # columns stand under each other
     assert {"oracle", "random", "best_predicted", "under_budget", "router"} <= set(rows)
 
 

@@ -39,7 +39,10 @@ def test_passes_and_is_constant(study: Path) -> None:
         (["agreement.votes=/nosuch.sqlite"], "agreement.votes is '/nosuch.sqlite'"),
         (["predictor=kernel", "+predictor.encoder=nope"], "predictor asks for text encoder 'nope'"),
         (
-            ["predictor=kernel-statistics", "+predictor.members.kernel.encoder=nope"],
+            [
+                "predictor=kernel-statistics",
+                "+predictor.members.kernel={_target_: promptroute.predictors.kernel.Kernel, encoder: nope}",
+            ],
             "asks for text encoder 'nope'",
         ),
         (

@@ -57,7 +57,9 @@ def test_no_gain_without_what_is_left_of_it(study: Path) -> None:
     ran = run(study, "evaluate")
     assert "not known, as the study has no single images" in ran.out
     lines = [
-        line for line in shown(study / "metrics/evaluate.json").splitlines() if line.startswith("search,")
+        line.strip()
+        for line in shown(study / "metrics/evaluate.json").splitlines()
+        if line.startswith("  search,")
     ]
     assert (
         len(lines) == 4 and lines[1] == "search, on fresh images: not known: the study has no single images"

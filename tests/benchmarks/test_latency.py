@@ -33,7 +33,7 @@ def test_ways_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for row in rows:
         assert set(row) == set(latency.COLUMNS)
         assert all(row[name] > 0 for name in latency.COLUMNS[2:])
-        assert 20 < row["memory_mb"] < 2000 and row["p50_ms"] <= row["p95_ms"]
+        assert row["memory_mb"] > 20 and row["p50_ms"] <= row["p95_ms"]
 
 
 def test_other_code_that_fails(tmp_path: Path) -> None:

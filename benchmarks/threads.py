@@ -21,13 +21,7 @@ from benchmarks.reporting import markdown
 from promptroute.runtime.stage import run_stage
 
 HEAD = (
-    "cores",
-    "threads",
-    "waiting",
-    "a prompt, ms (median)",
-    "a prompt, ms (95 %)",
-    "in batches, prompts/s",
-    "bits",
+    "cores | threads | waiting | a prompt, ms (median) | a prompt, ms (95 %) | in batches, prompts/s | bits"
 )
 WAYS = ((1, "spin"), (2, "spin"), (2, "passive"))
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}

@@ -262,13 +262,16 @@ def efficiency(cycles: int, seconds: float) -> list[dict[str, Any]]:
             work.spans = [[(kind, core) for core in cores] for kind, cores in order]
         used: list[tuple[float, float, float]] = []
 
+        def clocks() -> tuple[float, float, float]:
+            return time.monotonic(), time.process_time(), _own_seconds(made)
+
         def note(done: Done | None) -> None:
             warm = len(list(place.glob("*-is-warm"))) == 4
             if warm and not used:
-                used.append((time.monotonic(), time.process_time(), _own_seconds(made)))
+                used.append(clocks())
                 write_text(place / "begin", f"{time.monotonic() + 1.0}")
             if done is None:
-                used.append((time.monotonic(), time.process_time(), _own_seconds(made)))
+                used.append(clocks())
                 raise _Over
             found.append(done)
 

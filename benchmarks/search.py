@@ -181,6 +181,20 @@ def seconds_row(taken: np.ndarray, target: str) -> dict[str, float]:
     return {f"{target}_seconds": float(taken.mean()), f"{target}_p50": p50, f"{target}_p95": p95}
 
 
+HEADS = (
+    "read off the test prompts | cost at the best single model's quality, % | oracle gap closed at its cost, "
+    "% | area | ahead, seeds | coverage of 90 % intervals before a look, % | after one | after two",
+    "λ set beforehand | target quality: cost, % | quality | target cost: cost, % | oracle gap closed, % | "
+    "1 / 2 / 3 / 4 images, %: target quality | target cost",
+    "seconds a request: mean / p50 / p95 | target quality | target cost",
+    "budget, % of the best single model's cost: quality against it | "
+    + " | ".join(map(str, BUDGETS))
+    + " | most overspent, points",
+    "guarantee: within 0.1 (nima), 1 (clip), 0.02 (mixed) on 90 % | kept, % | cost, % | quality",
+)
+"""Of the tables: the names of their columns."""
+
+
 def table(rows: pd.DataFrame) -> str:
     """Format the tables in Markdown: mean ± standard deviation over seeds."""
     read, set_before, times, budgets, promises = [], [], [], [], []
@@ -231,31 +245,8 @@ def table(rows: pd.DataFrame) -> str:
                     spread(own["guarantee_gain"], "+.3f"),
                 ]
             )
-    return "\n\n".join(
-        [
-            markdown(
-                "read off the test prompts | cost at the best single model's quality, % | oracle gap closed at its cost, "
-                "% | area | ahead, seeds | coverage of 90 % intervals before a look, % | after one | after two",
-                read,
-            ),
-            markdown(
-                "λ set beforehand | target quality: cost, % | quality | target cost: cost, % | oracle gap closed, % | "
-                "1 / 2 / 3 / 4 images, %: target quality | target cost",
-                set_before,
-            ),
-            markdown("seconds a request: mean / p50 / p95 | target quality | target cost", times),
-            markdown(
-                "budget, % of the best single model's cost: quality against it | "
-                + " | ".join(map(str, BUDGETS))
-                + " | most overspent, points",
-                budgets,
-            ),
-            markdown(
-                "guarantee: within 0.1 (nima), 1 (clip), 0.02 (mixed) on 90 % | kept, % | cost, % | quality",
-                promises,
-            ),
-        ]
-    )
+    parts = zip(HEADS, (read, set_before, times, budgets, promises), strict=True)
+    return "\n\n".join(markdown(head, part) for head, part in parts)
 
 
 def _images(own: pd.DataFrame, target: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from promptroute.core.errors import UserError
-from promptroute.runtime.stage import one_line
+from promptroute.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

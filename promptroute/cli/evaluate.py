@@ -8,6 +8,7 @@ import typer
 from promptroute.core.errors import UserError, reason
 from promptroute.core.plain import Plain, Section
 from promptroute.core.study import StudyData
+from promptroute.core.text import escaped
 
 if TYPE_CHECKING:
     from promptroute.router.router import Router
@@ -45,7 +46,7 @@ def evaluate(
 
 
 def shown(path: Path, scores: bool = False) -> str:
-    """Return the cost table of a result file, `scores` with each score; say so where it is not of the study at hand.
+    """Return the cost table of a result file, `scores` with each score; say so where it is not of the present study.
 
     Of the study's own result, scores are called what their classes call them today.
     """
@@ -74,11 +75,7 @@ def _told(result: Plain, path: Path, scores: bool) -> str:
         else:
             today = {name: output.label for name, output in study_outputs(params).items()}
             result["scores"] = {name: today.get(name, label) for name, label in result["scores"].items()}
-    # Labels may be other people's text.
-    return "".join(
-        sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1]
-        for sign in cost_table(result, scores=scores)
-    )
+    return "\n".join(map(escaped, cost_table(result, scores=scores).split("\n")))
 
 
 def judge_table(folder: Path, out: Path, router: Path, every: bool) -> str:

@@ -86,7 +86,7 @@ def show(found: "Feedback", threshold: float) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from promptroute.runtime.stage import one_line
+    from promptroute.core.text import one_line
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for name, value in found.scores.items():

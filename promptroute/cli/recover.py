@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from promptroute.core.plain import Plain
-from promptroute.runtime.stage import one_line
+from promptroute.core.text import one_line
 
 IMAGES = typer.Argument(help="image files", metavar="IMAGE")
 FOLDER = typer.Option("--recovery", "-r", metavar="DIR", help="folder of a trained recovery")

@@ -8,7 +8,7 @@ import typer
 
 from promptroute.cli.lines import json_line
 from promptroute.core.errors import UserError
-from promptroute.runtime.stage import one_line
+from promptroute.core.text import one_line
 
 if TYPE_CHECKING:
     from promptroute.router.types import Decision

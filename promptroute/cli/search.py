@@ -6,11 +6,10 @@ from dataclasses import asdict
 
 from promptroute.cli.lines import json_line
 from promptroute.core.errors import UserError
-from promptroute.core.text import number, short
+from promptroute.core.text import number, one_line, short
 from promptroute.router.looking import Look
 from promptroute.router.router import Router
 from promptroute.router.types import Next
-from promptroute.runtime.stage import one_line
 
 LINE = 8192  # bytes; a terminal gives no more than 4,096
 

@@ -156,10 +156,8 @@ def locate(path: object, kind: type[Kind], where: str, allow: Collection[str] | 
         raise UserError(
             f"{where}: {path} can't be imported ({error}); check the path, or install its package"
         ) from error
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a script that is no module, or a mistake in somebody's own class
+    except (Exception, SystemExit) as error:
+        # A script that is no module, or a mistake in a user's own class.
         raise UserError(
             f"{where}: {path} can't be imported ({reason(error)}); `python -c 'import {module}'` shows where it fails"
         ) from error

@@ -1,9 +1,10 @@
 """Errors for people."""
 
 import os
-import re
 import sys
 from types import TracebackType
+
+from promptroute.core.text import one_line
 
 LONGEST = 2000  # characters of a message
 
@@ -16,10 +17,10 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        text = re.sub(r"\s*[\r\n]+\s*", " ", str(message))
+        text = one_line(str(message))
         if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
-        super().__init__("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
+        super().__init__(text)
 
 
 CORRUPT = (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError)

@@ -36,6 +36,16 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(cut[:12]) + (f" and {len(cut) - 12} more" if len(cut) > 12 else "")
 
 
+def escaped(text: str) -> str:
+    """Escape control characters and others that show nothing: the text may be other people's."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def one_line(text: str) -> str:
+    """Put a message on one line, its control characters escaped: it may quote other people's text."""
+    return escaped(" ".join(line.strip() for line in text.splitlines()))
+
+
 def short(value: object) -> str:
     """Quote a value for a message: escaped, and no longer than 80 signs, as it may be other people's text."""
     text = repr(value)

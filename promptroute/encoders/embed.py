@@ -10,7 +10,7 @@ from promptroute.core.errors import UserError
 from promptroute.core.image import Image
 from promptroute.encoders.base import ImageEncoder, TextEncoder, encode_all
 from promptroute.io.cache import CacheFile
-from promptroute.io.embeddings import embeddings_table, rows_of
+from promptroute.io.embeddings import embeddings_table, prompt_inputs, rows_of
 from promptroute.io.files import sha256
 from promptroute.io.images import read_shard
 from promptroute.runtime.decoding import over_images
@@ -148,7 +148,7 @@ def _encoded(
     executor: Executor | None,
 ) -> Path:
     """Encode the `unique` texts, in runs of whole batches: so each batch is the same, however many runs there are."""
-    kept = CacheFile.of(work.kind, work.fingerprint, list(prompt_ids), list(texts), "truncated")
+    kept = CacheFile.of(work.kind, work.fingerprint, *prompt_inputs(prompt_ids, texts))
     if kept.read() is None:
         size = -(-RUN // work.encoder.batch_size) * work.encoder.batch_size
         shards = [tuple(unique[start : start + size]) for start in range(0, len(unique), size)]

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 _WHAT = "a table of embeddings"
 
 
+def prompt_inputs(prompt_ids: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str], str]:
+    """Give what embeddings of prompts are made of, in a cache key and in their fact `inputs`, which is its digest."""
+    return list(prompt_ids), list(texts), "truncated"  # since when their tables have that column
+
+
 def embeddings_table(
     prompt_ids: Sequence[str],
     rows: np.ndarray,

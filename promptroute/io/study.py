@@ -12,7 +12,7 @@ from promptroute.core.errors import NotMade
 from promptroute.core.rows import Performance, Prompt, SplitRow
 from promptroute.core.study import StudyData
 from promptroute.io.cache import digest
-from promptroute.io.embeddings import read_embeddings
+from promptroute.io.embeddings import prompt_inputs, read_embeddings
 from promptroute.io.files import sha256
 from promptroute.io.scores import read_scores, scores_folder
 from promptroute.io.tables import check_prompts, of_prompts, read_table
@@ -89,9 +89,7 @@ def load_study(
     split = read_table(data / "split.parquet", SplitRow).set_index("prompt_id")["split"]
     for name, table in (("performance", performance), ("split", split)):
         check_prompts(data / f"{name}.parquet", table.attrs.get("prompts"), of_prompts(prompts))
-    encoded = digest(
-        prompts["prompt_id"].tolist(), prompts["prompt"].tolist(), "truncated"
-    )  # as `encode` says it
+    encoded = digest(*prompt_inputs(prompts["prompt_id"].tolist(), prompts["prompt"].tolist()))
     embeddings = {name: read_embeddings(data / "text" / f"{name}.parquet") for name in encoders}
     for name, frame in embeddings.items():
         if frame.attrs.get("inputs", encoded) != encoded:

@@ -42,9 +42,9 @@ class TextStatistics(Predictor):
     _level: Array
 
     def _fit(self, prompts: PromptBatch, quality: Array, validation: Validation) -> None:
-        learns_both = validation is not None and self.learn_validation
-        if validation is not None and self.learn_validation:
-            prompts, quality = prompts.joined(validation[0]), np.vstack([quality, validation[1]])
+        more = validation if self.learn_validation else None
+        if more is not None:
+            prompts, quality = prompts.joined(more[0]), np.vstack([quality, more[1]])
         few = np.sort(np.random.default_rng(self.seed).permutation(len(quality))[: self.most])
         counts, y = statistics([prompts.texts[place] for place in few]), quality[few]
         self._mean, spread = counts.mean(0), counts.std(0)
@@ -54,7 +54,7 @@ class TextStatistics(Predictor):
         self._level = y.mean(0)
         inverse = np.linalg.inv(self._similar(self._rows) + self.alpha * np.eye(len(few)))
         self._weights = inverse @ (y - self._level)
-        if learns_both:
+        if more is not None:
             self._out_of_fold = self._predict(prompts)
             # Rasmussen & Williams 2006, eq. 5.12.
             self._out_of_fold[few] = y - self._weights / np.diag(inverse)[:, None]

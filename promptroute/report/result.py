@@ -314,8 +314,9 @@ def read_result(
         UserError: a file is missing, corrupt, of another layout or of another study; names the file, the line and the fix.
     """
     plots = Path(tables)
-    values = _values(Path(evaluation))
-    if study is not None and (note := difference(read_json(evaluation).get("study") or {}, study)):
+    found = read_json(evaluation)
+    values = _values(found, Path(evaluation))
+    if study is not None and (note := difference(found.get("study") or {}, study)):
         raise UserError(f"{evaluation} is {note}; {_AGAIN}")
     labels = list(values.labels.values())
     frontier = _table(plots / "frontier.csv", numbers=["cost", "quality"])
@@ -357,8 +358,8 @@ def _search(values: Evaluation, plots: Path, labels: list[str], ids: np.ndarray)
     return {"strips": strips, "search_frontier": frontier.sort_values("cost", ignore_index=True)}
 
 
-def _values(path: Path) -> Evaluation:
-    values = parse(Evaluation, read_json(path), path, _AGAIN)
+def _values(found: object, path: Path) -> Evaluation:
+    values = parse(Evaluation, found, path, _AGAIN)
     wanted = ["oracle", "router", *(f"single_{name}" for name in values.labels)]
     for where, measured in {
         "": values,

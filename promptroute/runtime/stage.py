@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from promptroute.core.errors import NotMade, UserError
+from promptroute.core.text import one_line
 
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -32,14 +33,6 @@ PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOL
 """Those that say something of a path, and nothing where there is none."""
 INTERRUPTED = 130
 """The status of what Ctrl-C ended, as shells give it."""
-
-
-def one_line(text: str) -> str:
-    """Put a message on one line, its control characters escaped: it may quote other people's text."""
-    joined = " ".join(line.strip() for line in text.splitlines())
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in joined
-    )
 
 
 def stage_arguments(doc: str | None, *names: str, arguments: Sequence[str] | None = None) -> list[str]:
@@ -98,7 +91,7 @@ def plain_ending() -> Iterator[None]:
         sys.stdout.flush()
     except UserError as error:
         how = " with `dvc repro`" if isinstance(error, NotMade) else ""
-        print("error:", one_line(str(error)) + how + _in_a_copy(), file=sys.stderr)
+        print("error:", f"{error}{how}{_in_a_copy()}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

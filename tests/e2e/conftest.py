@@ -19,7 +19,7 @@ def git_clone(folder: Path, without: tuple[str, ...] = ()) -> None:
     """Lay this checkout's files (tracked, or new and not ignored) in `folder`, committed.
 
     `without`: files whose path begins so are left out. Where another study than the default runs, `dvc.lock` is best:
-    DVC writes the whole file anew after each stage, which takes it longer than most of a small study's stages.
+    DVC writes the whole file again after each stage, which takes it longer than most of a small study's stages.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

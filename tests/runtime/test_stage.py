@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from promptroute.core.errors import UserError
+from promptroute.core.text import one_line
 from promptroute.io.files import atomic_path
-from promptroute.runtime.stage import one_line, run_stage, stage_arguments
+from promptroute.runtime.stage import run_stage, stage_arguments
 from tests.stages.small import run
 
 ROOT = Path(__file__).parents[2]
